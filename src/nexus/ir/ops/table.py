@@ -1,0 +1,113 @@
+"""What a micro-op is: one row, from which every engine is made.
+
+A row gives a name, a signature, the meaning as LLVM text, the same meaning as a plain Python function
+(the oracle) and a line of documentation. Backends never restate a meaning.
+
+Template language. Plain LLVM instructions, one per line, with placeholders:
+    $d              the result; the template must define it if the signature has one
+    $a $b $c        operands, already of the type in the signature (vectors: iN, bitcast as needed)
+    $imm            the immediate, an i64 value
+    $p              the host pointer for a row with an address, with its type, e.g. `load i32, $p, align 1`
+    $cf, $r1, ...   a state field listed in `reads`, as i64
+    $new.cf         what to put into a state field listed in `writes`; the template must define each, as i64
+    %name           a local value; the backend makes it unique
+Intrinsics need no declaration. Every template is total: no poison, no undefined behaviour, whatever the
+operands (LLVM shifts, fptosi and sdiv are guarded in the template).
+
+Oracle: `oracle(bits, *operands, imm)` where operands are unsigned ints and `bits` is the width of the
+row's main type; `imm` is passed only if the row has one. Rows with reads/writes take an extra dict of the
+fields read (first after bits) and return (result, {field: value}), or only the dict if there is no result.
+Addressed rows get the address as operand; their oracle takes a `memory` object first after bits.
+Results are masked to the result type by the caller.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from nexus.ir.types import TYPES, Type
+
+PURE = 0  # depends on operands only
+LOAD = 1  # reads guest memory; can fault
+STORE = 2  # writes guest memory; can fault
+STATE = 3  # reads or writes state fields
+TRAP = 4  # may end the block before the next op
+CONTROL = 5  # ends the block
+
+
+class Row:
+    __slots__ = (
+        "address",
+        "bits",
+        "doc",
+        "effect",
+        "has_imm",
+        "name",
+        "operands",
+        "oracle",
+        "reads",
+        "result",
+        "template",
+        "writes",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        signature: str,
+        template: str,
+        oracle: Callable[..., Any] | None,
+        doc: str,
+        *,
+        effect: int = PURE,
+        imm: bool = False,
+        address: int = 0,
+        reads: tuple[str, ...] = (),
+        writes: tuple[str, ...] = (),
+        bits: int = 0,
+    ) -> None:
+        """`address`: 0 none, 1 base + imm, 2 base + (index << scale) + imm; the address operands come first."""
+        operands, _, result = signature.partition("->")
+        self.name = name
+        self.operands: tuple[Type, ...] = tuple(TYPES[t] for t in operands.split())
+        self.result: Type | None = TYPES[result.strip()] if result.strip() else None
+        self.template = template
+        self.oracle = oracle
+        self.doc = doc
+        self.effect = STATE if effect == PURE and (reads or writes) else effect
+        self.has_imm = imm
+        self.address = address
+        self.reads = reads
+        self.writes = writes
+        self.bits = bits or (self.result.bits if self.result else self.operands[-1].bits if self.operands else 64)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+ROWS: dict[str, Row] = {}
+
+
+def row(name: str, signature: str, template: str, oracle: Callable[..., Any] | None, doc: str, **kw: Any) -> Row:
+    """Add one row to the table. A name can be given once."""
+    if name in ROWS:
+        raise ValueError(f"op {name} is defined twice")
+    ROWS[name] = Row(name, signature, template, oracle, doc, **kw)
+    return ROWS[name]
+
+
+def family(
+    types: Iterable[Type], name: str, signature: str, template: str, oracle: Callable[..., Any] | None, doc: str, **kw: Any
+) -> None:
+    """Add a row per type. In the texts `{t}` is the type's name, `{T}` its LLVM type, `{w}` its width, `{m}` width - 1;
+    `{sext %v}` and `{zext %v}` widen a value of the type to i64 (and are a plain copy for i64)."""
+    for t in types:
+        names = {"{t}": t.name, "{T}": t.llvm, "{w}": str(t.bits), "{m}": str(t.bits - 1)}
+
+        def fill(text: str, names: dict[str, str] = names, t: Type = t) -> str:
+            for key, value in names.items():
+                text = text.replace(key, value)
+            widen = r"add i64 \2, 0" if t.bits == 64 else rf"\1 {t.llvm} \2 to i64"
+            return re.sub(r"\{(sext|zext) ([^}]*)\}", widen, text)
+
+        row(fill(name), fill(signature), fill(template), oracle, doc, bits=t.bits, **kw)
