@@ -14,11 +14,18 @@ from __future__ import annotations
 from nexus.ir.ops.table import ROWS, Row
 from nexus.ir.types import I64, INTEGER_OF_BITS, Type
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class Value:
-    """One op of a block: its row, operands, immediate; `type` is None for ops without a result."""
+    """One op of a block: its row, operands, immediate; `type` is None for ops without a result.
 
-    __slots__ = ("args", "block", "imm", "row", "type")
+    `note` and `last` belong to the pass that is at work on the block (text numbers, slots of an engine).
+    """
+
+    __slots__ = ("args", "block", "imm", "last", "note", "row", "type")
 
     def __init__(self, block: Block, row: Row, args: tuple[Value, ...], imm: int) -> None:
         self.block = block
@@ -26,6 +33,8 @@ class Value:
         self.args = args
         self.imm = imm
         self.type = row.result
+        self.note: Any = None
+        self.last = -1
 
     def __bool__(self) -> bool:
         raise TypeError(
@@ -166,10 +175,11 @@ class Block:
     def const(self, type: Type, number: int) -> Value:
         """A constant, given signed or unsigned; the same constant is emitted once per block."""
         number &= type.mask
-        wide = self.consts.get(number)
-        if wide is None:
-            wide = self.consts[number] = self.emit("const.i64", imm=number)
-        return wide if type is I64 else wide.trunc(type)
+        key = number << 7 | type.bits
+        value = self.consts.get(key)
+        if value is None:
+            value = self.consts[key] = self.emit("const." + type.name, imm=number)
+        return value
 
     # state -----------------------------------------------------------------------------------------
 

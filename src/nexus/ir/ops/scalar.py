@@ -8,7 +8,9 @@ def signed(value: int, bits: int) -> int:
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
-row("const.i64", "-> i64", "$d = add i64 $imm, 0", lambda w, imm: imm, "The immediate.", imm=True)
+for _t in (I1, *INTEGERS):
+    _text = "$d = add i64 $imm, 0" if _t is I64 else f"$d = trunc i64 $imm to {_t}"
+    row(f"const.{_t}", f"-> {_t}", _text, lambda w, imm: imm, "The immediate.", imm=True)
 
 family(INTEGERS, "add.{t}", "{t} {t} -> {t}", "$d = add {T} $a, $b", lambda w, a, b: a + b, "Sum, modulo 2**w.")
 family(INTEGERS, "sub.{t}", "{t} {t} -> {t}", "$d = sub {T} $a, $b", lambda w, a, b: a - b, "Difference, modulo 2**w.")

@@ -21,11 +21,14 @@ Addressed rows get the address as operand; their oracle takes a `memory` object 
 Results are masked to the result type by the caller.
 """
 
-import re
-from collections.abc import Callable, Iterable
-from typing import Any
+from __future__ import annotations
 
 from nexus.ir.types import TYPES, Type
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
 PURE = 0  # depends on operands only
 LOAD = 1  # reads guest memory; can fault
@@ -37,6 +40,8 @@ CONTROL = 5  # ends the block
 
 class Row:
     __slots__ = (
+        "_template",
+        "_type",
         "address",
         "bits",
         "doc",
@@ -47,7 +52,6 @@ class Row:
         "oracle",
         "reads",
         "result",
-        "template",
         "writes",
     )
 
@@ -65,13 +69,15 @@ class Row:
         reads: tuple[str, ...] = (),
         writes: tuple[str, ...] = (),
         bits: int = 0,
+        fill_for: Type | None = None,
     ) -> None:
         """`address`: 0 none, 1 base + imm, 2 base + (index << scale) + imm; the address operands come first."""
         operands, _, result = signature.partition("->")
         self.name = name
         self.operands: tuple[Type, ...] = tuple(TYPES[t] for t in operands.split())
         self.result: Type | None = TYPES[result.strip()] if result.strip() else None
-        self.template = template
+        self._template = template
+        self._type = fill_for
         self.oracle = oracle
         self.doc = doc
         self.effect = STATE if effect == PURE and (reads or writes) else effect
@@ -80,6 +86,11 @@ class Row:
         self.reads = reads
         self.writes = writes
         self.bits = bits or (self.result.bits if self.result else self.operands[-1].bits if self.operands else 64)
+
+    @property
+    def template(self) -> str:
+        """The LLVM text; a family's text is filled in only here, since running translated code never needs it."""
+        return self._template if self._type is None else _fill(self._template, self._type)
 
     def __repr__(self) -> str:
         return self.name
@@ -102,12 +113,18 @@ def family(
     """Add a row per type. In the texts `{t}` is the type's name, `{T}` its LLVM type, `{w}` its width, `{m}` width - 1;
     `{sext %v}` and `{zext %v}` widen a value of the type to i64 (and are a plain copy for i64)."""
     for t in types:
-        names = {"{t}": t.name, "{T}": t.llvm, "{w}": str(t.bits), "{m}": str(t.bits - 1)}
+        names = name.replace("{t}", t.name), signature.replace("{t}", t.name)
+        row(*names, template, oracle, doc, bits=t.bits, fill_for=t, **kw)
 
-        def fill(text: str, names: dict[str, str] = names, t: Type = t) -> str:
-            for key, value in names.items():
-                text = text.replace(key, value)
-            widen = r"add i64 \2, 0" if t.bits == 64 else rf"\1 {t.llvm} \2 to i64"
-            return re.sub(r"\{(sext|zext) ([^}]*)\}", widen, text)
 
-        row(fill(name), fill(signature), fill(template), oracle, doc, bits=t.bits, **kw)
+def _fill(text: str, t: Type) -> str:
+    for key, value in (("{t}", t.name), ("{T}", t.llvm), ("{w}", str(t.bits)), ("{m}", str(t.bits - 1))):
+        text = text.replace(key, value)
+    for widen in ("sext", "zext"):
+        before, *others = text.split("{" + widen + " ")
+        for other in others:
+            value, _, rest = other.partition("}")
+            before += f"add i64 {value}, 0" if t.bits == 64 else f"{widen} {t.llvm} {value} to i64"
+            before += rest
+        text = before
+    return text
