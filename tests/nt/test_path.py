@@ -1,0 +1,65 @@
+"""Names between guest and host, and search expressions (expected values: FsRtlIsNameInExpression's documentation)."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus.nt.path import BadName, guest_name, host_name, matches, split_path, upcase
+
+HOST_BYTES = st.binary(min_size=1, max_size=60).filter(lambda b: b"/" not in b and b"\0" not in b and b not in (b".", b".."))
+
+
+@given(HOST_BYTES)
+def test_every_host_name_survives_the_round_trip(raw: bytes) -> None:
+    name = raw.decode("utf-8", "surrogateescape")
+    if any(0xF000 <= ord(c) <= 0xF0FF for c in name):
+        return  # the private block itself is what the mapping uses
+    guest = guest_name(name)
+    assert not set(guest) & set('<>:"/\\|?*') and guest[-1] not in ". "
+    assert host_name(guest) == name
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "a:b", "a?", "a*", 'a"', "a<", "a|b", "a\x01", "x" * 256, "\ud800"])
+def test_names_windows_forbids(name: str) -> None:
+    with pytest.raises(BadName):
+        host_name(name)
+
+
+def test_components() -> None:
+    assert split_path("\\dir\\\\file.txt\\") == ["dir", "file.txt"]
+    assert split_path("\\dir\\file::$DATA") == ["dir", "file"]
+
+
+def test_upcase_changes_no_length() -> None:
+    assert upcase("straße") == "STRAßE"
+    assert upcase("éa") == "ÉA"
+    assert upcase("\u0131") == "\u0131"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "expected"),
+    [
+        ("*", "anything", True),
+        ("*.C", "a.c", True),
+        ("*.C", "a.cc", False),
+        ("*.*", "noext", False),
+        ("<.C", "a.b.c", True),
+        ("<", "noext", True),
+        ("<", "a.txt", False),
+        ("<", "a.b", False),
+        ("A?C", "abc", True),
+        ("A?C", "ac", False),
+        ("A>>", "a", True),
+        ("A>>", "abcd", False),
+        ("A>>.TXT", "ab.txt", True),
+        ('ABC"', "abc", True),
+        ('ABC"', "abc.", True),
+        ('ABC"TXT', "abc.txt", True),
+        ('<"*', "noext", True),
+        ('<"*', "a.b", True),
+        ("", "a", False),
+        ("********A", "bbbbbbbbbbbbbbbbba", True),
+    ],
+)
+def test_search_expressions(pattern: str, name: str, expected: bool) -> None:
+    assert matches(pattern, name) is expected
