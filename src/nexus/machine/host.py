@@ -1,0 +1,100 @@
+"""The few calls of the host's C library that the machine is made of, through ctypes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+PAGE = 4096
+
+PROT_NONE, PROT_READ, PROT_WRITE, PROT_EXEC = 0, 1, 2, 4
+_MAP_SHARED, _MAP_PRIVATE, _MAP_FIXED, _MAP_ANONYMOUS, _MAP_NORESERVE = 1, 2, 0x10, 0x20, 0x4000
+_FAILED = (1 << 64) - 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_word, _int = ctypes.c_size_t, ctypes.c_int
+
+
+class HostMemoryError(MemoryError):
+    """The host refused memory or another mapping; a kernel answers with its "no memory" status."""
+
+
+_mmap = _libc.mmap
+_mmap.argtypes = (_word, _word, _int, _int, _int, ctypes.c_int64)
+_mmap.restype = _word
+_mprotect = _libc.mprotect
+_mprotect.argtypes = (_word, _word, _int)
+_munmap = _libc.munmap
+_munmap.argtypes = (_word, _word)
+
+
+def _check(failed: bool, what: str) -> None:
+    if failed:
+        raise HostMemoryError(f"{what}: {os.strerror(ctypes.get_errno())}")
+
+
+def reserve(size: int) -> int:
+    """Address space nobody can touch; costs no memory. Returns its host address."""
+    flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE
+    address = int(_mmap(0, size, PROT_NONE, flags, -1, 0))
+    _check(address == _FAILED, f"reserving {size:#x} bytes of address space")
+    return address
+
+
+def forget(address: int, size: int) -> None:
+    """Give the pages back and leave the range reserved: what is mapped there next is zero."""
+    flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED
+    _check(_mmap(address, size, PROT_NONE, flags, -1, 0) == _FAILED, "unmapping")
+
+
+def map_file(address: int, size: int, protection: int, fd: int, offset: int, shared: bool) -> None:
+    """Put a file's pages at a reserved address, shared or copy-on-write."""
+    flags = _MAP_FIXED | _MAP_NORESERVE | (_MAP_SHARED if shared else _MAP_PRIVATE)
+    _check(_mmap(address, size, protection, flags, fd, offset) == _FAILED, "mapping a file")
+
+
+def protect(address: int, size: int, protection: int) -> None:
+    _check(_mprotect(address, size, protection) != 0, "changing page protection")
+
+
+def release(address: int, size: int) -> None:
+    """End a reservation."""
+    _check(_munmap(address, size) != 0, "releasing address space")
+
+
+def create_shared(name: str, size: int) -> int:
+    """A file descriptor of zero-filled memory that can be mapped shared in several places and windows."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    os.ftruncate(fd, size)
+    return fd
+
+
+class Copier:
+    """Copies between host addresses without ever faulting.
+
+    This one asks the host's kernel (process_vm_readv on ourselves), needs nothing else and costs about a
+    microsecond; an engine that owns a fault handler offers a faster one (`faults.py`).
+    """
+
+    __slots__ = ("_local", "_read", "_remote", "_vectors")
+
+    def __init__(self) -> None:
+        self._vectors = (ctypes.c_uint64 * 4)()
+        self._local = ctypes.addressof(self._vectors)
+        self._remote = self._local + 16
+        self._read = _libc.process_vm_readv
+        self._read.argtypes = (_int, _word, ctypes.c_ulong, _word, ctypes.c_ulong, ctypes.c_ulong)
+        self._read.restype = ctypes.c_ssize_t
+
+    def copy(self, target: int, source: int, size: int) -> bool:
+        """Copy, and tell whether every byte could be read and written; if not, some may have been copied."""
+        vectors, done = self._vectors, 0
+        while done < size:
+            vectors[0] = target + done
+            vectors[2] = source + done
+            vectors[1] = vectors[3] = size - done
+            count = self._read(os.getpid(), self._local, 1, self._remote, 1, 0)
+            if count <= 0:
+                return False
+            done += count
+        return True
