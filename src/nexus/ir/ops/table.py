@@ -9,8 +9,10 @@ Template language. Plain LLVM instructions, one per line, with placeholders:
     $imm            the immediate, an i64 value
     $p              the host pointer for a row with an address, with its type, e.g. `load i32, $p, align 1`
     $cf, $r1, ...   a state field listed in `reads`, as i64
+    $state          the guest thread's state (`ptr`), for rows that find their slot only when they run
     $new.cf         what to put into a state field listed in `writes`; the template must define each, as i64
     %name           a local value; the backend makes it unique
+    %name:          on a line of its own: a label; such a template begins with `br label %start` and `%start:`
 Intrinsics need no declaration. Every template is total: no poison, no undefined behaviour, whatever the
 operands (LLVM shifts, fptosi and sdiv are guarded in the template).
 
@@ -59,7 +61,7 @@ class Row:
         self,
         name: str,
         signature: str,
-        template: str,
+        template: str | Callable[[], str],
         oracle: Callable[..., Any] | None,
         doc: str,
         *,
@@ -90,7 +92,8 @@ class Row:
     @property
     def template(self) -> str:
         """The LLVM text; a family's text is filled in only here, since running translated code never needs it."""
-        return self._template if self._type is None else _fill(self._template, self._type)
+        text = self._template if isinstance(self._template, str) else self._template()
+        return text if self._type is None else _fill(text, self._type)
 
     def __repr__(self) -> str:
         return self.name
@@ -99,7 +102,14 @@ class Row:
 ROWS: dict[str, Row] = {}
 
 
-def row(name: str, signature: str, template: str, oracle: Callable[..., Any] | None, doc: str, **kw: Any) -> Row:
+def row(
+    name: str,
+    signature: str,
+    template: str | Callable[[], str],
+    oracle: Callable[..., Any] | None,
+    doc: str,
+    **kw: Any,
+) -> Row:
     """Add one row to the table. A name can be given once."""
     if name in ROWS:
         raise ValueError(f"op {name} is defined twice")

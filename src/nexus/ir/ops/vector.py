@@ -1,0 +1,182 @@
+"""Vector rows: how they are named, written and widened.
+
+A vector value is a bag of bits; the row says how it is divided. Names are `v.<op>.<lane>.<vector>`:
+`v.add.i32.v128` adds four 32-bit lanes, `v.add.f32x1.v128` the lowest lane only and keeps the others of its
+first operand (x86's scalar instructions). Bitwise rows have no lanes and are called like the scalar ones,
+`xor.v128`, so that the operators of `Value` reach them.
+
+`lanes` writes a row per lane type and per vector type in `BUILT`; to get 256 and 512 bits, add them there.
+Rows that shuffle do it inside each 128-bit part, as x86 does at every width.
+"""
+
+from __future__ import annotations
+
+from nexus.ir.ops.scalar import signed
+from nexus.ir.ops.table import family, row
+from nexus.ir.types import V128, Type
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    Oracle = Callable[..., Any]
+
+BUILT = (V128,)
+LLVM_LANES = {"f32": "float", "f64": "double"}
+LANE_BITS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "i128": 128, "f32": 32, "f64": 64}
+
+
+def split(value: int, lane: int, width: int) -> list[int]:
+    """The lanes of a vector, lowest first."""
+    mask = (1 << lane) - 1
+    return [value >> at & mask for at in range(0, width, lane)]
+
+
+def join(values: Iterable[int], lane: int) -> int:
+    """The inverse of `split`; each value is cut to the lane."""
+    mask, result = (1 << lane) - 1, 0
+    for index, value in enumerate(values):
+        result |= (value & mask) << index * lane
+    return result
+
+
+def each(function: Callable[..., int]) -> Callable[[int], Oracle]:
+    """An oracle that applies `function(lane bits, x, y, ...)` to the corresponding lanes."""
+
+    def make(lane: int) -> Oracle:
+        def oracle(width: int, *vectors: int) -> int:
+            columns = zip(*(split(v, lane, width) for v in vectors), strict=True)
+            return join((function(lane, *column) for column in columns), lane)
+
+        return oracle
+
+    return make
+
+
+def parts(vectors: int, function: Callable[..., int]) -> Callable[[int], Oracle]:
+    """An oracle that applies `function(lane bits, lanes of a, lanes of b, ..., other operands)` to each 128-bit
+    part; the first `vectors` operands are vectors. The function returns the 128 bits of its part."""
+
+    def make(lane: int) -> Oracle:
+        def oracle(width: int, *operands: int) -> int:
+            rest = operands[vectors:]
+            results = []
+            for at in range(0, width, 128):
+                lists = [split(v >> at & (1 << 128) - 1, lane, 128) for v in operands[:vectors]]
+                results.append(function(lane, *lists, *rest))
+            return join(results, 128)
+
+        return oracle
+
+    return make
+
+
+def _indices(numbers: Iterable[int]) -> str:
+    return "<" + ", ".join(f"i32 {n}" for n in numbers) + ">"
+
+
+def _shuffles(lane: int, width: int) -> dict[str, str]:
+    """Constant index vectors over the concatenation of two vectors, inside each 128-bit part."""
+    count, per = width // lane, max(128 // lane, 1)
+    part = [(i // per) * per for i in range(count)]
+    inside = [i % per for i in range(count)]
+    half = per // 2
+
+    def pick(choose: Callable[[int], int]) -> list[int]:
+        """`choose` maps a place inside a part to an index into its two source parts, 0 .. 2 * per - 1."""
+        found = [choose(i) for i in inside]
+        return [base + f if f < per else base + count + f - per for base, f in zip(part, found, strict=True)]
+
+    return {
+        "{even}": _indices(pick(lambda i: 2 * i)),
+        "{odd}": _indices(pick(lambda i: 2 * i + 1)),
+        "{low}": _indices(pick(lambda i: i // 2 + per * (i % 2))),
+        "{high}": _indices(pick(lambda i: half + i // 2 + per * (i % 2))),
+        "{both}": _indices(range(2 * count)) if per < 2 else _indices(_interleaved(count, per)),
+        "{alternate}": _indices(i if i % 2 == 0 else count + i for i in range(count)),
+    }
+
+
+def _interleaved(count: int, per: int) -> list[int]:
+    """All lanes of a and b, part by part: a's part 0, b's part 0, a's part 1, ..."""
+    order: list[int] = []
+    for base in range(0, count, per):
+        order += [*range(base, base + per), *range(count + base, count + base + per)]
+    return order
+
+
+def lanes(
+    kinds: str, name: str, signature: str, template: str, oracle: Callable[[int], Oracle] | None, doc: str, **kw: Any
+) -> None:
+    """Add a row per lane type in `kinds` and vector type in `BUILT`.
+
+    In name and signature: `{v}` vector type, `{e}` lane name. In the template also `{V}` the vector's LLVM integer,
+    `{E}` LLVM lane, `{b}` its bits, `{m}` bits - 1, `{h}` bits / 2, `{n}` lane count, `{2n}` twice that, `{L}` = <n x E>,
+    `{I}` = <n x ib>, `{E2}` = i2b, `{B}` = <n x i2b>, `{bools}` = <n x i1>, `{bytes}` the vector's bytes, `{s}` the letters
+    of x86's float intrinsics, and the index vectors of `_shuffles`. Vector operands stand ready as `%a`, `%b`, `%c` of
+    type {L}; the template defines `%d` of type {L}, unless it defines `$d` itself. `oracle` gets the lane's bits
+    and makes the row's oracle.
+    """
+    for vector in BUILT:
+        for kind in kinds.split():
+            full = signature.replace("{v}", vector.name).replace("{e}", kind)
+            row(
+                name.replace("{v}", vector.name).replace("{e}", kind),
+                full,
+                lambda full=full, kind=kind, vector=vector: _expanded(template, full, kind, vector),
+                oracle(LANE_BITS[kind]) if oracle else None,
+                doc,
+                bits=vector.bits,
+                **kw,
+            )
+
+
+def _expanded(template: str, signature: str, kind: str, vector: Type) -> str:
+    """The template for one lane type, its operands cast from, and its result to, the plain integer."""
+    bits = LANE_BITS[kind]
+    count, element = vector.bits // bits, LLVM_LANES.get(kind, kind)
+    lane_vector = f"<{count} x {element}>"
+    names = {
+        "{v}": vector.name,
+        "{V}": vector.llvm,
+        "{e}": kind,
+        "{E}": element,
+        "{b}": str(bits),
+        "{m}": str(bits - 1),
+        "{h}": str(bits // 2),
+        "{n}": str(count),
+        "{2n}": str(2 * count),
+        "{L}": lane_vector,
+        "{I}": f"<{count} x i{bits}>",
+        "{E2}": f"i{2 * bits}",
+        "{B}": f"<{count} x i{2 * bits}>",
+        "{bools}": f"<{count} x i1>",
+        "{bytes}": str(vector.bits // 8),
+        "{s}": "d" if kind == "f64" else "s",
+        "{sse}": "sse2" if kind == "f64" else "sse",
+        **_shuffles(bits, vector.bits),
+    }
+    for key, value in names.items():
+        template = template.replace(key, value)
+    before = ""
+    for letter, operand in zip("abc", signature.partition("->")[0].split(), strict=False):
+        if operand == vector.name and f"%{letter}" in template:
+            before += f"%{letter} = bitcast {vector.llvm} ${letter} to {lane_vector}\n"
+    after = "" if "$d =" in template or "%d =" not in template else f"\n$d = bitcast {lane_vector} %d to {vector.llvm}"
+    return before + template.strip() + after
+
+
+family(BUILT, "and.{t}", "{t} {t} -> {t}", "$d = and {T} $a, $b", lambda w, a, b: a & b, "Bitwise and.")
+family(BUILT, "or.{t}", "{t} {t} -> {t}", "$d = or {T} $a, $b", lambda w, a, b: a | b, "Bitwise or.")
+family(BUILT, "xor.{t}", "{t} {t} -> {t}", "$d = xor {T} $a, $b", lambda w, a, b: a ^ b, "Bitwise exclusive or.")
+family(
+    BUILT,
+    "andn.{t}",
+    "{t} {t} -> {t}",
+    "%n = xor {T} $a, -1\n$d = and {T} %n, $b",
+    lambda w, a, b: ~a & b,
+    "Bitwise and of the complement of a with b.",
+)
+
+__all__ = ["BUILT", "LANE_BITS", "each", "join", "lanes", "parts", "signed", "split"]
