@@ -1,0 +1,179 @@
+"""What surrounds the handlers in the blob, for x86-64 Linux hosts. Imported only to build it.
+
+run(state, record)              runs until an exit; the guest's MXCSR and x87 control word are loaded meanwhile, with
+                                all exceptions masked (their sticky bits are added to the state's mxcsr at the exit)
+guarded_copy(to, from, n)       copies; returns how many bytes were not copied because of a fault
+on_signal(number, info, ucontext)  the SIGSEGV and SIGBUS handler: a guest access that faults becomes an exit, a fault
+                                in guarded_copy its return, anything else goes to the handler that was there before
+previous                        what that was: for SIGSEGV, then SIGBUS, the kernel's {handler, flags} as two u64
+
+A fault belongs to the guest if the instruction is one of a handler and the address lies in the window; the state
+is then found in r12, which handlers never change (`build.py` checks the machine code).
+"""
+
+from __future__ import annotations
+
+from nexus.ir.state import SLOTS, Exit
+
+HANDLERS_BEGIN, HANDLERS_END = "handlers_begin", "handlers_end"
+GUARD = 4096  # bytes above `top` that are never accessible; an access that starts below it may end there
+
+_RUN = """
+push %rbp
+push %rbx
+push %r12
+push %r13
+push %r14
+push %r15
+sub $$24, %rsp
+mov %rdi, %r12
+mov %rsi, %r13
+mov {window}(%r12), %r14
+mov {top}(%r12), %r15
+mov %r12, 16(%rsp)
+stmxcsr (%rsp)
+mov {mxcsr}(%r12), %eax
+or $$0x1f80, %eax
+mov %eax, 4(%rsp)
+ldmxcsr 4(%rsp)
+fnstcw 8(%rsp)
+mov {fcw}(%r12), %eax
+or $$0x3f, %eax
+mov %ax, 10(%rsp)
+fldcw 10(%rsp)
+mov %rsp, {host_stack}(%r12)
+call *(%r13)
+mov 16(%rsp), %r12
+jmp 1f
+.globl fault_exit
+fault_exit:
+mov {host_stack}(%r12), %rsp
+1:
+stmxcsr 4(%rsp)
+mov 4(%rsp), %eax
+and $$0x3f, %eax
+or %eax, {mxcsr}(%r12)
+ldmxcsr (%rsp)
+fldcw 8(%rsp)
+add $$24, %rsp
+pop %r15
+pop %r14
+pop %r13
+pop %r12
+pop %rbx
+pop %rbp
+ret
+"""
+
+_COPY = """
+mov %rdx, %rcx
+.globl copy_instruction
+copy_instruction:
+rep movsb
+.globl copy_end
+copy_end:
+mov %rcx, %rax
+ret
+"""
+
+# Offsets into ucontext_t: the general registers begin at 40, in the order r8..r15 rdi rsi rbp rbx rdx rax rcx rsp rip eflags cs err.
+_R12, _RIP, _ERR = 40 + 8 * 4, 40 + 8 * 16, 40 + 8 * 19
+
+_ON_SIGNAL = f"""
+@previous = dso_local global [4 x i64] zeroinitializer
+declare dso_local void @fault_exit()
+declare dso_local void @copy_instruction()
+declare dso_local void @copy_end()
+
+define dso_local void @on_signal(i32 %number, ptr %info, ptr %context) #0 {{
+  %rip.p = getelementptr i8, ptr %context, i64 {_RIP}
+  %rip = load i64, ptr %rip.p
+  %in.copy = icmp eq i64 %rip, ptrtoint (ptr @copy_instruction to i64)
+  br i1 %in.copy, label %copy, label %range
+copy:
+  store i64 ptrtoint (ptr @copy_end to i64), ptr %rip.p
+  ret void
+range:
+  %above = icmp uge i64 %rip, ptrtoint (ptr @{HANDLERS_BEGIN} to i64)
+  %below = icmp ult i64 %rip, ptrtoint (ptr @{HANDLERS_END} to i64)
+  %in.handler = and i1 %above, %below
+  br i1 %in.handler, label %handler, label %foreign
+handler:
+  %address.p = getelementptr i8, ptr %info, i64 16
+  %address = load i64, ptr %address.p
+  %r12.p = getelementptr i8, ptr %context, i64 {_R12}
+  %state = load ptr, ptr %r12.p
+  %window.p = getelementptr i64, ptr %state, i64 {SLOTS["window"]}
+  %window = load i64, ptr %window.p
+  %top.p = getelementptr i64, ptr %state, i64 {SLOTS["top"]}
+  %top = load i64, ptr %top.p
+  %offset = sub i64 %address, %window
+  %end = add i64 %top, {GUARD}
+  %in.window = icmp ult i64 %offset, %end
+  br i1 %in.window, label %guest, label %foreign
+guest:
+  %fault.p = getelementptr i64, ptr %state, i64 {SLOTS["fault_address"]}
+  store i64 %address, ptr %fault.p
+  %err.p = getelementptr i8, ptr %context, i64 {_ERR}
+  %err = load i64, ptr %err.p
+  %bit = lshr i64 %err, 1
+  %write = and i64 %bit, 1
+  %write.p = getelementptr i64, ptr %state, i64 {SLOTS["fault_write"]}
+  store i64 %write, ptr %write.p
+  %exit.p = getelementptr i64, ptr %state, i64 {SLOTS["exit"]}
+  store i64 {Exit.FAULT}, ptr %exit.p
+  %signal = zext i32 %number to i64
+  %arg.p = getelementptr i64, ptr %state, i64 {SLOTS["exit_arg"]}
+  store i64 %signal, ptr %arg.p
+  store i64 ptrtoint (ptr @fault_exit to i64), ptr %rip.p
+  ret void
+foreign:
+  %is.bus = icmp eq i32 %number, 7
+  %index = select i1 %is.bus, i64 2, i64 0
+  %old.p = getelementptr i64, ptr @previous, i64 %index
+  %old = load i64, ptr %old.p
+  %has.old = icmp ugt i64 %old, 1
+  br i1 %has.old, label %chain, label %default
+chain:
+  %old.handler = inttoptr i64 %old to ptr
+  call void %old.handler(i32 %number, ptr %info, ptr %context)
+  ret void
+default:
+  call void @restore_default(i32 %number)
+  ret void
+}}
+"""
+
+# rt_sigaction(number, {SIG_DFL}, NULL, 8); the fault happens again when the signal returns and ends the process.
+_RESTORE_DEFAULT = """
+push $$0
+push $$0
+push $$0
+push $$0
+mov %rsp, %rsi
+xor %edx, %edx
+mov $$8, %r10d
+mov $$13, %eax
+syscall
+add $$32, %rsp
+ret
+"""
+
+
+def _naked(signature: str, text: str) -> str:
+    body = text.strip().replace("\n", "\\0A")
+    return f'define dso_local {signature} naked nounwind {{\n  call void asm sideeffect "{body}", ""()\n  unreachable\n}}\n'
+
+
+def around(handlers: str) -> str:
+    """The whole module: marks before and after the handlers, then the functions above."""
+    offsets = {name: index * 8 for name, index in SLOTS.items()}
+    return (
+        f"define dso_local void @{HANDLERS_BEGIN}() naked {{\n  unreachable\n}}\n"
+        + handlers
+        + f"define dso_local void @{HANDLERS_END}() naked {{\n  unreachable\n}}\n"
+        + _naked("void @run(ptr %state, ptr %record)", _RUN.format(**offsets))
+        + _naked("i64 @guarded_copy(ptr %to, ptr %from, i64 %n)", _COPY)
+        + _naked("void @restore_default(i32 %number)", _RESTORE_DEFAULT)
+        + _ON_SIGNAL
+    )

@@ -1,0 +1,34 @@
+"""LLVM text to an object file. Run this in a helper process: a fatal error of LLVM ends the process it happens in."""
+
+from __future__ import annotations
+
+import llvmlite.binding as llvm
+
+# Used when the host has them. No AVX: its encodings clear the upper parts of registers that pinned engines keep.
+_FEATURES = ("sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "lzcnt", "bmi", "bmi2", "movbe", "adx", "aes", "pclmul", "cx16")
+
+
+def features() -> str:
+    """The host's features that code may use, as LLVM writes them."""
+    host = llvm.get_host_cpu_features()
+    return ",".join(f"+{name}" for name in _FEATURES if host.get(name)) + ",-avx"
+
+
+def compile_object(text: str, level: int = 2) -> bytes:
+    """Verify, optimise and compile a module for this host, position-independent."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()
+    target = llvm.Target.from_default_triple()
+    machine = target.create_target_machine(
+        cpu="x86-64", features=features(), opt=level, reloc="pic", codemodel="small", jit=False
+    )
+    module = llvm.parse_assembly(text)
+    module.triple = target.triple
+    module.data_layout = str(machine.target_data)
+    module.verify()
+    options = llvm.create_pipeline_tuning_options(speed_level=level)
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    result: bytes = machine.emit_object(module)
+    return result
