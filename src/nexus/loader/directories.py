@@ -21,7 +21,7 @@ REL_ABSOLUTE, REL_HIGHLOW, REL_DIR64 = 0, 3, 10
 
 
 class Export:
-    """An exported symbol. `forward` is "module.name" when it lives elsewhere; `name` is empty for ordinals."""
+    """An exported symbol: `forward` is "module.name" if it lives elsewhere; `name` is empty for ordinals."""
 
     __slots__ = ("address", "forward", "name", "ordinal")
 
@@ -167,7 +167,7 @@ def tls(image: Image) -> Tls | None:
 
 
 def has_hybrid_code(image: Image) -> bool:
-    """Whether an x64 image is really ARM64EC (an ARM64 one ARM64X): its load configuration has CHPE metadata."""
+    """Whether an x64 image is really ARM64EC (an ARM64 one ARM64X): it has CHPE metadata."""
     start, _ = image.directory(pe.LOAD_CONFIG)
     if not start or not image.is_64bit:
         return False

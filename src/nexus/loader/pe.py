@@ -12,9 +12,14 @@ from nexus.base.errors import BadImage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from mmap import mmap
+    from typing import Any, Protocol
 
-    Data = bytes | bytearray | memoryview | mmap
+    class Data(Protocol):
+        """Bytes of a file: `bytes`, a `memoryview`, or `source.FileBytes`, which reads as it is asked."""
+
+        def __len__(self) -> int: ...
+        def __getitem__(self, part: slice, /) -> bytes | bytearray | memoryview: ...
+
 
 MACHINE_I386, MACHINE_AMD64 = 0x014C, 0x8664
 MACHINE_ARM, MACHINE_ARMNT, MACHINE_ARM64 = 0x01C0, 0x01C4, 0xAA64
@@ -55,7 +60,7 @@ class NotPortableExecutable(BadImage):
 
 
 class Section:
-    """A row of the section table. `file_size` bytes at `file_offset` are mapped at `address`, zeros follow."""
+    """A row of the section table: `file_size` bytes at `file_offset` are mapped at `address`, then zeros."""
 
     __slots__ = ("address", "characteristics", "file_offset", "file_size", "name", "virtual_size")
 
@@ -248,7 +253,7 @@ def _read_file_header(image: Image) -> None:
     offset = image.headers_offset + 4
     if offset + _FILE_HEADER.size > len(image.data):
         raise truncated("it ends inside the file header")
-    fields = _FILE_HEADER.unpack_from(image.data, offset)
+    fields = _FILE_HEADER.unpack(image.data[offset : offset + _FILE_HEADER.size])
     machine, sections, timestamp, _, _, optional_size, characteristics = fields
     image.machine = machine
     image.timestamp = timestamp
@@ -259,13 +264,12 @@ def _read_file_header(image: Image) -> None:
     table = image.optional_offset + optional_size
     if table + sections * _SECTION.size > len(image.data):
         raise truncated("it ends inside the section table")
-    image.sections = [_read_section(image.data, table + i * _SECTION.size) for i in range(sections)]
+    rows = bytes(image.data[table : table + sections * _SECTION.size])
+    image.sections = [_read_section(row) for row in _SECTION.iter_unpack(rows)]
 
 
-def _read_section(data: Data, offset: int) -> Section:
-    name, virtual_size, address, file_size, file_offset, _, _, _, _, characteristics = _SECTION.unpack_from(
-        data, offset
-    )
+def _read_section(row: tuple[Any, ...]) -> Section:
+    name, virtual_size, address, file_size, file_offset, _, _, _, _, characteristics = row
     # The Windows loader rounds file offsets down to 512 bytes; an offset of 0 means "nothing in the file".
     start = file_offset & ~0x1FF
     if not file_offset:
@@ -288,7 +292,7 @@ def _read_optional_header(image: Image) -> None:
         raise contradictory(f"an optional header of {size} bytes, {layout.size} are needed")
     if offset + layout.size > len(data):
         raise truncated("it ends inside the optional header")
-    fields = list(layout.unpack_from(data, offset))
+    fields = list(layout.unpack(data[offset : offset + layout.size]))
     if not image.is_64bit:
         del fields[8]  # BaseOfData, which the 64-bit form dropped
     image.entry_point, image.base_of_code, image.image_base = fields[6:9]

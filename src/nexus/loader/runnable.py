@@ -24,7 +24,7 @@ _HINTS = {
 
 
 def check_program(data: Data, name: str = "the file") -> Image:
-    """The image of a 64-bit Windows console program; BadImage says what the file is instead, and what to do."""
+    """The image of a 64-bit console program; BadImage says what the file is instead, and what to do."""
     if len(data) < 2 or bytes(data[:2]) != b"MZ":
         what = describe(data)
         hint = next((text for word, text in _HINTS.items() if word in what), "give a Windows .exe")
