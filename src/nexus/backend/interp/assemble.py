@@ -1,0 +1,301 @@
+"""A block as records.
+
+After the backward pass (`survey.py`) a forward one gives values their slots and emits the records:
+
+    get, trunc and a zero-extension of a clean value are names for a slot, no records
+    a value whose put nothing in between could notice - no access that may fault, no read or write of that slot -
+    is computed straight into the slot
+    everything else lives in a temporary slot until its last use
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from nexus.backend.interp.survey import (
+    BRANCH,
+    CONST,
+    CONSTANTS,
+    GET,
+    GOTO,
+    JUMP,
+    OP,
+    PUT,
+    TRAP_IF,
+    TRUNC,
+    VECTOR,
+    ZEXT,
+    Plans,
+    is_immediate,
+    survey,
+)
+from nexus.base.errors import NexusError
+from nexus.ir.state import FIRST_TEMP, FIRST_VECTOR_TEMP, LAST_TEMP, LAST_VECTOR_TEMP, SLOTS
+from nexus.ir.types import I64
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nexus.ir.values import Block, Value
+
+_DIRTY = 512  # in `note`, beside the slot: the slot holds more than the value's own low bits
+_SLOT = 511
+_INDEX = 255
+_ZERO = SLOTS["zero"]
+_WORD = 0xFFFFFFFF
+_QUAD = 0xFFFFFFFFFFFFFFFF
+_TEMPS = range(LAST_TEMP, FIRST_TEMP - 1, -1)
+_VECTOR_TEMPS = range(VECTOR + LAST_VECTOR_TEMP, VECTOR + FIRST_VECTOR_TEMP - 1, -1)
+
+
+class OutOfSlots(NexusError):
+    """The block needs more temporaries than the state has; translate fewer instructions at once."""
+
+
+class Code:
+    """An assembled block. `data` holds absolute addresses and belongs at the address it was assembled for.
+
+    The guest instruction at `addresses[i]` begins with the record at offset `offsets[i]`; `links` maps the offset of
+    each link record to the guest address it leads to."""
+
+    __slots__ = ("addresses", "data", "links", "offsets", "start")
+
+    def __init__(self, start: int, data: bytes, offsets: list[int], addresses: list[int], links: dict[int, int]) -> None:
+        self.start = start
+        self.data = data
+        self.offsets = offsets
+        self.addresses = addresses
+        self.links = links
+
+    def address_of(self, offset: int) -> int:
+        """The guest instruction that the record at `offset` belongs to."""
+        index = len(self.offsets) - 1
+        while index > 0 and self.offsets[index] > offset:
+            index -= 1
+        return self.addresses[index]
+
+
+class Assembler:
+    """Turns blocks into records for the handlers in `symbols`."""
+
+    def __init__(self, symbols: dict[str, int]) -> None:
+        self._plans = Plans(symbols)
+        self._symbols = symbols
+
+    def assemble(self, block: Block, at: int) -> Code:
+        """The records of a block that will lie at host address `at` (a multiple of 16)."""
+        return _Assembly(block, at, self._plans, self._symbols).code()
+
+
+class _Assembly:
+    """One run of the forward pass."""
+
+    __slots__ = (
+        "alias_last",
+        "at",
+        "block",
+        "expire",
+        "free",
+        "free_vectors",
+        "links",
+        "offsets",
+        "plans",
+        "survey",
+        "symbols",
+        "words",
+    )
+
+    def __init__(self, block: Block, at: int, plans: Plans, symbols: dict[str, int]) -> None:
+        self.block = block
+        self.at = at
+        self.plans = plans
+        self.symbols = symbols
+        self.survey = survey(block, plans)
+        self.words: list[int] = []
+        self.free = list(_TEMPS)
+        self.free_vectors = list(_VECTOR_TEMPS)
+        self.expire: dict[int, list[int]] = {}
+        self.alias_last: dict[int, int] = {}  # slot of the architecture -> last use of a value that lives in it
+        self.links: list[tuple[int, int]] = []  # index of a pointer word, guest address it leads to
+        self.offsets: list[int] = []
+
+    def temporary(self, vector: int, last: int, now: int) -> int:
+        """A temporary slot that is free again after the op at `last`."""
+        free = self.free_vectors if vector else self.free
+        if not free:
+            raise OutOfSlots(f"the block at {self.block.start:#x} needs more temporary slots than there are")
+        slot = free.pop()
+        when = last if last > now else now + 1
+        if when in self.expire:
+            self.expire[when].append(slot)
+        else:
+            self.expire[when] = [slot]
+        return slot
+
+    def constant(self, slot: int, number: int) -> None:
+        if (number + 0x80000000) & _QUAD < 1 << 32:
+            self.words += (self.symbols["const.i64"], slot | (number & _WORD) << 32)
+        else:
+            self.words += (self.symbols["const.i64/q"], slot, number & _QUAD, 0)
+
+    def code(self) -> Code:
+        block, words, plans, expire, alias_last = self.block, self.words, self.plans, self.expire, self.alias_last
+        into = self.survey.into
+        done: set[int] = set()
+        marks = block.marks
+        words += (self.symbols["enter"], len(marks) << 32, block.start & _QUAD, 0)
+        next_mark, mark_at = 0, marks[0][0] if marks else -1
+        pc = block.start
+        for i, op in enumerate(block.ops):
+            while i == mark_at:
+                self.offsets.append(len(words) * 8)
+                pc = marks[next_mark][1]
+                next_mark += 1
+                mark_at = marks[next_mark][0] if next_mark < len(marks) else -1
+            if i in expire:
+                for slot in expire.pop(i):
+                    (self.free_vectors if slot & VECTOR else self.free).append(slot)
+            plan = plans[op.row]
+            kind = plan.kind
+            if kind == OP:
+                if op.type is None:
+                    home = 0
+                elif op in into and alias_last.get(into[op][0], -1) <= i:
+                    home, put = into[op]
+                    done.add(put)
+                    alias_last[home] = op.last
+                elif op.last >= 0 or not plan.removable:
+                    home = self.temporary(plan.vector, op.last, i)
+                else:
+                    continue
+                op.note = home
+                self.operation(op, home & _INDEX)
+            elif kind == GET:
+                if op.last < 0:
+                    continue
+                slot = op.imm + plan.vector
+                if op.last <= op.note:
+                    if alias_last.get(slot, -1) < op.last:
+                        alias_last[slot] = op.last
+                    op.note = slot if op.type is I64 or plan.vector else slot | _DIRTY
+                else:
+                    op.note = self.temporary(plan.vector, op.last, i)
+                    words += (self.symbols[f"put.{op.type}"], op.note & _INDEX | op.imm << 8)
+            elif kind == PUT:
+                value = op.args[0]
+                if i in done:
+                    continue
+                if value.row in CONSTANTS:
+                    self.constant(op.imm, value.imm)
+                elif value.note != op.imm + plan.vector:
+                    words += (plan.plain, op.imm | (value.note & _INDEX) << 8)
+            elif kind == CONST:
+                if op.last >= 0:
+                    if op.imm == 0:
+                        op.note = _ZERO
+                    else:
+                        op.note = self.temporary(0, op.last, i)
+                        self.constant(op.note, op.imm)
+            elif kind == TRUNC:
+                if op.last >= 0:
+                    op.note = op.args[0].note | _DIRTY
+            elif kind == ZEXT:
+                if op.last >= 0:
+                    self.extension(op, i)
+            elif kind == GOTO:
+                if i == 0 or plans[block.ops[i - 1].row].kind != BRANCH:
+                    self.links.append((len(words) + 2, op.imm))
+                    words += (self.symbols["goto"], 0, 0, 0)
+            elif kind == BRANCH:
+                self.branch(i, op)
+            elif kind == JUMP:
+                words += (self.symbols["jump"], (op.args[0].note & _INDEX) << 8)
+            elif kind == TRAP_IF:
+                words += (self.symbols["trap_if"], (op.args[0].note & _INDEX) << 8 | (op.imm & _WORD) << 32, pc & _QUAD, 0)
+            else:  # exit
+                words += (self.symbols["exit"], (op.imm & _WORD) << 32)
+        return self.finish()
+
+    def operation(self, op: Value, d: int) -> None:
+        """The record of an op with a handler of its own."""
+        plan, args, imm = self.plans[op.row], op.args, op.imm
+        packed, shift = d, 8
+        literal = -1
+        handler = plan.plain
+        if plan.scaled:
+            scale = imm & 3
+            imm >>= 2
+            handler = plan.scaled[scale]
+            if plan.scaled_imm[0] and args[-1].row in CONSTANTS:
+                handler = plan.scaled_imm[scale]
+                literal = args[-1].imm
+                args = args[:-1]
+        elif plan.immediate and is_immediate(args[-1]):
+            handler = plan.immediate
+            imm = args[-1].imm
+            args = args[:-1]
+        elif plan.wide and (imm + 0x80000000) & _QUAD >= 1 << 32:
+            handler = plan.wide
+            literal, imm = imm & _QUAD, 0
+        if plan.extra:
+            more = 0
+            for index, arg in enumerate(args[3:]):
+                more |= (arg.note & _INDEX) << index * 8
+            args = args[:3]
+        for arg in args:
+            packed |= (arg.note & _INDEX) << shift
+            shift += 8
+        packed |= (imm & _WORD) << 32
+        if plan.extra:
+            self.words += (handler, packed, max(literal, 0), more)
+        elif literal >= 0:
+            self.words += (handler, packed, literal, 0)
+        else:
+            self.words += (handler, packed)
+
+    def extension(self, op: Value, i: int) -> None:
+        """zext: another name for a clean value, else a copy of the low bits."""
+        value = op.args[0]
+        note: int = value.note
+        if not note & _DIRTY:
+            op.note = note
+            return
+        op.note = self.temporary(0, op.last, i)
+        self.words += (self.plans[op.row].plain, op.note | (note & _INDEX) << 8)
+
+    def branch(self, i: int, op: Value) -> None:
+        """A branch with the goto behind it: one record with two pointers."""
+        taken, otherwise = op.imm, self.block.ops[i + 1].imm
+        handler, packed = self.symbols["branch"], 0
+        if i in self.survey.absorbed:
+            condition, negated = self.survey.absorbed[i]
+            plan, args = self.plans[condition.row], condition.args
+            handler = plan.branch
+            if args and is_immediate(args[-1]):
+                handler = plan.branch_imm
+                packed = (args[-1].imm & _WORD) << 32
+                args = args[:-1]
+            shift = 8
+            for arg in args:
+                packed |= (arg.note & _INDEX) << shift
+                shift += 8
+            if negated:
+                taken, otherwise = otherwise, taken
+        else:
+            packed = (op.args[0].note & _INDEX) << 8
+        self.links += ((len(self.words) + 2, taken), (len(self.words) + 3, otherwise))
+        self.words += (handler, packed, 0, 0)
+
+    def finish(self) -> Code:
+        """Append the link records and make the bytes."""
+        words, links = self.words, {}
+        self.offsets += [len(words) * 8] * (len(self.block.marks) - len(self.offsets))
+        for pointer, target in self.links:
+            offset = len(words) * 8
+            links[offset] = target
+            words[pointer] = self.at + offset
+            words += (self.symbols["link"], 0, target & _QUAD, self.at + pointer * 8)
+        addresses = [address for _, address in self.block.marks]
+        return Code(self.block.start, array("Q", words).tobytes(), self.offsets, addresses, links)
+
+
+__all__ = ["Assembler", "Code", "OutOfSlots"]

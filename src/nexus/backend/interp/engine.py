@@ -1,0 +1,181 @@
+"""The interpreter, ready to run: loads its blob, or has it built, and drives it through ctypes.
+
+Several threads may run at once, each with its own state; ctypes releases the GIL meanwhile.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from nexus.backend import cache
+from nexus.backend.blob import Blob, DamagedBlob
+from nexus.backend.interp import records
+from nexus.backend.interp.assemble import Assembler
+from nexus.base.errors import NexusError
+from nexus.ir.ops import LOAD, ROWS, STORE
+from nexus.ir.state import SLOTS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nexus.backend.interp.assemble import Code
+    from nexus.backend.interp.records import Variant
+    from nexus.ir.values import Block
+
+_QUAD = (1 << 64) - 1
+_SOURCES = (
+    *("ir/types.py", "ir/state.py", "ir/ops"),
+    *("backend/blob.py", "backend/link.py", "backend/llvm"),
+    *("backend/interp/records.py", "backend/interp/handlers.py", "backend/interp/runtime.py", "backend/interp/build.py"),
+)
+
+
+class Fault:
+    """A guest access that failed: the first guest address that could not be accessed, as the guest computed it,
+    the size of the whole access, and whether it was a write."""
+
+    __slots__ = ("address", "size", "write")
+
+    def __init__(self, address: int, size: int, write: bool) -> None:
+        self.address = address
+        self.size = size
+        self.write = write
+
+
+class Interpreter:
+    """One per process. `symbols` are the blob's host addresses; `on_signal` and `previous` are described in `runtime.py`."""
+
+    def __init__(self, blob: Blob) -> None:
+        self._blob = blob
+        self.symbols = blob.symbols
+        self._assembler = Assembler(blob.symbols)
+        self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(blob.symbols["run"])
+        self._copy = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(
+            blob.symbols["guarded_copy"]
+        )
+        self.on_signal = blob.symbols["on_signal"]
+        self.previous = blob.symbols["previous"]
+        self._accesses: dict[int, Variant] = {}
+
+    def assemble(self, block: Block, at: int) -> Code:
+        """The records of `block` for host address `at`; raises OutOfSlots when it is too long."""
+        return self._assembler.assemble(block, at)
+
+    def run(self, state: int, record: int) -> None:
+        """Run from a record until an exit; both are host addresses."""
+        self._run(state, record)
+
+    def copy(self, to: int, source: int, size: int) -> int:
+        """Copy between host addresses; returns how many bytes at the end could not be copied."""
+        rest: int = self._copy(to, source, size)
+        return rest
+
+    def link(self, stub: int, record: int) -> None:
+        """Make the branch that reaches the link record at `stub` go to `record` at once."""
+        _quad(_quad(stub + 24).value).value = record
+
+    def unlink(self, stub: int) -> None:
+        """Make the branch leave through its link record again."""
+        _quad(_quad(stub + 24).value).value = stub
+
+    def fault(self, state: int) -> Fault:
+        """The access that ended the last run with FAULT, computed again from its record's operands."""
+        if not self._accesses:
+            for row in ROWS.values():
+                if row.effect in (LOAD, STORE):
+                    self._accesses.update({self.symbols[v.name]: v for v in records.variants(row)})
+        record = _slot(state, SLOTS["exit_at"])
+        variant = self._accesses[_quad(record).value]
+        packed = _quad(record + 8).value
+        displacement = packed >> 32
+        address = _slot(state, packed >> 8 & 255) + displacement - (displacement >> 31 << 32)
+        if variant.row.address == 2:
+            address += _slot(state, packed >> 16 & 255) << variant.scale
+        address &= _QUAD
+        size = variant.row.bits // 8
+        seen = _slot(state, SLOTS["fault_address"]) - _slot(state, SLOTS["window"])
+        first = seen if address <= seen < address + size else address
+        return Fault(first, size, bool(_slot(state, SLOTS["fault_write"])))
+
+
+class Lookup:
+    """The table that `jump` records search, at `address` in LOOKUP_BYTES bytes of zeroed memory, 16-aligned."""
+
+    __slots__ = ("address",)
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+        self.clear()
+
+    def _entry(self, pc: int) -> int:
+        mixed = (pc * records.LOOKUP_MULTIPLIER & _QUAD) >> 64 - records.LOOKUP_BITS
+        return self.address + 16 * mixed
+
+    def add(self, pc: int, record: int) -> None:
+        """From now on, `pc` is at `record`. Another address with the same entry is forgotten."""
+        entry = self._entry(pc)
+        _quad(entry + 8).value = record
+        _quad(entry).value = pc
+
+    def remove(self, pc: int) -> None:
+        entry = self._entry(pc)
+        if _quad(entry).value == pc:
+            self._vacate(entry)
+
+    def clear(self) -> None:
+        ctypes.memset(self.address, 0, records.LOOKUP_BYTES)
+        self._vacate(self.address)
+
+    def _vacate(self, entry: int) -> None:
+        """No address belongs to an empty entry: 0 does not hash to any entry but the first, nor 1 to that one."""
+        _quad(entry).value = 1 if entry == self.address else 0
+
+
+def _quad(address: int) -> ctypes.c_uint64:
+    return ctypes.c_uint64.from_address(address)
+
+
+def _slot(state: int, index: int) -> int:
+    return _quad(state + 8 * index).value
+
+
+def key() -> str:
+    """Names the blob: a hash of everything that its code depends on."""
+    import hashlib
+
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    digest = hashlib.blake2b(cache.processor(), digest_size=16)
+    for name in _SOURCES:
+        path = os.path.join(root, name)
+        files = [path]
+        if os.path.isdir(path):
+            files = sorted(os.path.join(path, f) for f in os.listdir(path) if f.endswith(".py"))
+        for file in files:
+            with open(file, "rb") as source:
+                digest.update(source.read())
+    return digest.hexdigest()
+
+
+def load(base: str | None = None) -> Interpreter:
+    """The interpreter from the code cache under `base`, built first if it is not there or damaged."""
+    path = os.path.join(cache.folder(base), f"interp-{key()}.blob")
+    if os.path.exists(path):
+        try:
+            return Interpreter(Blob(path))
+        except DamagedBlob:
+            os.unlink(path)
+    _build(path)
+    return Interpreter(Blob(path))
+
+
+def _build(path: str) -> None:
+    """Build the blob in a process of its own, since an error of LLVM can end the process it happens in."""
+    import subprocess
+    import sys
+
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
+    environment = {**os.environ, "PYTHONPATH": root}
+    command = [sys.executable, "-m", "nexus.backend.interp.build", path]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise NexusError(f"the interpreter could not be built (exit {result.returncode}):\n{result.stderr.strip()}")
