@@ -1,6 +1,23 @@
 """The op table. Each module adds its rows; importing this package loads them all, in this order."""
 
-from nexus.ir.ops import atomics, bits, flags, flags_shift, flags_word, scalar, state, vector, vector_integer, vector_move
+from nexus.ir.ops import (
+    atomics,
+    bits,
+    crypto,
+    flags,
+    flags_shift,
+    flags_word,
+    float_arithmetic,
+    float_convert,
+    float_model,
+    scalar,
+    state,
+    strings,
+    vector,
+    vector_integer,
+    vector_move,
+    vector_string,
+)
 from nexus.ir.ops.table import CONTROL, LOAD, PURE, ROWS, STATE, STORE, TRAP, Row
 
 __all__ = [
@@ -14,12 +31,18 @@ __all__ = [
     "Row",
     "atomics",
     "bits",
+    "crypto",
     "flags",
     "flags_shift",
     "flags_word",
+    "float_arithmetic",
+    "float_convert",
+    "float_model",
     "scalar",
     "state",
+    "strings",
     "vector",
     "vector_integer",
     "vector_move",
+    "vector_string",
 ]
