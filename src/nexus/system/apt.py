@@ -1,8 +1,8 @@
 """Debian and Ubuntu packages without root: a private apt configuration beside the machine's own.
 
-The mirror, its keyring, proxies and certificates come from the machine's sources and apt.conf; only the suite is
-chosen here. Lists and downloads live in the cache folder, nothing of the system is changed, signatures are checked
-as apt always does. Nothing is installed: packages are unpacked as archives.
+The mirror, its keyring, proxies and certificates come from the machine's sources and apt.conf; only the
+suite is chosen here. Lists and downloads live in the cache folder, nothing of the system is changed,
+signatures are checked as apt always does. Nothing is installed: packages are unpacked as archives.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def read_deb822(text: str) -> list[Source]:
             "false",
         ):
             continue
-        options = {name: fields[name] for name in ("signed-by", "trusted") if name in fields}
+        options: dict[str, str] = {name: fields[name] for name in ("signed-by", "trusted") if name in fields}
         found.append(
             Source(
                 fields.get("uris", "").split(),

@@ -1,8 +1,8 @@
 """Unpacking of archives that others made: .deb, .rpm, .zip (wheels) and .tgz (npm).
 
-An archive is hostile. Member names are checked (no absolute path, no `..`, no link, no device), what it unpacks to
-is limited, and modes, owners and times in it are ignored. The caller chooses which members are wanted and under
-which name: `wanted(name)` returns the relative target path or None.
+An archive is hostile. Member names are checked (no absolute path, no `..`, no link, no device), what it
+unpacks to is limited, and modes, owners and times in it are ignored. The caller chooses which members are
+wanted and under which name: `wanted(name)` returns the relative target path or None.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, cast
 
 from nexus.base.errors import NexusError
 
@@ -167,9 +167,11 @@ def unpack_tgz(path: str, target: str, wanted: Wanted) -> int:
 def decompressed(file: IO[bytes], kind: str) -> Iterator[IO[bytes]]:
     """The rest of `file`, decompressed; zstd through Python 3.14 or the zstd command."""
     if kind == "xz":
-        yield lzma.open(file)
+        with lzma.open(file) as stream:
+            yield stream
     elif kind == "gz":
-        yield gzip.open(file)  # type: ignore[misc]
+        with gzip.GzipFile(fileobj=file) as plain:
+            yield cast("IO[bytes]", plain)
     elif kind == "tar":
         yield file
     elif kind == "zst" and shutil.which("zstd"):

@@ -1,9 +1,9 @@
 """The private Python environments: one for the core, one more for each group a command needs.
 
-`./nexus` runs `main` with the host's Python before any environment exists, so this module and what it imports
-stay within the standard library of Python 3.11. An environment is built beside its final place and renamed;
-the file `current` says which one is valid and is replaced last. Being killed at any point leaves nothing that a
-later start would mistake for a finished environment.
+`./nexus` runs `main` with the host's Python before any environment exists, so this module and what it
+imports stay within the standard library of Python 3.11. An environment is built beside its final place and
+renamed; the file `current` says which one is valid and is replaced last. Being killed at any point leaves
+nothing that a later start would mistake for a finished environment.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def build(home: str, lock: Lock, interpreter: str, paths: list[str], final: str 
     host.require_space(home, lock.megabytes * 5, "a Python environment")
     if progress_wanted():
         notice(
-            f"preparing a private Python environment ({lock.group}: downloads up to {lock.megabytes} MB, once)"
+            f"preparing a private Python environment ({lock.group}: up to {lock.megabytes} MB, once)"
         )
     final = final or os.path.join(home, f"env-{lock.digest[:12]}-{secrets.token_hex(4)}")
     partial = final + ".partial"
@@ -134,7 +134,9 @@ def build(home: str, lock: Lock, interpreter: str, paths: list[str], final: str 
 
 
 def install(python: str, lock: Lock) -> None:
-    """Install the wheels of a lock with pip, else with uv; the user's own index, proxy and CA settings apply."""
+    """Install the wheels of a lock with pip, else with uv; the user's own index, proxy and CA settings
+    apply.
+    """
     with pip_command(python) as pip:
         if pip is not None:
             command = [

@@ -1,7 +1,7 @@
 """A bcryptprimitives.dll for Wine 8.0, which lacks it: one export, ProcessPrng, answered by advapi32.
 
-Programs built with current Rust and Go import it. The file is written here byte by byte, because no Windows code is
-part of the project. Offsets follow Microsoft's "PE Format".
+Programs built with current Rust and Go import it. The file is written here byte by byte, because no Windows
+code is part of the project. Offsets follow Microsoft's "PE Format".
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The Windows DLLs a guest runs on: found on this machine, added by the user, or fetched with apt.
 
-A sysroot is a folder of x86-64 Windows DLLs and a folder of NLS tables, unchanged from a Wine of 8.0 or later (or a
-Windows). Ours live under `sysroots/` in the cache as `wine-VERSION/{windows,nls,sysroot}`; an installed Wine is used
-in place. This module only finds one, in a few file system calls, because `run` does it at every start; fetching is
-in `sysroot_fetch`.
+A sysroot is a folder of x86-64 Windows DLLs and a folder of NLS tables, unchanged from a Wine of 8.0 or
+later (or a Windows). Ours live under `sysroots/` in the cache as `wine-VERSION/{windows,nls,sysroot}`; an
+installed Wine is used in place. This module only finds one, in a few file system calls, because `run` does
+it at every start; fetching is in `sysroot_fetch`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class Sysroot:
 
 
 def find(request: str | None = None) -> Sysroot:
-    """The sysroot to run on: the requested path or version, a cached one, an installed Wine, else a fresh download."""
+    """The sysroot to run on: the requested path or version, a cached one, an installed Wine, else a fresh
+    download.
+    """
     if request is not None and not is_version(request):
         found = inspect(request)
         if found is None:
@@ -119,7 +121,9 @@ def installed(version: str = "") -> Sysroot | None:
 
 
 def inspect(path: str) -> Sysroot | None:
-    """What kind of sysroot a folder is: ours, a Wine installation, an unpacked package or a System32; None if none."""
+    """What kind of sysroot a folder is: ours, a Wine installation, an unpacked package or a System32; None
+    if none.
+    """
     own = load(path)
     if own is not None:
         return own

@@ -1,7 +1,8 @@
-"""Making a sysroot: from the distribution's packages, or from what the user has (folder, .deb, .rpm, System32).
+"""Making a sysroot: from the distribution's packages, or from what the user has (folder, .deb, .rpm,
+System32).
 
-Everything is unpacked into a folder that starts with a dot and renamed when it is complete; a lock serialises two
-first runs; leftovers of a killed one are removed by the next.
+Everything is unpacked into a folder that starts with a dot and renamed when it is complete; a lock
+serialises two first runs; leftovers of a killed one are removed by the next.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ _UBUNTU = {"10.0": "questing", "9.0": "noble"}
 
 
 def fetch(version: str) -> Sysroot:
-    """Download Wine's DLLs of this version with apt; NexusError with the next step where that is impossible."""
+    """Download Wine's DLLs of this version with apt; NexusError with the next step where that is
+    impossible.
+    """
     with exclusive() as top:
         ready = sysroot.cached(version)
         if ready is not None:
