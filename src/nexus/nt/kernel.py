@@ -11,6 +11,7 @@ from nexus.ir.state import Exit
 from nexus.nt import callback, exceptions
 from nexus.nt.clock import TICKS_PER_SECOND, Clock, VirtualClock
 from nexus.nt.errors import NtError
+from nexus.nt.memory import Commitment
 from nexus.nt.namespace import Namespace
 from nexus.nt.poller import HostPoller
 from nexus.nt.process import Process
@@ -59,6 +60,8 @@ class Kernel:
         processors: int = 1,
         handle_limit: int = 1 << 20,
         process_limit: int = 256,
+        memory_limit: int = 1 << 34,
+        memory_limit: int = 1 << 34,
         trace: Trace | None = None,
     ) -> None:
         self.make_window = make_window
@@ -70,6 +73,8 @@ class Kernel:
         self.processors = processors
         self.handle_limit = handle_limit
         self.process_limit = process_limit
+        self.commitment = Commitment(memory_limit)
+        self.commitment = Commitment(memory_limit)
         self.trace = trace
         self.timers = TimerQueue()
         self.poller = HostPoller()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from nexus.nt import access
 from nexus.nt.handles import HandleTable
+from nexus.nt.memory import AddressSpace
+from nexus.nt.memory import AddressSpace
 from nexus.nt.objects import KernelObject, ObjectType
 from nexus.nt.status import Status
+from nexus.nt.versions import WINE_10, Version
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.machine.vcpu import Vcpu
     from nexus.machine.window import Window
+    from nexus.nt.crash import Crash
     from nexus.nt.kernel import Kernel
     from nexus.nt.thread import Thread
     from nexus.nt.token import Token
@@ -30,7 +34,10 @@ class Module:
 
 
 class Process(KernelObject):
-    """`window` is its memory; `peb`, `symbols` (ntdll's exports) are set by the start-up code."""
+    """`window` is its memory, `memory` the rules for it.
+
+    The start-up code sets `peb`, `symbols` (ntdll's exports), `version`, `modules` and what it knows of the image.
+    """
 
     type = ObjectType(
         "Process",
@@ -44,6 +51,8 @@ class Process(KernelObject):
         super().__init__()
         self.kernel = kernel
         self.window = window
+        self.memory = AddressSpace(window, kernel.commitment)
+        self.space = AddressSpace(window, kernel.commitment)
         self.vcpu = vcpu
         self.parent = parent
         self.id = kernel.new_id(self)
@@ -56,6 +65,7 @@ class Process(KernelObject):
         self.image_base = 0
         self.image_entry = 0
         self.symbols: dict[str, int] = {}
+        self.version: Version = WINE_10
         self.modules: list[Module] = []
         self.affinity = (1 << kernel.processors) - 1
         self.priority_class = 2  # PROCESS_PRIOCLASS_NORMAL
@@ -65,6 +75,7 @@ class Process(KernelObject):
         self.exit_status = STILL_ACTIVE
         self.created_at = kernel.clock.system()
         self.exited_at = 0
+        self.crash: Crash | None = None  # the exception that ended it
         self.debug_flags = 0
         kernel.processes.append(self)
 

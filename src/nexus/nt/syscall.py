@@ -45,20 +45,30 @@ STACK_ARGUMENTS = 0x28
 class Kind:
     """How one declared parameter type reads its raw argument.
 
-    `key` identifies equal kinds; `constants` are objects that the expression names as `{k}_0`, `{k}_1`, ...
+    `key` identifies equal kinds; `constants` are objects that the expression names as `{k}_0`, `{k}_1`, ...;
+    `mask` has the bits of the raw argument that count.
     """
 
-    __slots__ = ("constants", "expression", "key", "optional", "text")
+    __slots__ = ("constants", "expression", "key", "mask", "optional", "text")
 
-    def __init__(self, text: str, expression: str, constants: tuple[Any, ...] = (), optional: bool = False) -> None:
+    def __init__(
+        self,
+        text: str,
+        expression: str,
+        constants: tuple[Any, ...] = (),
+        optional: bool = False,
+        mask: int = 0xFFFF_FFFF_FFFF_FFFF,
+    ) -> None:
         self.text = text
+        self.mask = mask
         self.expression = expression
         self.constants = constants
         self.optional = optional
         self.key = (text, expression, tuple(id(c) for c in constants))
 
     def __or__(self, other: None) -> Kind:
-        return Kind(f"{self.text} | None", f"({self.expression} if {{a}} else None)", self.constants, True)
+        text = f"{self.text} | None"
+        return Kind(text, f"({self.expression} if {{a}} else None)", self.constants, True, self.mask)
 
 
 class _HandleMaker:
@@ -86,11 +96,11 @@ class _PointerMaker:
 
 def _scalar(scalar: Scalar) -> Kind:
     if scalar.name == "boolean":
-        return Kind(scalar.name, "(1 if {a} & 0xff else 0)")
+        return Kind(scalar.name, "(1 if {a} & 0xff else 0)", mask=0xFF)
     masked = "{a}" if scalar.size == 8 else f"({{a}} & {scalar.mask:#x})"
     if scalar.sign:
         masked = f"(({masked} ^ {scalar.sign:#x}) - {scalar.sign:#x})"
-    return Kind(scalar.name, masked)
+    return Kind(scalar.name, masked, mask=scalar.mask)
 
 
 _NAMES: dict[str, Any] = {name: _scalar(scalar) for name, scalar in SCALARS.items()}

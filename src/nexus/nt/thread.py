@@ -11,6 +11,7 @@ from nexus.nt.status import Status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from nexus.nt.crash import Crash
     from nexus.nt.process import Process
     from nexus.nt.sync import Mutant
     from nexus.nt.token import Token
@@ -42,6 +43,7 @@ class Thread(KernelObject):
         "call",
         "created_at",
         "cycles",
+        "debug",
         "description",
         "exit_status",
         "exited_at",
@@ -49,6 +51,7 @@ class Thread(KernelObject):
         "hide_from_debugger",
         "id",
         "kernel",
+        "last_crash",
         "mutants",
         "outcome",
         "parameter",
@@ -101,6 +104,8 @@ class Thread(KernelObject):
         self.affinity = process.affinity
         self.description = ""
         self.hide_from_debugger = False
+        self.debug: tuple[int, ...] = (0,) * 6  # Dr0-Dr3, Dr6, Dr7: kept for the debugger's eyes, never armed
+        self.last_crash: Crash | None = None  # the latest exception
         self.syscall = ""  # the one in progress, for reports
         self.cycles = 0
         self.terminated = False

@@ -1,0 +1,47 @@
+"""What differs between the versions of the DLLs. The only place that knows; found out from ntdll's exports."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+
+class Version:
+    """`machine_frames`: the Ki* dispatchers expect Windows' own stack layouts (else Wine 8's older ones).
+    `unix_calls`: the number of each of ntdll's unix calls, by name.
+    """
+
+    __slots__ = ("machine_frames", "name", "unix_calls")
+
+    def __init__(self, name: str, machine_frames: bool, unix_calls: tuple[str, ...]) -> None:
+        self.name = name
+        self.machine_frames = machine_frames
+        self.unix_calls = unix_calls
+
+
+WINE_8 = Version("Wine 8", False, ("load_so_dll", "unwind_builtin_dll", "system_time_precise"))
+WINE_10 = Version(
+    "Wine 10",
+    True,
+    (
+        "load_so_dll",
+        "unwind_builtin_dll",
+        "wine_dbg_write",
+        "wine_server_call",
+        "wine_server_fd_to_handle",
+        "wine_server_handle_to_fd",
+        "wine_spawnvp",
+        "system_time_precise",
+    ),
+)
+WINDOWS = Version("Windows", True, ())
+
+
+def version_of(ntdll_exports: Container[str]) -> Version:
+    """Which kind of ntdll this is."""
+    if "__wine_unixlib_handle" in ntdll_exports:
+        return WINE_10
+    if "__wine_unix_call_dispatcher" in ntdll_exports:
+        return WINE_8
+    return WINDOWS
