@@ -36,8 +36,8 @@ def guard_hit(thread: Thread, address: int) -> int | None:
 
     On the thread's own stack the guard moves down; on the last page that is STATUS_STACK_OVERFLOW.
     """
-    memory = thread.process.memory
-    if not memory.guard_hit(address):
+    space = thread.process.space
+    if not space.guard_hit(address):
         return None
     lowest, size = thread.stack
     if not lowest <= address < lowest + size:
@@ -45,7 +45,7 @@ def guard_hit(thread: Thread, address: int) -> int | None:
     window = thread.process.window
     guaranteed = window.u32(thread.teb + TEB_GUARANTEED_STACK_BYTES)
     guaranteed = max(PAGE, (guaranteed + PAGE - 1) & -PAGE)
-    limit, used_up = memory.grow_stack(address & -PAGE, lowest, guaranteed)
+    limit, used_up = space.grow_stack(address & -PAGE, lowest, guaranteed)
     window.w64(thread.teb + TEB_STACK_LIMIT, limit)
     return Status.STACK_OVERFLOW if used_up else Status.SUCCESS
 

@@ -61,7 +61,6 @@ class Kernel:
         handle_limit: int = 1 << 20,
         process_limit: int = 256,
         memory_limit: int = 1 << 34,
-        memory_limit: int = 1 << 34,
         trace: Trace | None = None,
     ) -> None:
         self.make_window = make_window
@@ -73,7 +72,6 @@ class Kernel:
         self.processors = processors
         self.handle_limit = handle_limit
         self.process_limit = process_limit
-        self.commitment = Commitment(memory_limit)
         self.commitment = Commitment(memory_limit)
         self.trace = trace
         self.timers = TimerQueue()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from nexus.nt import access
 from nexus.nt.handles import HandleTable
 from nexus.nt.memory import AddressSpace
-from nexus.nt.memory import AddressSpace
 from nexus.nt.objects import KernelObject, ObjectType
 from nexus.nt.status import Status
 from nexus.nt.versions import WINE_10, Version
@@ -34,7 +33,7 @@ class Module:
 
 
 class Process(KernelObject):
-    """`window` is its memory, `memory` the rules for it.
+    """`window` is its memory, `space` the rules for it.
 
     The start-up code sets `peb`, `symbols` (ntdll's exports), `version`, `modules` and what it knows of the image.
     """
@@ -51,7 +50,6 @@ class Process(KernelObject):
         super().__init__()
         self.kernel = kernel
         self.window = window
-        self.memory = AddressSpace(window, kernel.commitment)
         self.space = AddressSpace(window, kernel.commitment)
         self.vcpu = vcpu
         self.parent = parent
