@@ -197,11 +197,12 @@ class Block:
         """The address as an i64 value (lea)."""
         return self._addressed("lea.i64", where)
 
-    def load(self, type: Type, where: Address) -> Value:
-        return self._addressed(f"load.{type.name}", where)
+    def load(self, type: Type, where: Address, aligned: bool = False) -> Value:
+        """`aligned`: #GP unless the address is a multiple of the size."""
+        return self._addressed(f"load.{'aligned.' if aligned else ''}{type.name}", where)
 
-    def store(self, where: Address, value: Value) -> None:
-        self._addressed(f"store.{value.type}", where, value)
+    def store(self, where: Address, value: Value, aligned: bool = False) -> None:
+        self._addressed(f"store.{'aligned.' if aligned else ''}{value.type}", where, value)
 
     def _addressed(self, name: str, where: Address, *operands: Value) -> Value:
         """Emit an addressed row: `name` takes base + disp, `name` + "x" also an index. `imm` packs disp and scale."""

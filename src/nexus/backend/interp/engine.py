@@ -32,7 +32,7 @@ _SOURCES = (
 
 class Fault:
     """A guest access that failed: the first guest address that could not be accessed, as the guest computed it,
-    the size of the whole access, and whether it was a write."""
+    the size of the whole access, and whether it was a write. A misaligned vector (#GP) is a read at 2**64 - 1."""
 
     __slots__ = ("address", "size", "write")
 
@@ -93,6 +93,8 @@ class Interpreter:
             address += _slot(state, packed >> 16 & 255) << variant.scale
         address &= _QUAD
         size = variant.row.bits // 8
+        if ".aligned." in variant.row.name and address % size:
+            return Fault(_QUAD, size, False)
         seen = _slot(state, SLOTS["fault_address"]) - _slot(state, SLOTS["window"])
         first = seen if address <= seen < address + size else address
         return Fault(first, size, bool(_slot(state, SLOTS["fault_write"])))

@@ -19,7 +19,8 @@ operands (LLVM shifts, fptosi and sdiv are guarded in the template).
 Oracle: `oracle(bits, *operands, imm)` where operands are unsigned ints and `bits` is the width of the
 row's main type; `imm` is passed only if the row has one. Rows with reads/writes take an extra dict of the
 fields read (first after bits) and return (result, {field: value}), or only the dict if there is no result.
-Addressed rows get the address as operand; their oracle takes a `memory` object first after bits.
+Addressed rows get the address as operand; their oracle takes a `memory` object first after bits (and after
+the fields read, for a row that has both).
 Results are masked to the result type by the caller.
 """
 
@@ -49,6 +50,7 @@ class Row:
         "doc",
         "effect",
         "has_imm",
+        "indirect",
         "name",
         "operands",
         "oracle",
@@ -72,8 +74,10 @@ class Row:
         writes: tuple[str, ...] = (),
         bits: int = 0,
         fill_for: Type | None = None,
+        indirect: bool = False,
     ) -> None:
-        """`address`: 0 none, 1 base + imm, 2 base + (index << scale) + imm; the address operands come first."""
+        """`address`: 0 none, 1 base + imm, 2 base + (index << scale) + imm; the address operands come first.
+        `indirect`: the row uses `$state`; its oracle gets the state (see `ir/oracle.py`) in place of the fields."""
         operands, _, result = signature.partition("->")
         self.name = name
         self.operands: tuple[Type, ...] = tuple(TYPES[t] for t in operands.split())
@@ -82,8 +86,9 @@ class Row:
         self._type = fill_for
         self.oracle = oracle
         self.doc = doc
-        self.effect = STATE if effect == PURE and (reads or writes) else effect
+        self.effect = STATE if effect == PURE and (reads or writes or indirect) else effect
         self.has_imm = imm
+        self.indirect = indirect
         self.address = address
         self.reads = reads
         self.writes = writes

@@ -6,15 +6,20 @@ every immediate, and an optimiser that knows the immediate folds it into a const
 
 from __future__ import annotations
 
+from nexus.base.errors import GuestFault
 from nexus.ir.ops.scalar import signed
 from nexus.ir.ops.table import LOAD, STORE, row
 from nexus.ir.ops.vector import BUILT, each, join, lanes, parts
 from nexus.ir.ops.vector_integer import clamp_signed, clamp_unsigned
-from nexus.ir.types import I8, I16, I32, I64, V128
+from nexus.ir.types import I8, I16, I32, I64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from nexus.ir.oracle import Memory
+
+MISALIGNED = (1 << 64) - 1  # what Windows gives as address of an access violation that is a #GP
 
 _TWO = "{v} {v} -> {v}"
 _PSHUFB = "call <16 x i8> @llvm.x86.ssse3.pshuf.b.128(<16 x i8> "
@@ -295,38 +300,58 @@ row(
 )
 
 
-def _load_aligned(width: int, memory: object, address: int) -> int:
-    return memory.load_aligned(address, width // 8)  # type: ignore[attr-defined,no-any-return]
+def _check(address: int, size: int) -> None:
+    if address % size:
+        raise GuestFault(MISALIGNED, write=False)
 
 
-def _store_aligned(width: int, memory: object, address: int, value: int) -> None:
-    memory.store_aligned(address, width // 8, value)  # type: ignore[attr-defined]
+def _load_aligned(
+    width: int, fields: dict[str, int], memory: Memory, address: int
+) -> tuple[int, dict[str, int]]:
+    _check(address, width // 8)
+    return memory.load(address, width // 8), {}
 
 
+def _store_aligned(width: int, fields: dict[str, int], memory: Memory, address: int, value: int) -> dict[str, int]:
+    _check(address, width // 8)
+    memory.store(address, width // 8, value)
+    return {}
+
+
+# A misaligned address is replaced by `top`, where nothing can be accessed. The window begins at a host page.
+_PLACE = """
+%host = ptrtoint $p to i64
+%low = and i64 %host, {low}
+%ok = icmp eq i64 %low, 0
+%wall = add i64 $window, $top
+%none = inttoptr i64 %wall to ptr
+%place = select i1 %ok, $p, ptr %none
+"""
 for _index in (0, 1):
     _x, _more = ("x", " i64") if _index else ("", "")
-    for _t in (V128,):
-        _k = _t.bits // 64
+    for _t in BUILT:
+        _here = _PLACE.replace("{low}", str(_t.bits // 8 - 1))
         row(
             f"load.aligned.{_t}{_x}",
             f"i64{_more} -> {_t}",
-            f"%x = load <{_k} x i64>, $p, align {_t.bits // 8}\n$d = bitcast <{_k} x i64> %x to {_t.llvm}",
+            f"{_here}$d = load {_t.llvm}, ptr %place, align 1",
             _load_aligned,
-            "Load; an address that is not a multiple of the size faults (MOVAPS, SSE memory operands).",
+            "Load; an address that is not a multiple of the size is #GP: the fault is at MISALIGNED.",
             effect=LOAD,
             imm=True,
             address=1 + _index,
+            reads=("window", "top"),
             bits=_t.bits,
         )
         row(
             f"store.aligned.{_t}{_x}",
             f"i64{_more} {_t} ->",
-            f"%x = bitcast {_t.llvm} {'$c' if _index else '$b'} to <{_k} x i64>\n"
-            f"store <{_k} x i64> %x, $p, align {_t.bits // 8}",
+            f"{_here}store {_t.llvm} {'$c' if _index else '$b'}, ptr %place, align 1",
             _store_aligned,
-            "Store; an address that is not a multiple of the size faults.",
+            "Store; an address that is not a multiple of the size is #GP: the fault is at MISALIGNED.",
             effect=STORE,
             imm=True,
             address=1 + _index,
+            reads=("window", "top"),
             bits=_t.bits,
         )
