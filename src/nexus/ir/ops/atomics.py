@@ -6,7 +6,7 @@ x86 instruction itself takes any address.
 
 from typing import Any
 
-from nexus.ir.ops.table import STORE, row
+from nexus.ir.ops.table import STATE, STORE, row
 from nexus.ir.types import INTEGERS, V128
 
 _UPDATES = {
@@ -59,3 +59,12 @@ for _t in (*INTEGERS, V128):
         address=1,
         bits=_t.bits,
     )
+
+row(
+    "fence",
+    "->",
+    "fence seq_cst",
+    lambda w: 0,
+    "Every access before it is seen by all before any after it.",
+    effect=STATE,
+)

@@ -1,7 +1,8 @@
 """EFLAGS as one word, for pushf, popf, syscall, lahf and sahf: put together and taken apart."""
 
-from nexus.ir.ops.table import row
+from nexus.ir.ops.table import family, row
 from nexus.ir.state import FLAGS
+from nexus.ir.types import I16, I32, I64
 
 _SPLIT = 0xCD5  # CF PF AF ZF SF DF OF
 _NAMES = (*FLAGS, "df", "eflags")
@@ -132,4 +133,13 @@ $new.nz = select i1 $a, i64 0, i64 %nonzero""",
     "ZF := the operand; all other flags stay.",
     reads=("nz", "pf"),
     writes=("nz", "pf"),
+)
+family(
+    (I16, I32, I64),
+    "flags.count.{t}",
+    "{t} ->",
+    "$new.cf = add i64 0, 0\n$new.of = add i64 0, 0\n$new.af = add i64 0, 0\n$new.nz = {zext $a}\n$new.pf = add i64 1, 0",
+    lambda w, state, a: {"cf": 0, "of": 0, "af": 0, "nz": a, "pf": 1},
+    "ZF: the operand, not negative, is 0; all others cleared (POPCNT).",
+    writes=FLAGS,
 )

@@ -175,7 +175,7 @@ class Ins:
             if implicit is not None:
                 slot, narrow, overridable = implicit
                 base = self.get(slot, I32).zext(I64) if narrow else self.get(slot)
-                return Address(self._segmented(base) if overridable else base)
+                return Address(self.segmented(base) if overridable else base)
         if self._address is None:
             self._address = self._effective(segment=True)
         return self._address
@@ -195,7 +195,8 @@ class Ins:
             where = Address(self.block.address(where))
         return where
 
-    def _segmented(self, base: Value) -> Value:
+    def segmented(self, base: Value) -> Value:
+        """An offset plus the base of the segment that the instruction names (only FS and GS have one)."""
         slot = SEGMENT_BASE.get(self.raw.memory_segment)
         return base if slot is None else self.get(slot) + base
 

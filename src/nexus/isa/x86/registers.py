@@ -24,6 +24,7 @@ FLAG_CF, FLAG_PF, FLAG_AF, FLAG_ZF, FLAG_SF = 1 << 0, 1 << 2, 1 << 4, 1 << 6, 1 
 FLAG_TF, FLAG_IF, FLAG_DF, FLAG_OF, FLAG_NT = 1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 14
 FLAG_RF, FLAG_AC, FLAG_ID = 1 << 16, 1 << 18, 1 << 21
 SPLIT_FLAGS = FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF | FLAG_DF
+EFLAGS_MASK = 0x3F7FD7
 ALWAYS_SET = 1 << 1
 SF_FORCED = 1 << 8  # in slot pf, see ir/state.py
 

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from iced_x86 import Instruction
 
+from nexus.base.errors import Unsupported
 from nexus.ir.state import Exit
 from nexus.ir.values import Block
-from nexus.isa.x86.ins import Ins
-from nexus.isa.x86.semantics import arithmetic, flow, moves
+from nexus.isa.x86.ins import PRIVILEGED_INSTRUCTION, Ins
+from nexus.isa.x86.semantics import arithmetic, bits, flow, moves, shifts, strings, system
 from nexus.isa.x86.table import SEMANTICS
 
-MODULES = (arithmetic, flow, moves)
+MODULES = (moves, arithmetic, shifts, bits, strings, flow, system)
 
 
 def lower(instruction: Instruction, block: Block) -> bool:
     """Append the IR of one instruction to `block` and mark where it begins; True when it ended the block.
 
-    An undecodable instruction exits ILLEGAL, one without semantics exits UNIMPLEMENTED, both with pc at it.
+    An undecodable instruction exits ILLEGAL, one without semantics UNIMPLEMENTED, both with pc at it. Both matter only
+    if the guest gets there, so translating never fails.
     """
     i = Ins(instruction, block)
     block.mark(i.address)
@@ -29,9 +31,15 @@ def lower(instruction: Instruction, block: Block) -> bool:
         return True
     function = SEMANTICS.get(instruction.mnemonic)
     if function is None:
-        i.trap(Exit.UNIMPLEMENTED)
+        if instruction.is_privileged:
+            i.trap(Exit.PRIVILEGED, PRIVILEGED_INSTRUCTION)
+        else:
+            i.trap(Exit.UNIMPLEMENTED)
         return True
-    function(i)
+    try:
+        function(i)
+    except Unsupported:  # a form of operands that the function does not know
+        i.trap(Exit.UNIMPLEMENTED)
     return i.ended
 
 

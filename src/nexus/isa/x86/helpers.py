@@ -1,0 +1,45 @@
+"""Instructions that the host does in Python, by number (`Exit.HELPER`): their cost does not matter.
+
+Imported where programs run, so it imports nothing else than what it needs for that.
+"""
+
+from __future__ import annotations
+
+from nexus.isa.x86 import registers as r
+from nexus.isa.x86.cpuid import cpuid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Ticks = Callable[[], int]
+
+FLAGS_LOADED, CPUID, RDTSC, RDTSCP = range(4)
+XCR0 = 0b11  # x87 and SSE state
+PROCESSOR = 0  # TSC_AUX: the number of the processor, as Windows keeps it there
+
+
+def _flags_loaded(state: r.CpuState, ticks: Ticks) -> None:
+    """Nothing to do: the exit gives the machine the occasion to see a TF that has just been set."""
+
+
+def _cpuid(state: r.CpuState, ticks: Ticks) -> None:
+    state.rax, state.rbx, state.rcx, state.rdx = cpuid(state.rax & 0xFFFFFFFF, state.rcx & 0xFFFFFFFF)
+
+
+def _rdtsc(state: r.CpuState, ticks: Ticks) -> None:
+    now = ticks()
+    state.rax, state.rdx = now & 0xFFFFFFFF, now >> 32 & 0xFFFFFFFF
+
+
+def _rdtscp(state: r.CpuState, ticks: Ticks) -> None:
+    _rdtsc(state, ticks)
+    state.rcx = PROCESSOR
+
+
+HELPERS = (_flags_loaded, _cpuid, _rdtsc, _rdtscp)
+
+
+def run(number: int, state: r.CpuState, ticks: Ticks) -> None:
+    """Do helper `number`; `ticks()` is the time stamp counter, real or virtual. pc is past the instruction already."""
+    HELPERS[number](state, ticks)
