@@ -15,6 +15,7 @@ from nexus.backend.interp.assemble import Assembler
 from nexus.base.errors import NexusError
 from nexus.ir.ops import LOAD, ROWS, STORE
 from nexus.ir.state import SLOTS
+from nexus.ir.types import I64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,17 +88,25 @@ class Interpreter:
         record = _slot(state, SLOTS["exit_at"])
         variant = self._accesses[_quad(record).value]
         packed = _quad(record + 8).value
+        operands = [_slot(state, packed >> shift & 255) for shift in (8, 16, 24)]
         displacement = packed >> 32
-        address = _slot(state, packed >> 8 & 255) + displacement - (displacement >> 31 << 32)
+        address = operands[0] + displacement - (displacement >> 31 << 32)
         if variant.row.address == 2:
-            address += _slot(state, packed >> 16 & 255) << variant.scale
+            address += operands[1] << variant.scale
         address &= _QUAD
         size = variant.row.bits // 8
+        write = bool(_slot(state, SLOTS["fault_write"]))
         if ".aligned." in variant.row.name and address % size:
             return Fault(_QUAD, size, False)
         seen = _slot(state, SLOTS["fault_address"]) - _slot(state, SLOTS["window"])
-        first = seen if address <= seen < address + size else address
-        return Fault(first, size, bool(_slot(state, SLOTS["fault_write"])))
+        candidates = [address]
+        if records.head(variant.row) == "string" and variant.row.operands[1] is I64 and not write:
+            candidates.insert(0, operands[1])  # reading the source comes first
+        top = _slot(state, SLOTS["top"])
+        for candidate in candidates:
+            if min(candidate, top) <= seen < min(candidate, top) + size:
+                return Fault(candidate if candidate >= top else seen, size, write)
+        return Fault(address, size, write)
 
 
 class Lookup:

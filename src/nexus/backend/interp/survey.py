@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nexus.backend.interp import records
 from nexus.ir.ops.table import LOAD, PURE, ROWS, STATE, STORE, TRAP
-from nexus.ir.state import SLOTS
+from nexus.ir.state import FIRST_X87, SLOTS
 from nexus.ir.types import I64
 
 TYPE_CHECKING = False
@@ -29,6 +29,10 @@ NEVER = 1 << 60
 VECTOR = 256  # added to the index of a vector slot
 CONSTANTS = frozenset(row for row in ROWS.values() if records.head(row) == "const")
 _NOT = ROWS["xor.i1"]
+_X87 = (  # what a row that uses `$state` may touch
+    *(SLOTS[name] for name in ("ftop", "ftag", "fsw", "fcw")),
+    *range(VECTOR + FIRST_X87, VECTOR + FIRST_X87 + 8),
+)
 
 
 class Plan:
@@ -68,11 +72,13 @@ class Plan:
             self.scaled_imm = [symbols.get(f"{name}@{s}/i", 0) for s in range(4)]
         self.extra = len(row.operands) > 3
         self.fault = row.effect in (LOAD, STORE, TRAP)
-        self.removable = row.effect == PURE or (row.effect == STATE and not row.writes and row.result is not None)
+        reader = row.effect == STATE and row.result is not None and not row.writes and not row.indirect
+        self.removable = row.effect == PURE or reader
         subject = row.operands[0] if self.kind == PUT else row.result
         self.vector = VECTOR if subject is not None and subject.is_vector else 0
-        self.reads = tuple(SLOTS[field] for field in row.reads)
-        self.writes = tuple(SLOTS[field] for field in row.writes)
+        hidden = _X87 if row.indirect else ()
+        self.reads = (*(SLOTS[field] for field in row.reads), *hidden)
+        self.writes = (*(SLOTS[field] for field in row.writes), *hidden)
 
 
 class Plans(dict["Row", Plan]):
