@@ -56,7 +56,7 @@ _INFORMATION = struct.Struct("<QIxxxxQQIHHHHHHHBBIII")
 class ImageFile:
     """A PE file opened for mapping. `fd` belongs to it."""
 
-    __slots__ = ("_copy", "fd", "image", "nt_path")
+    __slots__ = ("_copy", "fd", "identity", "image", "nt_path")
 
     def __init__(self, fd: int, size: int, nt_path: str) -> None:
         """Raises NtError with the status NtCreateSection gives for a file that is not a usable image."""
@@ -67,6 +67,8 @@ class ImageFile:
         except pe.NotPortableExecutable as error:
             raise NtError(_STATUS_OF_KIND.get(error.kind, Status.INVALID_IMAGE_FORMAT)) from error
         self.fd = os.dup(fd)
+        status = os.fstat(self.fd)
+        self.identity = status.st_dev, status.st_ino
         self.image.data = FileBytes(self.fd, size)
 
     def close(self) -> None:

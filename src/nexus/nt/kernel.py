@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from nexus.machine.vcpu import Vcpu
     from nexus.machine.window import Window
     from nexus.nt.numbers import Numbers
+    from nexus.nt.start import Starter
     from nexus.nt.trace import Trace
 
 SLICE = 100_000  # guest instructions; well below a millisecond on every engine but the slowest
@@ -77,6 +78,7 @@ class Kernel:
         self.timers = TimerQueue()
         self.poller = HostPoller()
         self.ready: deque[Thread] = deque()
+        self.starter: Starter | None = None  # starts processes; set by the composition root
         self.namespace = Namespace()
         self.critical_section_event = KeyedEvent()
         self.namespace.insert("\\KernelObjects\\CritSecOutOfMemoryEvent", self.critical_section_event)

@@ -196,7 +196,7 @@ class AddressSpace:
         if flags & MEM_WRITE_WATCH:
             region.write_watch = True
         if flags & MEM_COMMIT:
-            self._set_pages(region, region.base, size, protect)
+            self.commit_pages(region, region.base, size, protect)
         return region.base, size
 
     def _commit_more(self, region: Region, base: int, size: int, protect: int) -> None:
@@ -210,9 +210,9 @@ class AddressSpace:
         fresh = sum(end - start for start, end, old in self.pages.runs(base, base + size) if not old)
         if region.charged:
             self.commitment.charge(fresh)
-        self._set_pages(region, base, size, protect)
+        self.commit_pages(region, base, size, protect)
 
-    def _set_pages(self, region: Region, base: int, size: int, protect: int) -> None:
+    def commit_pages(self, region: Region, base: int, size: int, protect: int) -> None:
         """Commit what is not committed yet (zero pages) and give all of it one protection."""
         access = page_access(protect)
         for start, end, old in list(self.pages.runs(base, base + size)):
@@ -377,12 +377,12 @@ class AddressSpace:
         if page >= lowest + PAGE + guaranteed:
             region = self.regions.at(page - PAGE)
             if region is not None:
-                self._set_pages(region, page - PAGE, PAGE, PAGE_READWRITE | PAGE_GUARD)
+                self.commit_pages(region, page - PAGE, PAGE, PAGE_READWRITE | PAGE_GUARD)
             return page, False
         first = lowest + PAGE
         region = self.regions.at(first)
         if region is not None and guaranteed:
-            self._set_pages(region, first, guaranteed, PAGE_READWRITE)
+            self.commit_pages(region, first, guaranteed, PAGE_READWRITE)
         return first, True
 
     def _reprotect(self, base: int, size: int, protect: int) -> None:
@@ -400,7 +400,7 @@ class AddressSpace:
         region = self.new_region(at, round_up(size, PAGE), MEM_PRIVATE, flags, protect, limits)
         region.charged = False
         region.name = name
-        self._set_pages(region, region.base, region.size, protect)
+        self.commit_pages(region, region.base, region.size, protect)
         return region
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nexus.machine.vcpu import Vcpu
     from nexus.machine.window import Window
     from nexus.nt.crash import Crash
+    from nexus.nt.image import ImageFile
     from nexus.nt.kernel import Kernel
     from nexus.nt.thread import Thread
     from nexus.nt.token import Token
@@ -62,6 +63,10 @@ class Process(KernelObject):
         self.image_name = ""  # NT path of the program
         self.image_base = 0
         self.image_entry = 0
+        self.image: ImageFile | None = None
+        self.parameters = 0
+        self.stack_reserve = 0
+        self.stack_commit = 0
         self.symbols: dict[str, int] = {}
         self.version: Version = WINE_10
         self.modules: list[Module] = []

@@ -32,6 +32,10 @@ SEC_FILE, SEC_IMAGE, SEC_RESERVE, SEC_COMMIT = 0x0080_0000, 0x0100_0000, 0x0400_
 SEC_NOCACHE, SEC_WRITECOMBINE, SEC_LARGE_PAGES, SEC_BASED = 0x1000_0000, 0x4000_0000, 0x8000_0000, 0x0020_0000
 SEC_NO_CHANGE, SEC_IMAGE_NO_EXECUTE = 0x0040_0000, 0x1100_0000
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nexus.nt.vad import Backing
+
 _WRITE_COPY = (PAGE_WRITECOPY, PAGE_EXECUTE_WRITECOPY)
 
 
@@ -113,6 +117,15 @@ class Section(KernelObject):
         """The NT path of the mapped file; None for anonymous memory."""
         return self.nt_path or None
 
+    def same_file(self, other: Backing) -> bool:
+        """Whether both are images of one file."""
+        return (
+            self.image is not None
+            and isinstance(other, Section)
+            and other.image is not None
+            and self.image.identity == other.image.identity
+        )
+
     # mapping ---------------------------------------------------------------------------------------
 
     def map(
@@ -193,6 +206,15 @@ class Section(KernelObject):
         for start, end, old in list(space.pages.runs(base, base + size)):
             if old & 0xFF not in _WRITE_COPY:
                 self._show(space, region, start, end - start, protect)
+
+
+def source_of(target: KernelObject) -> SectionSource:
+    """What a file object gives to a section; everything but a file on a disk is refused."""
+    give = getattr(target, "section_source", None)
+    if give is None:
+        raise NtError(Status.INVALID_FILE_FOR_SECTION)
+    source: SectionSource = give()
+    return source
 
 
 # making sections -----------------------------------------------------------------------------------

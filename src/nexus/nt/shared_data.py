@@ -1,0 +1,105 @@
+"""KUSER_SHARED_DATA: the page at 0x7ffe0000 where every process reads the time, the version and the processor.
+
+It is one page of memory for the whole machine: mapped read-only into each process, written by us when time
+moves. Offsets: `KUSER_SHARED_DATA` of the Windows Driver Kit.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+
+from nexus.nt.memory import ANYWHERE
+from nexus.nt.vad import MEM_PRIVATE, PAGE_READONLY, READ
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nexus.nt.clock import Clock
+    from nexus.nt.kernel import Kernel
+    from nexus.nt.memory import AddressSpace
+
+ADDRESS = 0x7FFE0000
+SIZE = 0x1000
+SYSTEM_ROOT = "C:\\windows"
+MAJOR_VERSION, MINOR_VERSION, BUILD = 10, 0, 19045
+PRODUCT_WORKSTATION = 1
+TICKS_PER_MILLISECOND = 10_000
+
+_NATIVE_ARCHITECTURE_AMD64 = 9
+_SUITE_SINGLE_USER = 0x110
+_TICK_MULTIPLIER = 1 << 24
+
+_PF_COMPARE_EXCHANGE_DOUBLE, _PF_MMX, _PF_SSE, _PF_RDTSC, _PF_PAE, _PF_SSE2 = 2, 3, 6, 8, 9, 10
+_PF_NX, _PF_SSE3, _PF_COMPARE_EXCHANGE_128, _PF_FASTFAIL = 12, 13, 14, 23
+_PF_SSSE3, _PF_SSE4_1, _PF_SSE4_2 = 36, 37, 38
+PROCESSOR_FEATURES = (
+    _PF_COMPARE_EXCHANGE_DOUBLE,
+    _PF_MMX,
+    _PF_SSE,
+    _PF_RDTSC,
+    _PF_PAE,
+    _PF_SSE2,
+    _PF_NX,
+    _PF_SSE3,
+    _PF_COMPARE_EXCHANGE_128,
+    _PF_FASTFAIL,
+    _PF_SSSE3,
+    _PF_SSE4_1,
+    _PF_SSE4_2,
+)
+
+
+class SharedData:
+    """The page and the descriptor under which it is mapped."""
+
+    __slots__ = ("_page", "fd")
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.fd = os.memfd_create("shared-data")
+        os.ftruncate(self.fd, SIZE)
+        self._page = mmap.mmap(self.fd, SIZE)
+        page = self._page
+        root = (SYSTEM_ROOT + "\0").encode("utf-16-le")
+        page[0x30 : 0x30 + len(root)] = root
+        struct.pack_into("<I", page, 0x04, _TICK_MULTIPLIER)
+        struct.pack_into("<IIBxH", page, 0x260, BUILD, PRODUCT_WORKSTATION, 1, _NATIVE_ARCHITECTURE_AMD64)
+        struct.pack_into("<II", page, 0x26C, MAJOR_VERSION, MINOR_VERSION)
+        for feature in PROCESSOR_FEATURES:
+            page[0x274 + feature] = 1
+        struct.pack_into("<I", page, 0x2D0, _SUITE_SINGLE_USER)
+        struct.pack_into("<I", page, 0x2D8, 1)  # ActiveConsoleId
+        struct.pack_into("<I", page, 0x2E8, kernel.commitment.limit >> 12)  # NumberOfPhysicalPages
+        struct.pack_into("<Q", page, 0x300, 10_000_000)  # QpcFrequency
+        struct.pack_into("<I", page, 0x330, int.from_bytes(kernel.random_bytes(4), "little"))  # Cookie
+        struct.pack_into("<IB", page, 0x3C0, kernel.processors, 1)
+        self.update(kernel.clock)
+
+    def update(self, clock: Clock) -> None:
+        """Let the guest see what time it is."""
+        interrupt = clock.monotonic()
+        ticks = interrupt // TICKS_PER_MILLISECOND
+        page = self._page
+        _put_time(page, 0x08, interrupt)
+        _put_time(page, 0x14, clock.system())
+        _put_time(page, 0x320, ticks)
+        struct.pack_into("<I", page, 0x00, ticks & 0xFFFF_FFFF)
+
+    def tick_count(self) -> int:
+        """Milliseconds since start, as the guest reads them."""
+        count: int = struct.unpack_from("<Q", self._page, 0x320)[0]
+        return count
+
+    def map_into(self, space: AddressSpace) -> None:
+        region = space.new_region(ADDRESS, SIZE, MEM_PRIVATE, 0, PAGE_READONLY, ANYWHERE)
+        region.name = "KUSER_SHARED_DATA"
+        region.charged = False
+        space.window.map_file(ADDRESS, SIZE, READ, self.fd, 0, shared=True)
+        space.pages.set(ADDRESS, ADDRESS + SIZE, PAGE_READONLY)
+
+
+def _put_time(page: mmap.mmap, offset: int, value: int) -> None:
+    """A KSYSTEM_TIME: readers compare its two high parts, so the second one is written first."""
+    high = value >> 32
+    struct.pack_into("<I", page, offset + 8, high)
+    struct.pack_into("<II", page, offset, value & 0xFFFF_FFFF, high)
