@@ -108,9 +108,7 @@ def build(home: str, lock: Lock, interpreter: str, paths: list[str], final: str 
     """Create an environment that sees `paths` and the wheels of `lock`; return its folder."""
     host.require_space(home, lock.megabytes * 5, "a Python environment")
     if progress_wanted():
-        notice(
-            f"preparing a private Python environment ({lock.group}: up to {lock.megabytes} MB, once)"
-        )
+        notice(f"preparing a private Python environment ({lock.group}: up to {lock.megabytes} MB, once)")
     final = final or os.path.join(home, f"env-{lock.digest[:12]}-{secrets.token_hex(4)}")
     partial = final + ".partial"
     shutil.rmtree(partial, ignore_errors=True)

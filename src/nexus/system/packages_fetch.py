@@ -46,23 +46,22 @@ DAMAGE_SIGNS = ("DO NOT MATCH THE HASHES", "EINTEGRITY", "is not a valid wheel",
 
 
 def fetch(reference: Reference) -> str:
-    """Download and unpack; returns the folder of the version. `current` follows unless a version was asked
-    for.
-    """
-    top = private_folder("packages", reference.kind, os.path.basename(reference.folder))
-    with exclusive(top):
-        for name in os.listdir(top):
-            if name.startswith("."):
-                shutil.rmtree(os.path.join(top, name), ignore_errors=True)
-        work = tempfile.mkdtemp(prefix=".partial-", dir=top)
+    """Download and unpack; returns the folder of the version, which becomes `current` unless asked for."""
+    packages = private_folder("packages")
+    with exclusive(packages):
+        for name in os.listdir(packages):
+            if name.startswith(".partial-"):
+                shutil.rmtree(os.path.join(packages, name), ignore_errors=True)
+        work = tempfile.mkdtemp(prefix=".partial-", dir=packages)
         try:
             downloads, files = os.path.join(work, "downloads"), os.path.join(work, "files")
             os.mkdir(downloads)
             os.mkdir(files)
-            host.require_space(top, 200, f"the package {reference}")
+            host.require_space(work, 200, f"the package {reference}")
             archive = (download_pypi if reference.kind == "pypi" else download_npm)(reference, downloads)
             version = unpack_pypi(archive, files) if reference.kind == "pypi" else unpack_npm(archive, files)
             write_index(files)
+            top = private_folder("packages", reference.kind, os.path.basename(reference.folder))
             final = os.path.join(top, version)
             if os.path.exists(final):
                 os.rename(final, os.path.join(work, "old"))
@@ -164,15 +163,12 @@ def download_npm(reference: Reference, folder: str) -> str:
     archives = [entry.path for entry in os.scandir(folder) if entry.name.endswith(".tgz")]
     if code == 0 and len(archives) == 1:
         return archives[0]
-    if "E404" in output or "404 Not Found" in output:
-        if "ETARGET" not in output and "No matching version" not in output:
-            raise NotFound(
-                f"there is no package {reference.name} on npm", hint="check the spelling of the name"
-            )
     if "ETARGET" in output or "No matching version" in output:
         raise NotFound(
             f"{reference.name} has no version {reference.version}", hint=f"npm view {reference.name} versions"
         )
+    if "E404" in output or "404 Not Found" in output:
+        raise NotFound(f"there is no package {reference.name} on npm", hint="check the spelling of the name")
     raise common_failure(reference, output) or failure(reference, output)
 
 
@@ -276,12 +272,12 @@ def obstacle(path: str) -> str:
 
 
 @contextmanager
-def exclusive(top: str) -> Iterator[None]:
-    with open(top + ".lock", "w", encoding="ascii") as file:
+def exclusive(packages: str) -> Iterator[None]:
+    with open(packages + ".lock", "w", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if progress_wanted():
-                notice("another nexus is downloading this package; waiting for it")
+                notice("another nexus is downloading a package; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,0 +1,103 @@
+"""`nexus completion bash|zsh|fish`: tab completion made from the tables of commands and options."""
+
+from __future__ import annotations
+
+from nexus.base.errors import UsageError
+from nexus.cli.main import COMMANDS, GLOBAL
+from nexus.cli.options import VALUE, Option
+from nexus.cli.run_options import RUN
+
+USAGE = """\
+usage: nexus completion bash   then: nexus completion bash > ~/.local/share/bash-completion/completions/nexus
+       nexus completion zsh    then: nexus completion zsh > a folder of $fpath, as _nexus
+       nexus completion fish   then: nexus completion fish > ~/.config/fish/completions/nexus.fish"""
+
+BASH = """\
+_nexus() {{
+    local word=${{COMP_WORDS[COMP_CWORD]}} command= at
+    for ((at = 1; at < COMP_CWORD; at++)); do
+        case ${{COMP_WORDS[at]}} in -*) ;; *) command=${{COMP_WORDS[at]}}; break ;; esac
+    done
+    case $command in
+        "") COMPREPLY=($(compgen -W "{commands} {options}" -- "$word")) ;;
+        run | trace) COMPREPLY=($(compgen -W "{run}" -- "$word") $(compgen -f -- "$word")) ;;
+        sysroot) COMPREPLY=($(compgen -W "list add remove path" -- "$word") $(compgen -f -- "$word")) ;;
+        cache) COMPREPLY=($(compgen -W "list path clean" -- "$word")) ;;
+        completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$word")) ;;
+        *) COMPREPLY=($(compgen -f -- "$word")) ;;
+    esac
+}}
+complete -o filenames -F _nexus nexus"""
+
+ZSH = """\
+#compdef nexus
+_nexus() {{
+    local -a commands=({commands})
+    local -a run=({run})
+    if (( CURRENT == 2 )); then _describe command commands; return; fi
+    case $words[2] in
+        run|trace) _describe option run -- ; _files ;;
+        sysroot) _values action list add remove path; _files ;;
+        cache) _values action list path clean ;;
+        completion) _values shell bash zsh fish ;;
+        *) _files ;;
+    esac
+}}
+_nexus "$@\""""
+
+
+def main(arguments: list[str]) -> int:
+    shells = {"bash": bash, "zsh": zsh, "fish": fish}
+    if arguments in (["--help"], ["-h"]):
+        print(USAGE)
+        return 0
+    if len(arguments) != 1 or arguments[0] not in shells:
+        raise UsageError("name a shell: bash, zsh or fish", hint="nexus completion --help")
+    print(shells[arguments[0]]())
+    return 0
+
+
+def word(option: Option) -> str:
+    return f"--{option.name}" + ("=" if option.kind == VALUE else "")
+
+
+def bash() -> str:
+    return BASH.format(
+        commands=" ".join(COMMANDS),
+        options=" ".join(f"--{option.name}" for option in GLOBAL),
+        run=" ".join(map(word, RUN)),
+    )
+
+
+def zsh() -> str:
+    quoted = {
+        text: text.replace("'", "'\\''").replace(":", "\\:")
+        for text in [*(doc for _, doc in COMMANDS.values()), *(option.doc for option in RUN)]
+    }
+    return ZSH.format(
+        commands=" ".join(f"'{name}:{quoted[doc]}'" for name, (_, doc) in COMMANDS.items()),
+        run=" ".join(f"'{word(option)}:{quoted[option.doc]}'" for option in RUN),
+    )
+
+
+def fish() -> str:
+    def quote(text: str) -> str:
+        return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+    lines = [
+        f"complete -c nexus -n __fish_use_subcommand -f -a {name} -d {quote(doc)}"
+        for name, (_, doc) in COMMANDS.items()
+    ]
+    for option in RUN:
+        short = f" -s {option.short}" if option.short else ""
+        takes = " -r" if option.kind == VALUE else ""
+        lines.append(
+            f"complete -c nexus -n '__fish_seen_subcommand_from run trace' -l {option.name}{short}{takes} "
+            f"-d {quote(option.doc)}"
+        )
+    lines += [
+        "complete -c nexus -n '__fish_seen_subcommand_from sysroot' -a 'list add remove path'",
+        "complete -c nexus -n '__fish_seen_subcommand_from cache' -f -a 'list path clean'",
+        "complete -c nexus -n '__fish_seen_subcommand_from completion' -f -a 'bash zsh fish'",
+    ]
+    return "\n".join(lines)
