@@ -63,6 +63,8 @@ def field(rng: random.Random, name: str) -> int:
         return rng.getrandbits(8)
     if name == "ftop":
         return rng.randrange(8)
+    if name == "eflags":
+        return rng.getrandbits(22) & ~0xCD5
     return scalar(rng, 64)
 
 
@@ -74,7 +76,8 @@ def build(rng: random.Random, row: Row, state: dict[int, int], constant: bool) -
     imm = 0
     for index, type in enumerate(row.operands):
         value = in_domain(row, index, operand(rng, type))
-        if row.address and index == 0:
+        pointer = index == 1 and row.name.startswith(("string.copy", "string.compare"))
+        if (row.address and index == 0) or pointer:
             value = MEMORY_BASE + rng.randrange(MEMORY_SIZE // 2) * 16 % (MEMORY_SIZE - 4096)
         elif row.address == 2 and index == 1:
             value = rng.randrange(32) * 16

@@ -126,11 +126,14 @@ def _operand_offset(index: int) -> int:
 
 
 def _pointer(w: Writer, v: Variant, operands: list[str]) -> str:
-    """The operand `$p`: the guest address for `lea`, else the host pointer, with the record noted for the fault handler."""
+    """The operand `$p`: the guest address for `lea`, else the host pointer, with the record noted for the fault handler.
+
+    `$a` becomes the effective address."""
     address = w.op(f"add i64 {operands[0]}, {w.immediate()}")
     if v.row.address == 2:
         scaled = w.op(f"shl i64 {operands[1]}, {v.scale}")
         address = w.op(f"add i64 {address}, {scaled}")
+    operands[0] = address
     if v.row.effect == PURE:
         return address
     record = w.op("ptrtoint ptr %record to i64")

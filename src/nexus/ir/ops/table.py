@@ -5,7 +5,8 @@ A row gives a name, a signature, the meaning as LLVM text, the same meaning as a
 
 Template language. Plain LLVM instructions, one per line, with placeholders:
     $d              the result; the template must define it if the signature has one
-    $a $b $c        operands, already of the type in the signature (vectors: iN, bitcast as needed)
+    $a $b $c $e ... operands, already of the type in the signature (vectors: iN, bitcast as needed); with an
+                    address $a is the effective one
     $imm            the immediate, an i64 value
     $p              the host pointer for a row with an address, with its type, e.g. `load i32, $p, align 1`
     $cf, $r1, ...   a state field listed in `reads`, as i64
