@@ -11,10 +11,38 @@ from nexus.base.errors import Unsupported
 from nexus.ir.state import Exit
 from nexus.ir.values import Block
 from nexus.isa.x86.ins import PRIVILEGED_INSTRUCTION, Ins
-from nexus.isa.x86.semantics import arithmetic, bits, flow, moves, shifts, strings, system
+from nexus.isa.x86.semantics import (
+    aes,
+    arithmetic,
+    bits,
+    flow,
+    moves,
+    shared_names,
+    shifts,
+    sse_float,
+    sse_integer,
+    sse_moves,
+    sse_string,
+    strings,
+    system,
+)
 from nexus.isa.x86.table import SEMANTICS
 
-MODULES = (moves, arithmetic, shifts, bits, strings, flow, system)
+MODULES = (
+    moves,
+    arithmetic,
+    shifts,
+    bits,
+    strings,
+    flow,
+    system,
+    sse_moves,
+    sse_integer,
+    sse_float,
+    sse_string,
+    aes,
+    shared_names,
+)
 
 
 def lower(instruction: Instruction, block: Block) -> bool:

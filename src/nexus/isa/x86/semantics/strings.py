@@ -58,7 +58,7 @@ def _count(i: Ins, n: int) -> Value:
     return i.get(r.RCX, _address_type(i, n)).zext(I64)
 
 
-@semantics("MOVSB", "MOVSW", "MOVSD", "MOVSQ")
+@semantics("MOVSB", "MOVSW", "MOVSQ")  # MOVSD: shared_names.py
 def movs(i: Ins) -> None:
     element = i.type(0)
     if _is_repeated(i):
@@ -101,7 +101,7 @@ def _while_flags_say(i: Ins, done: Value, count: Value, element: Type, *operands
     i.branch(more & wanted, i.address, i.next)
 
 
-@semantics("CMPSB", "CMPSW", "CMPSD", "CMPSQ")
+@semantics("CMPSB", "CMPSW", "CMPSQ")  # CMPSD: shared_names.py
 def cmps(i: Ins) -> None:
     """Operand 0 is DS:[rSI], operand 1 ES:[rDI]."""
     element = i.type(0)

@@ -1,0 +1,184 @@
+"""Moving vectors and parts of vectors between registers and memory."""
+
+from __future__ import annotations
+
+from iced_x86 import Mnemonic
+
+from nexus.ir.types import I32, I64, INTEGER_OF_BITS, V128
+from nexus.ir.values import Address, Value
+from nexus.isa.x86.ins import Ins
+from nexus.isa.x86.semantics.sse_operands import control, enter_mmx, full, is_mmx, lane, low, uses_mmx, widen, write
+from nexus.isa.x86.table import Semantics, register, semantics
+
+
+def _whole(aligned: bool) -> Semantics:
+    def move(i: Ins) -> None:
+        value = full(i, 1, aligned)
+        if i.is_memory(0):
+            i.block.store(i.memory(0), value, aligned)
+        else:
+            write(i, 0, value)
+
+    return move
+
+
+for _name in ("MOVAPS", "MOVAPD", "MOVDQA", "MOVNTPS", "MOVNTPD", "MOVNTDQ", "MOVNTDQA"):
+    register(_name, _whole(aligned=True))
+for _name in ("MOVUPS", "MOVUPD", "MOVDQU", "LDDQU"):
+    register(_name, _whole(aligned=False))
+
+
+@semantics("MOVD", "MOVQ")
+def movd(i: Ins) -> None:
+    """Between vector and general registers or memory: the low 32 or 64 bits, zero above them in a vector."""
+    bits = 64 if i.raw.mnemonic == Mnemonic.MOVQ else 32
+    if i.is_general(0) or i.is_memory(0):
+        i.write(0, lane(full(i, 1), bits))
+        enter_mmx(i)
+    elif i.is_general(1) or i.is_memory(1):
+        write(i, 0, widen(i.read(1, INTEGER_OF_BITS[bits])))
+    else:
+        write(i, 0, widen(lane(full(i, 1), 64)))
+
+
+@semantics("MOVQ2DQ", "MOVDQ2Q")
+def movq2dq(i: Ins) -> None:
+    write(i, 0, widen(lane(full(i, 1), 64)))
+    enter_mmx(i)
+
+
+@semantics("MOVNTQ")
+def movntq(i: Ins) -> None:
+    i.write(0, lane(full(i, 1), 64))
+    enter_mmx(i)
+
+
+@semantics("MOVNTI")
+def movnti(i: Ins) -> None:
+    i.write(0, i.read(1))
+
+
+def _scalar(i: Ins, bits: int) -> None:
+    """From memory clears the rest, between registers keeps it."""
+    if i.is_memory(0):
+        i.write(0, lane(full(i, 1), bits))
+    elif i.is_memory(1):
+        write(i, 0, low(i, 1, bits))
+    else:
+        write(i, 0, i.block.emit(f"v.blend.i{bits}.v128", full(i, 0), full(i, 1), imm=1))
+
+
+@semantics("MOVSS")
+def movss(i: Ins) -> None:
+    _scalar(i, 32)
+
+
+def movsd(i: Ins) -> None:
+    """Registered in `shared_names.py`."""
+    _scalar(i, 64)
+
+
+def _half(name: str, index: int) -> None:
+    """MOVLPS and kin: one 64-bit half to or from memory."""
+
+    def move(i: Ins) -> None:
+        if i.is_memory(0):
+            i.write(0, lane(full(i, 1), 64, index))
+        else:
+            write(i, 0, i.block.emit("v.insert.i64.v128", full(i, 0), i.block.load(I64, i.memory(1)), imm=index))
+
+    register(name, move)
+
+
+for _name in ("MOVLPS", "MOVLPD"):
+    _half(_name, 0)
+for _name in ("MOVHPS", "MOVHPD"):
+    _half(_name, 1)
+
+
+@semantics("MOVHLPS")
+def movhlps(i: Ins) -> None:
+    write(i, 0, i.block.emit("v.unpack_high.i64.v128", full(i, 1), full(i, 0)))
+
+
+@semantics("MOVLHPS")
+def movlhps(i: Ins) -> None:
+    write(i, 0, i.block.emit("v.unpack_low.i64.v128", full(i, 0), full(i, 1)))
+
+
+@semantics("MOVDDUP")
+def movddup(i: Ins) -> None:
+    value = low(i, 1, 64)
+    write(i, 0, i.block.emit("v.unpack_low.i64.v128", value, value))
+
+
+def _duplicate(name: str, fields: int) -> None:
+    def move(i: Ins) -> None:
+        write(i, 0, i.block.emit("v.permute.i32.v128", full(i, 1), imm=fields))
+
+    register(name, move)
+
+
+_duplicate("MOVSLDUP", 0b10100000)
+_duplicate("MOVSHDUP", 0b11110101)
+
+
+def _sign_mask(name: str, kind: str) -> None:
+    def gather(i: Ins) -> None:
+        i.write(0, i.block.emit(f"v.movemask.{kind}.v128", full(i, 1)).trunc(I32))
+        enter_mmx(i)
+
+    register(name, gather)
+
+
+_sign_mask("MOVMSKPS", "f32")
+_sign_mask("MOVMSKPD", "f64")
+_sign_mask("PMOVMSKB", "i8")
+
+
+@semantics("MASKMOVDQU", "MASKMOVQ")
+def maskmov(i: Ins) -> None:
+    """Store the bytes whose mask byte is negative; the others are written back as they were."""
+    where = Address(i.block.address(i.memory(0)))
+    value, mask = full(i, 1), full(i, 2)
+    bits = 64 if is_mmx(i, 1) else 128
+    old = widen(i.block.load(I64, where)) if bits == 64 else i.block.load(V128, where)
+    new = i.block.emit("v.blend_sign.i8.v128", old, value, mask)
+    i.block.store(where, lane(new, 64) if bits == 64 else new)
+    enter_mmx(i)
+
+
+def _extract(name: str, bits: int) -> None:
+    """PEXTRB and kin: a lane to memory, or zero-extended to a general register."""
+
+    def move(i: Ins) -> None:
+        count = (64 if uses_mmx(i) else 128) // bits
+        value = lane(full(i, 1), bits, control(i) % count)
+        i.write(0, value if i.is_memory(0) else value.resize(i.type(0)))
+        enter_mmx(i)
+
+    register(name, move)
+
+
+for _name, _bits in (("PEXTRB", 8), ("PEXTRW", 16), ("PEXTRD", 32), ("PEXTRQ", 64), ("EXTRACTPS", 32)):
+    _extract(_name, _bits)
+
+
+def _insert(name: str, bits: int) -> None:
+    def move(i: Ins) -> None:
+        count = (64 if uses_mmx(i) else 128) // bits
+        value: Value = i.read(1, INTEGER_OF_BITS[bits])
+        write(i, 0, i.block.emit(f"v.insert.i{bits}.v128", full(i, 0), value, imm=control(i) % count))
+
+    register(name, move)
+
+
+for _name, _bits in (("PINSRB", 8), ("PINSRW", 16), ("PINSRD", 32), ("PINSRQ", 64)):
+    _insert(_name, _bits)
+
+
+@semantics("INSERTPS")
+def insertps(i: Ins) -> None:
+    """From memory there is one lane only, whatever the immediate's source field says."""
+    imm = control(i) & 0x3F if i.is_memory(1) else control(i)
+    write(i, 0, i.block.emit("v.insertps.v128", full(i, 0), low(i, 1, 32), imm=imm))
