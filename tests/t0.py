@@ -22,7 +22,12 @@ _libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
 class Sigaction(ctypes.Structure):
-    _fields_ = (("handler", ctypes.c_void_p), ("mask", ctypes.c_ubyte * 128), ("flags", ctypes.c_int), ("restorer", ctypes.c_void_p))
+    _fields_ = (
+        ("handler", ctypes.c_void_p),
+        ("mask", ctypes.c_ubyte * 128),
+        ("flags", ctypes.c_int),
+        ("restorer", ctypes.c_void_p),
+    )
 
 
 def catch_faults(engine: Interpreter) -> None:
@@ -103,7 +108,8 @@ class T0:
         return self.records + offset
 
     def run(self, block: Block, state: dict[int, int], budget: int = 1 << 40) -> dict[int, int]:
-        """Run a block once from `state`; returns the state after it as the oracle would leave it, zeros omitted."""
+        """Run a block once from `state`; returns the state after it as the oracle would leave it, zeros
+        omitted."""
         record = self.place(block)
         self.load(state, budget)
         return self.go(record)

@@ -51,7 +51,13 @@ class Blob:
                 raise DamagedBlob(f"{path} is truncated")
             magic, start, size, data, index_size, check = struct.unpack(_HEADER, head)
             length = os.fstat(fd).st_size
-            if magic != _MAGIC or start % PAGE or start + size != length or len(head) + index_size > start or data > size:
+            if (
+                magic != _MAGIC
+                or start % PAGE
+                or start + size != length
+                or len(head) + index_size > start
+                or data > size
+            ):
                 raise DamagedBlob(f"{path} is not a code blob of this version")
             index = os.pread(fd, index_size, len(head))
             self._map = mmap.mmap(

@@ -1,6 +1,8 @@
-"""A small linker: one relocatable x86-64 ELF object, as LLVM emits it, becomes a flat position-independent image.
+"""A small linker: one relocatable x86-64 ELF object, as LLVM emits it, becomes a flat position-independent
+image.
 
-Read-only sections come first, writable ones start on a page of their own. Every reference must be relative and
+Read-only sections come first, writable ones start on a page of their own. Every reference must be relative
+and
 stay inside the object; anything else is an error that names the symbol.
 """
 
@@ -17,7 +19,8 @@ _PC32, _PLT32, _GOTPCREL, _GOTPCRELX, _REX_GOTPCRELX, _PC64 = 2, 4, 9, 41, 42, 2
 
 
 class Image:
-    """`code` is the bytes to map, writable from `data` on; `symbols` are offsets into it, `sizes` those of functions."""
+    """`code` is the bytes to map, writable from `data` on; `symbols` are offsets into it, `sizes` those of
+    functions."""
 
     __slots__ = ("code", "data", "sizes", "symbols")
 
@@ -32,8 +35,8 @@ class _Section:
     __slots__ = ("align", "flags", "info", "kind", "link", "offset", "size")
 
     def __init__(self, elf: bytes, at: int) -> None:
-        _, self.kind, self.flags, _, self.offset, self.size, self.link, self.info, self.align, _ = struct.unpack_from(
-            "<IIQQQQIIQQ", elf, at
+        _, self.kind, self.flags, _, self.offset, self.size, self.link, self.info, self.align, _ = (
+            struct.unpack_from("<IIQQQQIIQQ", elf, at)
         )
 
 
@@ -67,7 +70,9 @@ def link(elf: bytes) -> Image:
                 offset, info, addend = struct.unpack_from("<QQq", elf, at)
                 name, where = symbols[info >> 32]
                 if where is None:
-                    raise NexusError(f"the compiled code needs {name or 'an absolute address'}, which it does not contain")
+                    raise NexusError(
+                        f"the compiled code needs {name or 'an absolute address'}, which it does not contain"
+                    )
                 _relocate(out, info & 0xFFFFFFFF, base[section.info] + offset, where, addend, name)
     return Image(bytes(out), data, names, sizes)
 
@@ -100,10 +105,14 @@ def _relocate(out: bytearray, kind: int, at: int, target: int, addend: int, name
         elif out[at - 2 : at] == b"\xff\x15":  # call *symbol@GOT(%rip) -> addr32 call symbol
             out[at - 2 : at] = b"\x67\xe8"
         else:
-            raise NexusError(f"the compiled code reaches {name} through a table in a way the linker does not know")
+            raise NexusError(
+                f"the compiled code reaches {name} through a table in a way the linker does not know"
+            )
     elif kind == _PC64:
         struct.pack_into("<q", out, at, relative)
         return
     elif kind not in (_PC32, _PLT32):
-        raise NexusError(f"the compiled code has a relocation of kind {kind} against {name}, which is not relative")
+        raise NexusError(
+            f"the compiled code has a relocation of kind {kind} against {name}, which is not relative"
+        )
     struct.pack_into("<i", out, at, relative)

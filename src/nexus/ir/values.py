@@ -38,7 +38,8 @@ class Value:
 
     def __bool__(self) -> bool:
         raise TypeError(
-            f"{self.row.name} is a guest value, known only when the program runs: use .select(a, b) or a branch op"
+            f"{self.row.name} is a guest value, known only when the program runs: "
+            "use .select(a, b) or a branch op"
         )
 
     def _binary(self, name: str, other: Value | int) -> Value:
@@ -141,7 +142,9 @@ class Address:
 
     __slots__ = ("base", "disp", "index", "scale")
 
-    def __init__(self, base: Value | None = None, disp: int = 0, index: Value | None = None, scale: int = 0) -> None:
+    def __init__(
+        self, base: Value | None = None, disp: int = 0, index: Value | None = None, scale: int = 0
+    ) -> None:
         self.base = base
         self.index = index
         self.scale = scale
@@ -205,7 +208,8 @@ class Block:
         self._addressed(f"store.{'aligned.' if aligned else ''}{value.type}", where, value)
 
     def _addressed(self, name: str, where: Address, *operands: Value) -> Value:
-        """Emit an addressed row: `name` takes base + disp, `name` + "x" also an index. `imm` packs disp and scale."""
+        """Emit an addressed row: `name` takes base + disp, `name` + "x" also an index. `imm` packs disp and
+        scale."""
         base = where.base if where.base is not None else self.const(I64, 0)
         if not -(1 << 31) <= where.disp < 1 << 31:
             base, where = base + where.disp, Address(base, 0, where.index, where.scale)

@@ -1,10 +1,10 @@
 """The rules every block keeps, checked. Engines and rewrites rely on them.
 
-    definitions   an operand is an op of the same block further up, of the type the row wants
-    slots         a get or put names a slot that exists
-    end           goto, jump and exit end the block, a branch stands right before a final goto; nothing follows
-    precise state within one guest instruction, no put and no write of a field comes before an op that can
-                  fault, and no load or trap after a store: a fault finds the instruction not yet begun
+definitions   an operand is an op of the same block further up, of the type the row wants
+slots         a get or put names a slot that exists
+end           goto, jump and exit end the block, a branch stands right before a final goto; nothing follows
+precise state within one guest instruction, no put and no write of a field comes before an op that can
+              fault, and no load or trap after a store: a fault finds the instruction not yet begun
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def _definitions(block: Block) -> None:
             if arg not in defined:
                 raise Malformed(f"op {index} ({op.row}) uses a value that is not defined before it")
             if arg.type is not type:
-                raise Malformed(f"op {index} ({op.row}) is given a {arg.type} ({arg.row}) where it wants a {type}")
+                raise Malformed(
+                    f"op {index} ({op.row}) is given a {arg.type} ({arg.row}) where it wants a {type}"
+                )
         defined.add(op)
 
 
@@ -81,18 +83,18 @@ def _precise(block: Block) -> None:
         for index in range(start, end):
             op = block.ops[index]
             row = op.row
+            name = f"op {index} ({row})"
             if row.effect in (LOAD, STORE, TRAP):
-                if written:
+                before = written or (stored if row.effect != STORE else "")
+                if before:
                     raise Malformed(
-                        f"in the instruction at {address:#x}, op {index} ({row}) can fault after {written} wrote the state"
+                        f"in the instruction at {address:#x}, {name} can fault after {before} took effect"
                     )
-                if stored and row.effect != STORE:
-                    raise Malformed(f"in the instruction at {address:#x}, op {index} ({row}) can fault after {stored}")
                 if row.effect == STORE:
-                    stored = f"op {index} ({row})"
+                    stored = name
             architectural = row.name.startswith("put.") and (op.imm < FIRST_TEMP or row.operands[0].is_vector)
             if architectural or (row.writes and row.effect not in (LOAD, STORE)):
-                written = f"op {index} ({row})"
+                written = name
 
 
 __all__ = ["Malformed", "verify"]

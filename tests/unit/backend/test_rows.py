@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-from t0 import MEMORY_BASE, MEMORY_SIZE, BytesMemory, architectural, shared
 
 from nexus.backend.interp.records import UNHANDLED, head, variants
 from nexus.ir import oracle
@@ -14,8 +13,19 @@ from nexus.ir.ops.table import LOAD, STORE
 from nexus.ir.state import SCALAR_SLOTS, SLOTS
 from nexus.ir.types import I1, I64, Type
 from nexus.ir.values import Block, Value
+from t0 import MEMORY_BASE, MEMORY_SIZE, BytesMemory, architectural, shared
 
-COUNTED = ("shl", "shr", "sar", "shld", "shrd", "rol", "ror", "rcl", "rcr")  # flags of shifts: counts are masked before
+COUNTED = (
+    "shl",
+    "shr",
+    "sar",
+    "shld",
+    "shrd",
+    "rol",
+    "ror",
+    "rcl",
+    "rcr",
+)  # flags of shifts: counts are masked before
 APPROXIMATE = ("v.rcp", "v.rsqrt")  # whatever the host gives; compared with the host in tests/isa
 ROUNDS = 12
 TESTED = [row for row in ROWS.values() if head(row) not in UNHANDLED and head(row) != "put"]
@@ -36,7 +46,11 @@ def scalar(rng: random.Random, bits: int) -> int:
 def in_domain(row: Row, index: int, value: int) -> int:
     """A value for operand `index` that the row is meant for."""
     parts = row.name.removeprefix("flags.").split(".")
-    if parts[0] in COUNTED and index == len(row.operands) - 1 and (row.writes or parts[0] in ("shld", "shrd")):
+    if (
+        parts[0] in COUNTED
+        and index == len(row.operands) - 1
+        and (row.writes or parts[0] in ("shld", "shrd"))
+    ):
         value &= 63 if row.bits == 64 else 31
         return value if "cl" in parts or not row.writes else value or 1
     return value
@@ -69,7 +83,8 @@ def field(rng: random.Random, name: str) -> int:
 
 
 def build(rng: random.Random, row: Row, state: dict[int, int], constant: bool) -> Block:
-    """A block with the one op: operands from r0.. or v0.. (the last perhaps a constant), the result to r8 or v8."""
+    """A block with the one op: operands from r0.. or v0.. (the last perhaps a constant), the result to r8
+    or v8."""
     block = Block(0x1000)
     block.mark(0x1000)
     args: list[Value] = []
@@ -84,12 +99,16 @@ def build(rng: random.Random, row: Row, state: dict[int, int], constant: bool) -
         if constant and index == len(row.operands) - 1 and not type.is_vector:
             args.append(block.const(type, value))
         else:
-            state[index + (SCALAR_SLOTS if type.is_vector else 0)] = value | (rng.getrandbits(64) << type.bits if not type.is_vector else 0) & (1 << 64) - 1
+            state[index + (SCALAR_SLOTS if type.is_vector else 0)] = (
+                value | (rng.getrandbits(64) << type.bits if not type.is_vector else 0) & (1 << 64) - 1
+            )
             args.append(block.get(type, index))
     if row.address:
         imm = rng.choice((0, 16, 2048)) << 2 | (rng.randrange(4) if row.address == 2 else 0)
     elif row.has_imm:
-        imm = rng.choice((rng.randrange(256), rng.getrandbits(64))) if row.result is I64 else rng.randrange(256)
+        imm = (
+            rng.choice((rng.randrange(256), rng.getrandbits(64))) if row.result is I64 else rng.randrange(256)
+        )
         if row.result is not None and head(row) == "const":
             imm &= row.result.mask
     result = block.emit(row.name, *args, imm=imm)
@@ -111,14 +130,18 @@ def test_handler_agrees_with_oracle(row: Row) -> None:
         if data:
             t0.memory[:] = data
         found = architectural(t0.run(block, state))
-        expected = {slot: value & (1 << 64) - 1 if slot < SCALAR_SLOTS else value for slot, value in state.items()}
+        expected = {
+            slot: value & (1 << 64) - 1 if slot < SCALAR_SLOTS else value for slot, value in state.items()
+        }
         oracle.run(block, expected, memory)
         assert found == architectural(expected), f"round {round}, from {state}"
         if data:
             assert t0.memory.raw == bytes(memory.data)
 
 
-@pytest.mark.parametrize("row", [r for r in TESTED if any(v.branches for v in variants(r))], ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "row", [r for r in TESTED if any(v.branches for v in variants(r))], ids=lambda row: row.name
+)
 def test_branch_absorbs_the_condition(row: Row) -> None:
     t0, rng = shared(), random.Random(row.name)
     for round in range(ROUNDS):

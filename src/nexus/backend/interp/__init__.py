@@ -1,4 +1,5 @@
-"""T0, the threaded interpreter: a block becomes a list of records, each handled by a piece of code made from a row.
+"""T0, the threaded interpreter: a block becomes a list of records, each handled by a piece of code made
+from a row.
 
 records     the layout of a record, and which variants of a row have a handler (read this first)
 assemble    a block as records: slots for values, aliases, puts folded into the op that computes the value

@@ -3,7 +3,8 @@
 After the backward pass (`survey.py`) a forward one gives values their slots and emits the records:
 
     get, trunc and a zero-extension of a clean value are names for a slot, no records
-    a value whose put nothing in between could notice - no access that may fault, no read or write of that slot -
+    a value whose put nothing in between could notice - no access that may fault, no read or write of that
+    slot -
     is computed straight into the slot
     everything else lives in a temporary slot until its last use
 """
@@ -54,12 +55,15 @@ class OutOfSlots(NexusError):
 class Code:
     """An assembled block. `data` holds absolute addresses and belongs at the address it was assembled for.
 
-    The guest instruction at `addresses[i]` begins with the record at offset `offsets[i]`; `links` maps the offset of
+    The guest instruction at `addresses[i]` begins with the record at offset `offsets[i]`; `links` maps the
+    offset of
     each link record to the guest address it leads to."""
 
     __slots__ = ("addresses", "data", "links", "offsets", "start")
 
-    def __init__(self, start: int, data: bytes, offsets: list[int], addresses: list[int], links: dict[int, int]) -> None:
+    def __init__(
+        self, start: int, data: bytes, offsets: list[int], addresses: list[int], links: dict[int, int]
+    ) -> None:
         self.start = start
         self.data = data
         self.offsets = offsets
@@ -114,7 +118,9 @@ class _Assembly:
         self.free = list(_TEMPS)
         self.free_vectors = list(_VECTOR_TEMPS)
         self.expire: dict[int, list[int]] = {}
-        self.alias_last: dict[int, int] = {}  # slot of the architecture -> last use of a value that lives in it
+        self.alias_last: dict[
+            int, int
+        ] = {}  # slot of the architecture -> last use of a value that lives in it
         self.links: list[tuple[int, int]] = []  # index of a pointer word, guest address it leads to
         self.offsets: list[int] = []
 
@@ -138,7 +144,13 @@ class _Assembly:
             self.words += (self.symbols["const.i64/q"], slot, number & _QUAD, 0)
 
     def code(self) -> Code:
-        block, words, plans, expire, alias_last = self.block, self.words, self.plans, self.expire, self.alias_last
+        block, words, plans, expire, alias_last = (
+            self.block,
+            self.words,
+            self.plans,
+            self.expire,
+            self.alias_last,
+        )
         into = self.survey.into
         done: set[int] = set()
         marks = block.marks
@@ -210,7 +222,12 @@ class _Assembly:
             elif kind == JUMP:
                 words += (self.symbols["jump"], (op.args[0].note & _INDEX) << 8)
             elif kind == TRAP_IF:
-                words += (self.symbols["trap_if"], (op.args[0].note & _INDEX) << 8 | (op.imm & _WORD) << 32, pc & _QUAD, 0)
+                words += (
+                    self.symbols["trap_if"],
+                    (op.args[0].note & _INDEX) << 8 | (op.imm & _WORD) << 32,
+                    pc & _QUAD,
+                    0,
+                )
             else:  # exit
                 words += (self.symbols["exit"], (op.imm & _WORD) << 32)
         return self.finish()

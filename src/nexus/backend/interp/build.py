@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from iced_x86 import Decoder, Formatter, FormatterSyntax, InstructionInfoFactory, Mnemonic, OpAccess, Register, RegisterExt
+from iced_x86 import (
+    Decoder,
+    Formatter,
+    FormatterSyntax,
+    InstructionInfoFactory,
+    Mnemonic,
+    OpAccess,
+    Register,
+    RegisterExt,
+)
 
 from nexus.backend import blob, cache
 from nexus.backend.interp import handlers, runtime

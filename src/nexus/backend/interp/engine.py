@@ -27,13 +27,20 @@ _QUAD = (1 << 64) - 1
 _SOURCES = (
     *("ir/types.py", "ir/state.py", "ir/ops"),
     *("backend/blob.py", "backend/link.py", "backend/llvm"),
-    *("backend/interp/records.py", "backend/interp/handlers.py", "backend/interp/runtime.py", "backend/interp/build.py"),
+    *(
+        "backend/interp/records.py",
+        "backend/interp/handlers.py",
+        "backend/interp/runtime.py",
+        "backend/interp/build.py",
+    ),
 )
 
 
 class Fault:
-    """A guest access that failed: the first guest address that could not be accessed, as the guest computed it,
-    the size of the whole access, and whether it was a write. A misaligned vector (#GP) is a read at 2**64 - 1."""
+    """A guest access that failed: the first guest address that could not be accessed, as the guest computed
+    it,
+    the size of the whole access, and whether it was a write. A misaligned vector (#GP) is a read at 2**64 -
+    1."""
 
     __slots__ = ("address", "size", "write")
 
@@ -44,7 +51,8 @@ class Fault:
 
 
 class Interpreter:
-    """One per process. `symbols` are the blob's host addresses; `on_signal` and `previous` are described in `runtime.py`."""
+    """One per process. `symbols` are the blob's host addresses; `on_signal` and `previous` are described in
+    `runtime.py`."""
 
     def __init__(self, blob: Blob) -> None:
         self._blob = blob
@@ -110,7 +118,8 @@ class Interpreter:
 
 
 class Lookup:
-    """The table that `jump` records search, at `address` in LOOKUP_BYTES bytes of zeroed memory, 16-aligned."""
+    """The table that `jump` records search, at `address` in LOOKUP_BYTES bytes of zeroed memory,
+    16-aligned."""
 
     __slots__ = ("address",)
 
@@ -138,7 +147,8 @@ class Lookup:
         self._vacate(self.address)
 
     def _vacate(self, entry: int) -> None:
-        """No address belongs to an empty entry: 0 does not hash to any entry but the first, nor 1 to that one."""
+        """No address belongs to an empty entry: 0 does not hash to any entry but the first, nor 1 to that
+        one."""
         _quad(entry).value = 1 if entry == self.address else 0
 
 
@@ -189,4 +199,6 @@ def _build(path: str) -> None:
     command = [sys.executable, "-m", "nexus.backend.interp.build", path]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise NexusError(f"the interpreter could not be built (exit {result.returncode}):\n{result.stderr.strip()}")
+        raise NexusError(
+            f"the interpreter could not be built (exit {result.returncode}):\n{result.stderr.strip()}"
+        )

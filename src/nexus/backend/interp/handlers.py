@@ -19,7 +19,7 @@ from nexus.ir.types import I1, I64, Type
 
 CONVENTION = "preserve_nonecc"
 PARAMETERS = "ptr %state, ptr %record, ptr %window, i64 %top"
-_OFFSETS = {"d": 8, "a": 9, "b": 10, "c": 11}
+_ALIGN = {"i8": 1, "i32": 4, "i64": 8}
 
 
 class Writer:
@@ -41,7 +41,7 @@ class Writer:
 
     def record_field(self, offset: int, kind: str) -> str:
         where = self.op(f"getelementptr i8, ptr %record, i64 {offset}")
-        return self.op(f"load {kind}, ptr {where}, align {4 if kind == 'i32' else 1 if kind == 'i8' else 8}, !invariant.load !0")
+        return self.op(f"load {kind}, ptr {where}, align {_ALIGN[kind]}, !invariant.load !0")
 
     def slot(self, offset: int, vector: bool) -> str:
         """The host address of the slot that the record names at `offset`."""
@@ -126,7 +126,8 @@ def _operand_offset(index: int) -> int:
 
 
 def _pointer(w: Writer, v: Variant, operands: list[str]) -> str:
-    """The operand `$p`: the guest address for `lea`, else the host pointer, with the record noted for the fault handler.
+    """The operand `$p`: the guest address for `lea`, else the host pointer, with the record noted for the
+    fault handler.
 
     `$a` becomes the effective address."""
     address = w.op(f"add i64 {operands[0]}, {w.immediate()}")

@@ -1,13 +1,19 @@
 """What surrounds the handlers in the blob, for x86-64 Linux hosts. Imported only to build it.
 
-run(state, record)              runs until an exit; the guest's MXCSR and x87 control word are loaded meanwhile, with
-                                all exceptions masked (their sticky bits are added to the state's mxcsr at the exit)
+run(state, record)              runs until an exit; the guest's MXCSR and x87 control word are loaded
+                                meanwhile, with
+                                all exceptions masked (their sticky bits are added to the state's mxcsr at
+                                the exit)
 guarded_copy(to, from, n)       copies; returns how many bytes were not copied because of a fault
-on_signal(number, info, ucontext)  the SIGSEGV and SIGBUS handler: a guest access that faults becomes an exit, a fault
-                                in guarded_copy its return, anything else goes to the handler that was there before
-previous                        what that was: for SIGSEGV, then SIGBUS, the kernel's {handler, flags} as two u64
+on_signal(number, info, ucontext)  the SIGSEGV and SIGBUS handler: a guest access that faults becomes an
+                                   exit, a fault
+                                in guarded_copy its return, anything else goes to the handler that was there
+                                before
+previous                        what that was: for SIGSEGV, then SIGBUS, the kernel's {handler, flags} as
+                                two u64
 
-A fault belongs to the guest if the instruction is one of a handler and the address lies in the window; the state
+A fault belongs to the guest if the instruction is one of a handler and the address lies in the window; the
+state
 is then found in r12, which handlers never change (`build.py` checks the machine code).
 """
 
@@ -76,7 +82,8 @@ mov %rcx, %rax
 ret
 """
 
-# Offsets into ucontext_t: the general registers begin at 40, in the order r8..r15 rdi rsi rbp rbx rdx rax rcx rsp rip eflags cs err.
+# Offsets into ucontext_t: the general registers begin at 40, in the order r8..r15 rdi rsi rbp rbx rdx rax
+# rcx rsp rip eflags cs err.
 _R12, _RIP, _ERR = 40 + 8 * 4, 40 + 8 * 16, 40 + 8 * 19
 
 _ON_SIGNAL = f"""
@@ -144,7 +151,8 @@ default:
 }}
 """
 
-# rt_sigaction(number, {SIG_DFL}, NULL, 8); the fault happens again when the signal returns and ends the process.
+# rt_sigaction(number, {SIG_DFL}, NULL, 8); the fault happens again when the signal returns and ends the
+# process.
 _RESTORE_DEFAULT = """
 push $$0
 push $$0
@@ -162,7 +170,8 @@ ret
 
 def _naked(signature: str, text: str) -> str:
     body = text.strip().replace("\n", "\\0A")
-    return f'define dso_local {signature} naked nounwind {{\n  call void asm sideeffect "{body}", ""()\n  unreachable\n}}\n'
+    call = f'call void asm sideeffect "{body}", ""()'
+    return f"define dso_local {signature} naked nounwind {{\n  {call}\n  unreachable\n}}\n"
 
 
 def around(handlers: str) -> str:

@@ -36,7 +36,8 @@ _X87 = (  # what a row that uses `$state` may touch
 
 
 class Plan:
-    """What the assembler needs to know of a row: its kind, its handlers' addresses by variant, its effects."""
+    """What the assembler needs to know of a row: its kind, its handlers' addresses by variant, its
+    effects."""
 
     __slots__ = (
         "branch",
@@ -109,18 +110,23 @@ class Survey:
 
 def is_immediate(value: Value) -> bool:
     """Is it a constant that fits in a record's immediate?"""
-    return value.row in CONSTANTS and (value.type is not I64 or (value.imm + 0x80000000) & 0xFFFFFFFFFFFFFFFF < 1 << 32)
+    return value.row in CONSTANTS and (
+        value.type is not I64 or (value.imm + 0x80000000) & 0xFFFFFFFFFFFFFFFF < 1 << 32
+    )
 
 
 def survey(block: Block, plans: Plans) -> Survey:
-    """Sets `last` of every value to the position of its last use (-1: dead), and `note` of a get to the position of
+    """Sets `last` of every value to the position of its last use (-1: dead), and `note` of a get to the
+    position of
     the next write of its slot."""
     out = Survey()
     into, absorbed, ops = out.into, out.absorbed, block.ops
     next_write: dict[int, int] = {}
     next_read: dict[int, int] = {}
     next_fault = NEVER
-    puts: dict[Value, tuple[int, int, int]] = {}  # value -> its first put: position, slot, next write after it
+    puts: dict[
+        Value, tuple[int, int, int]
+    ] = {}  # value -> its first put: position, slot, next write after it
     for op in ops:
         op.last = -1
     for i in range(len(ops) - 1, -1, -1):
@@ -159,7 +165,7 @@ def survey(block: Block, plans: Plans) -> Survey:
             else:
                 puts[args[0]] = i, slot, next_write.get(slot, NEVER)
             next_write[slot] = i
-        elif kind == TRUNC or kind == ZEXT:
+        elif kind in (TRUNC, ZEXT):
             if op.last < 0:
                 continue
             value = args[0]
@@ -195,7 +201,8 @@ def _condition(value: Value) -> tuple[Value, bool]:
 
 
 def _absorbs(ops: list[Value], at: int, condition: Value, plans: Plans) -> bool:
-    """Can the branch at position `at` evaluate the condition itself? Not if flags it reads change in between."""
+    """Can the branch at position `at` evaluate the condition itself? Not if flags it reads change in
+    between."""
     plan = plans[condition.row]
     if not plan.branch:
         return False
@@ -203,7 +210,9 @@ def _absorbs(ops: list[Value], at: int, condition: Value, plans: Plans) -> bool:
         index = at - 1
         while ops[index] is not condition:
             between = plans[ops[index].row]
-            if (between.kind == PUT and ops[index].imm in plan.reads) or set(between.writes) & set(plan.reads):
+            if (between.kind == PUT and ops[index].imm in plan.reads) or set(between.writes) & set(
+                plan.reads
+            ):
                 return False
             index -= 1
     return True

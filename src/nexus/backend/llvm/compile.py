@@ -1,11 +1,27 @@
-"""LLVM text to an object file. Run this in a helper process: a fatal error of LLVM ends the process it happens in."""
+"""LLVM text to an object file. Run this in a helper process: a fatal error of LLVM ends the process it
+happens in."""
 
 from __future__ import annotations
 
 import llvmlite.binding as llvm
 
-# Used when the host has them. No AVX: its encodings clear the upper parts of registers that pinned engines keep.
-_FEATURES = ("sse3", "ssse3", "sse4.1", "sse4.2", "popcnt", "lzcnt", "bmi", "bmi2", "movbe", "adx", "aes", "pclmul", "cx16")
+# Used when the host has them. No AVX: its encodings clear the upper parts of registers that pinned engines
+# keep.
+_FEATURES = (
+    "sse3",
+    "ssse3",
+    "sse4.1",
+    "sse4.2",
+    "popcnt",
+    "lzcnt",
+    "bmi",
+    "bmi2",
+    "movbe",
+    "adx",
+    "aes",
+    "pclmul",
+    "cx16",
+)
 
 
 def features() -> str:

@@ -104,7 +104,8 @@ def _split(arguments: str) -> list[str]:
 
 
 def _argument_type(argument: str) -> str:
-    """The type at the front of `i32 %x`, `<4 x float> zeroinitializer`, `<2 x i64> <i64 0, i64 1>`, `ptr align 1 %p`."""
+    """The type at the front of `i32 %x`, `<4 x float> zeroinitializer`, `<2 x i64> <i64 0, i64 1>`, `ptr
+    align 1 %p`."""
     if argument[0] not in "<[{":
         return argument.split()[0]
     depth = 0

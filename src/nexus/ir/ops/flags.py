@@ -147,7 +147,11 @@ _CONDITIONS = {
     "o": (("of",), "$d = icmp ne i64 $of, 0", lambda s: s["of"] != 0),
     "b": (("cf",), "$d = icmp ne i64 $cf, 0", lambda s: s["cf"] != 0),
     "e": (("nz",), "$d = icmp eq i64 $nz, 0", _zf),
-    "be": (("cf", "nz"), _ZF + "%c = icmp ne i64 $cf, 0\n$d = or i1 %c, %z", lambda s: s["cf"] != 0 or _zf(s)),
+    "be": (
+        ("cf", "nz"),
+        _ZF + "%c = icmp ne i64 $cf, 0\n$d = or i1 %c, %z",
+        lambda s: s["cf"] != 0 or _zf(s),
+    ),
     "s": (("nz", "pf"), _SF + "$d = or i1 %s, false", _sf),
     "p": (("pf",), _PF + "$d = xor i1 %odd, true", _pf),
     "l": (("nz", "pf", "of"), _SO + "$d = or i1 %l, false", lambda s: _sf(s) != (s["of"] != 0)),

@@ -12,12 +12,35 @@ for _t in (I1, *INTEGERS):
     _text = "$d = add i64 $imm, 0" if _t is I64 else f"$d = trunc i64 $imm to {_t}"
     row(f"const.{_t}", f"-> {_t}", _text, lambda w, imm: imm, "The immediate.", imm=True)
 
-family(INTEGERS, "add.{t}", "{t} {t} -> {t}", "$d = add {T} $a, $b", lambda w, a, b: a + b, "Sum, modulo 2**w.")
-family(INTEGERS, "sub.{t}", "{t} {t} -> {t}", "$d = sub {T} $a, $b", lambda w, a, b: a - b, "Difference, modulo 2**w.")
-family(INTEGERS, "mul.{t}", "{t} {t} -> {t}", "$d = mul {T} $a, $b", lambda w, a, b: a * b, "Product, modulo 2**w.")
+family(
+    INTEGERS, "add.{t}", "{t} {t} -> {t}", "$d = add {T} $a, $b", lambda w, a, b: a + b, "Sum, modulo 2**w."
+)
+family(
+    INTEGERS,
+    "sub.{t}",
+    "{t} {t} -> {t}",
+    "$d = sub {T} $a, $b",
+    lambda w, a, b: a - b,
+    "Difference, modulo 2**w.",
+)
+family(
+    INTEGERS,
+    "mul.{t}",
+    "{t} {t} -> {t}",
+    "$d = mul {T} $a, $b",
+    lambda w, a, b: a * b,
+    "Product, modulo 2**w.",
+)
 family(INTEGERS, "and.{t}", "{t} {t} -> {t}", "$d = and {T} $a, $b", lambda w, a, b: a & b, "Bitwise and.")
 family(INTEGERS, "or.{t}", "{t} {t} -> {t}", "$d = or {T} $a, $b", lambda w, a, b: a | b, "Bitwise or.")
-family(INTEGERS, "xor.{t}", "{t} {t} -> {t}", "$d = xor {T} $a, $b", lambda w, a, b: a ^ b, "Bitwise exclusive or.")
+family(
+    INTEGERS,
+    "xor.{t}",
+    "{t} {t} -> {t}",
+    "$d = xor {T} $a, $b",
+    lambda w, a, b: a ^ b,
+    "Bitwise exclusive or.",
+)
 
 _SHIFT = """
 %in = icmp ult {T} $b, {w}
@@ -90,7 +113,13 @@ for _wide in (I64, I32, I16, I8, I1):
             lambda w, a, n=_narrow.bits: signed(a, n),
             "Sign-extend.",
         )
-        row(f"trunc.{_w}.{_n}", f"{_w} -> {_n}", f"$d = trunc {_w} $a to {_n}", lambda w, a: a, "Keep the low bits.")
+        row(
+            f"trunc.{_w}.{_n}",
+            f"{_w} -> {_n}",
+            f"$d = trunc {_w} $a to {_n}",
+            lambda w, a: a,
+            "Keep the low bits.",
+        )
 
 family(
     (I1, *INTEGERS),

@@ -4,11 +4,20 @@ The backends know these rows by name where a slot access needs no code of its ow
 an engine without such knowledge runs.
 """
 
-from nexus.ir.ops.table import CONTROL, LOAD, PURE, STATE, STORE, TRAP, family, row
+from nexus.ir.ops.table import CONTROL, LOAD, PURE, STATE, STORE, TRAP, row
 from nexus.ir.types import I1, INTEGERS, V128, V256, V512
 
 for _t in (I1, *INTEGERS, V128, V256, V512):
-    row(f"get.{_t}", f"-> {_t}", "", None, "The low part of state slot imm.", effect=STATE, imm=True, bits=_t.bits)
+    row(
+        f"get.{_t}",
+        f"-> {_t}",
+        "",
+        None,
+        "The low part of state slot imm.",
+        effect=STATE,
+        imm=True,
+        bits=_t.bits,
+    )
     row(f"put.{_t}", f"{_t} ->", "", None, "Set state slot imm.", effect=STATE, imm=True, bits=_t.bits)
 
 for _index in (0, 1):
@@ -48,9 +57,23 @@ for _index in (0, 1):
         )
 
 row("goto", "->", "", None, "Continue at guest address imm.", effect=CONTROL, imm=True)
-row("branch", "i1 ->", "", None, "Continue at guest address imm if the operand is 1; a goto follows.", effect=CONTROL, imm=True)
+row(
+    "branch",
+    "i1 ->",
+    "",
+    None,
+    "Continue at guest address imm if the operand is 1; a goto follows.",
+    effect=CONTROL,
+    imm=True,
+)
 row("jump", "i64 ->", "", None, "Continue at the guest address in the operand.", effect=CONTROL)
-row("exit", "->", "", None, "Leave the engine: kind in the low 8 bits of imm, argument above.", effect=CONTROL, imm=True)
+row(
+    "exit",
+    "->",
+    "",
+    None,
+    "Leave the engine: kind in the low 8 bits of imm, argument above.",
+    effect=CONTROL,
+    imm=True,
+)
 row("trap_if", "i1 ->", "", None, "Leave the engine as exit does if the operand is 1.", effect=TRAP, imm=True)
-
-

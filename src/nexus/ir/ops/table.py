@@ -78,7 +78,8 @@ class Row:
         indirect: bool = False,
     ) -> None:
         """`address`: 0 none, 1 base + imm, 2 base + (index << scale) + imm; the address operands come first.
-        `indirect`: the row uses `$state`; its oracle gets the state (see `ir/oracle.py`) in place of the fields."""
+        `indirect`: the row uses `$state`; its oracle gets the state (see `ir/oracle.py`) in place of the
+        fields."""
         operands, _, result = signature.partition("->")
         self.name = name
         self.operands: tuple[Type, ...] = tuple(TYPES[t] for t in operands.split())
@@ -93,11 +94,14 @@ class Row:
         self.address = address
         self.reads = reads
         self.writes = writes
-        self.bits = bits or (self.result.bits if self.result else self.operands[-1].bits if self.operands else 64)
+        self.bits = bits or (
+            self.result.bits if self.result else self.operands[-1].bits if self.operands else 64
+        )
 
     @property
     def template(self) -> str:
-        """The LLVM text; a family's text is filled in only here, since running translated code never needs it."""
+        """The LLVM text; a family's text is filled in only here, since running translated code never needs
+        it."""
         text = self._template if isinstance(self._template, str) else self._template()
         return text if self._type is None else _fill(text, self._type)
 
@@ -124,9 +128,16 @@ def row(
 
 
 def family(
-    types: Iterable[Type], name: str, signature: str, template: str, oracle: Callable[..., Any] | None, doc: str, **kw: Any
+    types: Iterable[Type],
+    name: str,
+    signature: str,
+    template: str,
+    oracle: Callable[..., Any] | None,
+    doc: str,
+    **kw: Any,
 ) -> None:
-    """Add a row per type. In the texts `{t}` is the type's name, `{T}` its LLVM type, `{w}` its width, `{m}` width - 1;
+    """Add a row per type. In the texts `{t}` is the type's name, `{T}` its LLVM type, `{w}` its width,
+    `{m}` width - 1;
     `{sext %v}` and `{zext %v}` widen a value of the type to i64 (and are a plain copy for i64)."""
     for t in types:
         names = name.replace("{t}", t.name), signature.replace("{t}", t.name)
