@@ -41,6 +41,14 @@ def reserve(size: int) -> int:
     return address
 
 
+def allocate(size: int) -> int:
+    """Zeroed readable and writable memory, which costs what is touched of it. Returns its host address."""
+    flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE
+    address = int(_mmap(0, size, PROT_READ | PROT_WRITE, flags, -1, 0))
+    _check(address == _FAILED, f"allocating {size:#x} bytes")
+    return address
+
+
 def forget(address: int, size: int) -> None:
     """Give the pages back and leave the range reserved: what is mapped there next is zero."""
     flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE | _MAP_FIXED
@@ -58,7 +66,7 @@ def protect(address: int, size: int, protection: int) -> None:
 
 
 def release(address: int, size: int) -> None:
-    """End a reservation."""
+    """End a reservation or an allocation."""
     _check(_munmap(address, size) != 0, "releasing address space")
 
 
@@ -69,32 +77,26 @@ def create_shared(name: str, size: int) -> int:
     return fd
 
 
-class Copier:
-    """Copies between host addresses without ever faulting.
+_vectors = (ctypes.c_uint64 * 4)()
+_local = ctypes.addressof(_vectors)
+_process_vm_readv = _libc.process_vm_readv
+_process_vm_readv.argtypes = (_int, _word, ctypes.c_ulong, _word, ctypes.c_ulong, ctypes.c_ulong)
+_process_vm_readv.restype = ctypes.c_ssize_t
 
-    This one asks the host's kernel (process_vm_readv on ourselves), needs nothing else and costs about a
-    microsecond; an engine that owns a fault handler offers a faster one (`faults.py`).
+
+def copy(target: int, source: int, size: int) -> int:
+    """Copy between host addresses without ever faulting; returns how many bytes were not copied.
+
+    It asks the host's kernel to read our own process, which needs nothing else and takes about a microsecond;
+    an engine that handles faults has a faster one.
     """
-
-    __slots__ = ("_local", "_read", "_remote", "_vectors")
-
-    def __init__(self) -> None:
-        self._vectors = (ctypes.c_uint64 * 4)()
-        self._local = ctypes.addressof(self._vectors)
-        self._remote = self._local + 16
-        self._read = _libc.process_vm_readv
-        self._read.argtypes = (_int, _word, ctypes.c_ulong, _word, ctypes.c_ulong, ctypes.c_ulong)
-        self._read.restype = ctypes.c_ssize_t
-
-    def copy(self, target: int, source: int, size: int) -> bool:
-        """Copy, and tell whether every byte could be read and written; if not, some may have been copied."""
-        vectors, done = self._vectors, 0
-        while done < size:
-            vectors[0] = target + done
-            vectors[2] = source + done
-            vectors[1] = vectors[3] = size - done
-            count = self._read(os.getpid(), self._local, 1, self._remote, 1, 0)
-            if count <= 0:
-                return False
-            done += count
-        return True
+    done = 0
+    while done < size:
+        _vectors[0] = target + done
+        _vectors[2] = source + done
+        _vectors[1] = _vectors[3] = size - done
+        count = int(_process_vm_readv(os.getpid(), _local, 1, _local + 16, 1, 0))
+        if count <= 0:
+            break
+        done += count
+    return size - done

@@ -49,7 +49,7 @@ class Window:
         "_scratch_view",
         "_words",
         "_written",
-        "copier",
+        "copy",
         "host",
         "on_change",
         "on_code_write",
@@ -77,7 +77,7 @@ class Window:
         self._scratch_view = memoryview(self._scratch).cast("B")
         self._scratch_at = ctypes.addressof(self._scratch)
         self._words = tuple(kind.from_buffer(self._scratch) for kind in _WORDS)
-        self.copier = host.Copier()
+        self.copy: Callable[[int, int, int], int] = host.copy  # (to, from, size): bytes not copied
         self.on_code_write: Callable[[int], None] | None = None  # (page): translations from it are stale
         self.on_change: list[Callable[[int, int], None]] = []  # (start, end): about to be mapped differently
 
@@ -279,7 +279,7 @@ class Window:
             return self._read_long(address, size)
         if not 0 <= address <= self.top - size:
             self._fault(address, size, False)
-        while not self.copier.copy(self._scratch_at, self.host + address, size):
+        while self.copy(self._scratch_at, self.host + address, size):
             self._retry(address, size, False)
         return bytes(self._scratch_view[:size])
 
@@ -300,7 +300,7 @@ class Window:
             self._write_scratch(address + offset, len(part))
 
     def _write_scratch(self, address: int, size: int) -> None:
-        while not self.copier.copy(self.host + address, self._scratch_at, size):
+        while self.copy(self.host + address, self._scratch_at, size):
             self._retry(address, size, True)
 
     def _fault(self, address: int, size: int, write: bool) -> None:
@@ -339,7 +339,7 @@ class Window:
         try:
             for at in range(address, end, _SCRATCH):
                 part = min(_SCRATCH, end - at)
-                if not self.copier.copy(self._scratch_at, self.host + at, part):
+                if self.copy(self._scratch_at, self.host + at, part):
                     raise GuestFault(at, False)
                 parts.append(bytes(self._scratch_view[:part]))
         finally:
@@ -355,7 +355,7 @@ class Window:
             for offset in range(0, len(data), _SCRATCH):
                 part = bytes(data[offset : offset + _SCRATCH])
                 ctypes.memmove(self._scratch_at, part, len(part))
-                if not self.copier.copy(self.host + address + offset, self._scratch_at, len(part)):
+                if self.copy(self.host + address + offset, self._scratch_at, len(part)):
                     raise GuestFault(address + offset, True)
         finally:
             if opened:
@@ -409,7 +409,7 @@ class Window:
     def _load(self, address: int, kind: int, size: int) -> int:
         if not 0 <= address <= self.top - size:
             self._fault(address, size, False)
-        while not self.copier.copy(self._scratch_at, self.host + address, size):
+        while self.copy(self._scratch_at, self.host + address, size):
             self._retry(address, size, False)
         value: int = self._words[kind].value
         return value

@@ -1,0 +1,150 @@
+"""The vCPU: runs a guest thread's state until something happens that only a kernel can answer."""
+
+from __future__ import annotations
+
+import ctypes
+from time import perf_counter_ns
+
+from nexus.base.errors import Unsupported
+from nexus.ir.state import SLOTS, Exit
+from nexus.isa.x86 import helpers
+from nexus.isa.x86.decode import LONGEST, decode
+from nexus.isa.x86.ins import GENERAL_PROTECTION
+from nexus.isa.x86.registers import FLAG_TF, CpuState
+from nexus.machine import faults
+from nexus.machine.faults import SIGBUS
+from nexus.machine.host import PAGE
+from nexus.machine.stop import Stop
+from nexus.machine.translation import FetchFault, Translations
+from nexus.machine.window import EXECUTE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nexus.machine.window import Window
+
+_PC, _EFLAGS, _ZERO = SLOTS["pc"], SLOTS["eflags"], SLOTS["zero"]
+_WINDOW, _TOP, _LOOKUP, _BUDGET = SLOTS["window"], SLOTS["top"], SLOTS["lookup"], SLOTS["budget"]
+_EXIT, _EXIT_ARG, _EXIT_AT = SLOTS["exit"], SLOTS["exit_arg"], SLOTS["exit_at"]
+_UNKNOWN_ADDRESS = (1 << 64) - 1  # what a #GP reports, which has no address
+_CANONICAL_END, _KERNEL_HALF = 1 << 47, (1 << 64) - (1 << 47)
+
+
+class Vcpu:
+    """Runs threads of one window. `ticks()` is the time stamp counter that the guest sees."""
+
+    def __init__(self, window: Window) -> None:
+        self.window = window
+        self.ticks: Callable[[], int] = perf_counter_ns
+        self._engine = faults.acquire()
+        self.translations = Translations(window, self._engine)
+        window.copy = self._engine.copy
+
+    def close(self) -> None:
+        """Give the translations back. The vCPU must not be used afterwards."""
+        self.translations.close()
+        faults.release()
+
+    def run(self, state: CpuState, budget: int) -> Stop:
+        """Execute about `budget` instructions, at least one, or until something happens.
+
+        With TF set it is one instruction and a TRAP. A stop for the BUDGET is between blocks, unless the
+        first block has more instructions than the budget; then it is after exactly so many. What is left of
+        the budget stays in the state.
+        """
+        slots = state.slots
+        at = ctypes.addressof(ctypes.c_char.from_buffer(state.buffer))
+        if at & 15:
+            raise ValueError("the state of a thread has to be 16-aligned")
+        slots[_WINDOW], slots[_TOP] = self.window.host, self.window.top
+        slots[_LOOKUP], slots[_ZERO] = self.translations.lookup.address, 0
+        slots[_BUDGET] = budget
+        try:
+            if slots[_EFLAGS] & FLAG_TF:
+                return self._step(state, at)
+            return self._run(state, at, budget)
+        except FetchFault as fault:
+            slots[_PC] = fault.pc
+            return _memory_fault(fault.address, 1, False, True, 0)
+
+    def _run(self, state: CpuState, at: int, budget: int) -> Stop:
+        slots, run, translations = state.slots, self._engine.run, self.translations
+        block = translations.find(slots[_PC])
+        while True:
+            run(at, block.record)
+            kind = slots[_EXIT]
+            if kind == Exit.LINK:
+                stub, generation = slots[_EXIT_AT], translations.generation
+                block = translations.find(slots[_PC])
+                if generation == translations.generation:
+                    translations.link(stub, block)
+            elif kind == Exit.LOOKUP:
+                block = translations.find(slots[_PC])
+                translations.lookup.add(block.start, block.record)
+            elif kind == Exit.BUDGET:
+                if slots[_BUDGET] < budget:
+                    return Stop(Exit.BUDGET)
+                return self._once(state, at, budget, True) or Stop(Exit.BUDGET)
+            else:
+                stop = self._stopped(state, at)
+                if stop is not None:
+                    return stop
+                if slots[_EFLAGS] & FLAG_TF:
+                    return self._step(state, at)
+                block = translations.find(slots[_PC])
+
+    def _step(self, state: CpuState, at: int) -> Stop:
+        """One instruction, then the trap."""
+        return self._once(state, at, 1, True) or Stop(Exit.TRAP)
+
+    def _once(self, state: CpuState, at: int, instructions: int, locked: bool) -> Stop | None:
+        """At most so many instructions, as long as there is no branch; None if nothing happened in them."""
+        slots = state.slots
+        slots[_BUDGET] = max(slots[_BUDGET], instructions)
+        self._engine.run(at, self.translations.once(slots[_PC], instructions, locked))
+        if slots[_EXIT] in (Exit.LINK, Exit.LOOKUP):
+            return None
+        return self._stopped(state, at)
+
+    def _stopped(self, state: CpuState, at: int) -> Stop | None:
+        """An exit that is not the engine's own: the stop it is for the kernel, None if it is settled here."""
+        slots = state.slots
+        kind = slots[_EXIT]
+        if kind == Exit.FAULT:
+            return self._fault(state, at)
+        if kind == Exit.HELPER:
+            helpers.run(slots[_EXIT_ARG], state, self.ticks)
+            return None
+        if kind == Exit.PRIVILEGED and slots[_EXIT_ARG] == GENERAL_PROTECTION:
+            return Stop(Exit.FAULT, 0, _UNKNOWN_ADDRESS)
+        if kind == Exit.UNIMPLEMENTED:
+            raise self._unsupported(slots[_PC])
+        return Stop(kind, slots[_EXIT_ARG])
+
+    def _fault(self, state: CpuState, at: int) -> Stop | None:
+        """A memory access failed: for good, or because we wanted to see the write."""
+        slots = state.slots
+        slots[_PC], not_done = self.translations.locate(slots[_EXIT_AT])
+        slots[_BUDGET] += not_done + 1
+        fault = self._engine.fault(at)
+        if slots[_EXIT_ARG] != SIGBUS and self.window.admit(fault.address, fault.write):
+            return self._once(state, at, 1, False)
+        return _memory_fault(fault.address, fault.size, fault.write, False, slots[_EXIT_ARG])
+
+    def _unsupported(self, pc: int) -> Unsupported:
+        """An instruction that the front-end does not know."""
+        size = PAGE - pc % PAGE
+        code = self.window.read(pc, min(size, LONGEST))
+        if size < LONGEST and (self.window.access(pc + size) or 0) & EXECUTE:
+            code += self.window.read(pc + size, LONGEST - size)
+        instruction = decode(code, pc)
+        text = f"the instruction `{instruction}` ({code[: instruction.len].hex(' ')})"
+        return Unsupported(text, f"{pc:#x}", "src/nexus/isa/x86/semantics/")
+
+
+def _memory_fault(address: int, size: int, write: bool, execute: bool, signal: int) -> Stop:
+    """As hardware has it: a non-canonical address is a #GP without one, which Windows calls a read of -1."""
+    if address < _KERNEL_HALF and address + size > _CANONICAL_END:
+        return Stop(Exit.FAULT, signal, _UNKNOWN_ADDRESS)
+    return Stop(Exit.FAULT, signal, address, write, execute)

@@ -1,0 +1,376 @@
+"""The vCPU on T0: stops, faults, budget, single steps, code that changes.
+
+The machine code is written by hand; expected values are those of the processor manuals.
+"""
+
+import pytest
+from iced_x86 import Mnemonic
+
+from nexus.base.errors import Unsupported
+from nexus.ir.state import SLOTS, Exit
+from nexus.isa.x86.registers import FLAG_TF, CpuState
+from nexus.isa.x86.table import SEMANTICS
+from nexus.machine.host import create_shared
+from nexus.machine.vcpu import Vcpu
+from nexus.machine.window import EXECUTE, READ, WRITE, Window
+
+PAGE = 4096
+CODE_AT, DATA, STACK = 0x10000, 0x20000, 0x30000
+NO_ADDRESS = (1 << 64) - 1
+SYSCALL = "0f05"
+
+
+class Machine:
+    def __init__(self):
+        self.window = Window()
+        self.vcpu = Vcpu(self.window)
+        self.state = CpuState()
+        self.state.reset()
+        self.window.map(CODE_AT, 4 * PAGE, READ | EXECUTE)
+        self.window.map(DATA, 2 * PAGE, READ | WRITE)
+        self.window.map(STACK, PAGE, READ | WRITE)
+
+    def code(self, text, at=CODE_AT):
+        self.window.write_forced(at, bytes.fromhex(text))
+
+    def start(self, at=CODE_AT, **registers):
+        self.state.reset()
+        self.state.rip, self.state.rsp = at, STACK + PAGE
+        for name, value in registers.items():
+            setattr(self.state, name, value)
+
+    def run(self, text=None, at=CODE_AT, budget=1000, **registers):
+        if text is not None:
+            self.code(text, at)
+            self.start(at, **registers)
+        return self.vcpu.run(self.state, budget)
+
+
+@pytest.fixture
+def machine():
+    machine = Machine()
+    yield machine
+    machine.vcpu.close()
+    machine.window.close()
+
+
+def shape(stop):
+    return stop.kind, stop.address, stop.write, stop.execute
+
+
+# stops ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "code, kind, argument, length",
+    [
+        (SYSCALL, Exit.SYSCALL, 0, 2),
+        ("cc", Exit.INTERRUPT, 3, 1),
+        ("cd29", Exit.INTERRUPT, 0x29, 2),
+        ("0f0b", Exit.ILLEGAL, 0, 0),
+        ("06", Exit.ILLEGAL, 0, 0),
+        ("48f7f1", Exit.DIVIDE, 0, 0),
+        ("f4", Exit.PRIVILEGED, 0, 0),
+    ],
+)
+def test_stops(machine, code, kind, argument, length):
+    stop = machine.run("90" + code)
+    assert (stop.kind, stop.argument, machine.state.rip) == (kind, argument, CODE_AT + 1 + length)
+
+
+def test_a_syscall_leaves_rcx_and_r11_as_the_instruction_does(machine):
+    machine.run("f9" + SYSCALL)
+    assert machine.state.rcx == CODE_AT + 3
+    assert machine.state.r11 == machine.state.eflags
+    assert machine.state.r11 & 1
+
+
+def test_an_unknown_instruction_is_named(machine, monkeypatch):
+    monkeypatch.delitem(SEMANTICS, Mnemonic.BSWAP)
+    with pytest.raises(Unsupported, match=r"bswap ecx.*\(0f c9\).*0x10001"):
+        machine.run("90" + "0fc9", rax=DATA)
+
+
+def test_helpers_go_on(machine):
+    stop = machine.run("0fa2" + "0f31" + "48ffc3" + SYSCALL, rax=0)
+    assert stop.kind == Exit.SYSCALL
+    assert machine.state.rip == CODE_AT + 9
+
+
+# faults --------------------------------------------------------------------------------------------
+
+READ_RAX, WRITE_RAX, ADD_RAX = "488b08", "488908", "480108"
+WILD = [
+    (-1 & NO_ADDRESS, -1 & NO_ADDRESS, True),
+    (1 << 63 | DATA, NO_ADDRESS, False),
+    (DATA + (1 << 42), DATA + (1 << 42), True),
+    (0xFFFF_8000_0000_0000, 0xFFFF_8000_0000_0000, True),
+    (0x0000_8000_0000_0000, NO_ADDRESS, False),
+    (0, 0, True),
+    (0x7FFF_FFFF_F000, 0x7FFF_FFFF_F000, True),
+]
+
+
+@pytest.mark.parametrize("address, reported, direction", WILD)
+def test_wild_addresses(machine, address, reported, direction):
+    fault = (Exit.FAULT, reported, False, False)
+    write_fault = (Exit.FAULT, reported, direction, False)
+    assert shape(machine.run("90" + READ_RAX, rax=address)) == fault
+    assert machine.state.rip == CODE_AT + 1
+    assert shape(machine.run("90" + WRITE_RAX, rax=address)) == write_fault
+    assert machine.state.rip == CODE_AT + 1
+    assert shape(machine.run("ff7008", rax=address - 8 & NO_ADDRESS)) == fault  # push [rax + 8]
+    assert machine.state.rsp == STACK + PAGE
+    for string, expected in (("f348ab", write_fault), ("f3a4", fault), ("48ad", fault)):
+        source = address if expected is fault else DATA
+        target = address if expected is write_fault else DATA
+        assert shape(machine.run(string, rdi=target, rsi=source, rcx=9)) == expected
+        assert (machine.state.rcx, machine.state.rip) == (9, CODE_AT)
+
+
+@pytest.mark.parametrize("address, reported, direction", WILD)
+def test_wild_jumps(machine, address, reported, direction):
+    for code in ("ffe0", "ffd0", "50c3"):
+        stop = machine.run(code, rax=address)
+        assert shape(stop) == (Exit.FAULT, reported, False, reported == address)
+        assert machine.state.rip == address
+
+
+@pytest.mark.parametrize("offset, first", [(-4, 0), (-1, 0), (0, 0), (4, 4)])
+def test_an_access_across_the_end_of_a_mapping_names_the_first_byte_outside(machine, offset, first):
+    end = DATA + 2 * PAGE
+    assert shape(machine.run(READ_RAX, rax=end + offset)) == (Exit.FAULT, end + first, False, False)
+    assert shape(machine.run(WRITE_RAX, rax=end + offset, rcx=-1)) == (Exit.FAULT, end + first, True, False)
+    assert machine.window.read(end - 4, 4) == bytes(4)
+
+
+def test_an_access_across_the_top(machine):
+    top = machine.window.top
+    machine.window.map(top - PAGE, PAGE, READ | WRITE)
+    assert machine.run(WRITE_RAX + SYSCALL, rax=top - 8).kind == Exit.SYSCALL
+    assert shape(machine.run(READ_RAX, rax=top - 7)) == (Exit.FAULT, top, False, False)
+
+
+def test_protection_is_obeyed_at_once(machine):
+    assert machine.run(WRITE_RAX + SYSCALL, rax=DATA, rcx=5).kind == Exit.SYSCALL
+    machine.window.protect(DATA, PAGE, READ)
+    machine.start(rax=DATA)
+    assert shape(machine.run()) == (Exit.FAULT, DATA, True, False)
+    machine.window.protect(DATA, PAGE, 0)
+    assert shape(machine.run("488b10" + SYSCALL, rax=DATA)) == (Exit.FAULT, DATA, False, False)
+    machine.window.protect(DATA, PAGE, READ)
+    assert machine.run().kind == Exit.SYSCALL
+    assert machine.state.rdx == 5
+
+
+def test_the_state_at_a_fault_is_that_before_the_instruction(machine):
+    stop = machine.run("48ffc0" + "4883c101" + "480108" + "48ffc2", rax=0, rcx=(1 << 64) - 1)
+    assert shape(stop) == (Exit.FAULT, 1, False, False)
+    state = machine.state
+    assert (state.rip, state.rax, state.rcx, state.rdx) == (CODE_AT + 7, 1, 0, 0)
+    assert state.eflags & 0x8D5 == 0x55  # of add rcx, 1 with carry out: CF, PF, AF, ZF
+    assert state.slots[SLOTS["budget"]] == 1000 - 2
+
+
+def test_a_page_beyond_its_file_is_told_apart(machine):
+    fd = create_shared("short", PAGE)
+    machine.window.map_file(0x50000, 2 * PAGE, READ | WRITE | EXECUTE, fd, 0, True)
+    stop = machine.run(READ_RAX, rax=0x50000 + PAGE)
+    assert (*shape(stop), stop.argument) == (Exit.FAULT, 0x50000 + PAGE, False, False, 7)
+    machine.start(at=0x50000 + PAGE)
+    assert shape(machine.run()) == (Exit.FAULT, 0x50000 + PAGE, False, True)
+
+
+def test_fetching_needs_permission(machine):
+    machine.start(at=DATA)
+    assert shape(machine.run()) == (Exit.FAULT, DATA, False, True)
+    machine.window.protect(DATA, PAGE, READ | WRITE | EXECUTE)
+    machine.window.write(DATA, bytes.fromhex(SYSCALL))
+    assert machine.run().kind == Exit.SYSCALL
+    machine.window.protect(DATA, PAGE, READ | WRITE)
+    machine.start(at=DATA)
+    assert shape(machine.run()) == (Exit.FAULT, DATA, False, True)
+
+
+def test_an_instruction_across_pages(machine):
+    edge = CODE_AT + PAGE
+    machine.code("48b8efcdab8967452301" + SYSCALL, edge - 4)
+    machine.start(edge - 4)
+    assert machine.run().kind == Exit.SYSCALL
+    assert machine.state.rax == 0x0123456789ABCDEF
+    machine.window.write_forced(edge + 2, b"\xee")
+    machine.start(edge - 4)
+    machine.run()
+    assert machine.state.rax == 0x012345EE89ABCDEF
+    machine.window.protect(edge, PAGE, READ)
+    machine.start(edge - 4)
+    assert shape(machine.run()) == (Exit.FAULT, edge, False, True)
+    assert machine.state.rip == edge - 4
+
+
+def test_code_may_run_into_a_page_that_faults(machine):
+    last = CODE_AT + 4 * PAGE
+    stop = machine.run("48ffc0", at=last - 3)
+    assert shape(stop) == (Exit.FAULT, last, False, True)
+    assert (machine.state.rip, machine.state.rax) == (last, 1)
+
+
+# budget and single steps ---------------------------------------------------------------------------
+
+LOOP = "48ffc0" + "48ffc1" + "ebf8"  # inc rax; inc rcx; jmp back
+
+
+def test_a_budget_is_kept_and_always_makes_progress(machine):
+    machine.code(LOOP)
+    machine.start()
+    done = 0
+    for budget in (1, 2, 1, 1, 300, 5, 1, 1, 1, 100_000):
+        stop = machine.run(budget=budget)
+        assert stop.kind == Exit.BUDGET
+        used = budget - machine.state.slots[SLOTS["budget"]]
+        assert 0 < used <= budget
+        done += used
+        assert machine.state.rax + machine.state.rcx + done // 3 == done
+        assert machine.state.rip == CODE_AT + (0, 3, 6)[done % 3]
+
+
+def test_a_budget_of_one_is_one_instruction(machine):
+    machine.code(LOOP)
+    machine.start()
+    for rip in (3, 6, 0, 3, 6, 0):
+        assert machine.run(budget=1).kind == Exit.BUDGET
+        assert machine.state.rip == CODE_AT + rip
+
+
+def test_single_steps(machine):
+    machine.code("48ffc0" + "0fa2" + "48ffc1" + SYSCALL)
+    machine.start(rax=0)
+    machine.state.eflags |= FLAG_TF
+    for rip in (3, 5, 8):
+        assert machine.run().kind == Exit.TRAP
+        assert machine.state.rip == CODE_AT + rip
+    assert machine.run().kind == Exit.SYSCALL
+    assert machine.run(READ_RAX, rax=0, eflags=FLAG_TF).kind == Exit.FAULT
+
+
+def test_a_trap_flag_from_popf_traps_after_the_next_instruction(machine):
+    stop = machine.run("6802010000" + "9d" + "48ffc0" + "48ffc0", rax=0)
+    assert (stop.kind, machine.state.rip, machine.state.rax) == (Exit.TRAP, CODE_AT + 9, 1)
+
+
+# code that changes ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def open_code(machine):
+    machine.window.protect(CODE_AT, 4 * PAGE, READ | WRITE | EXECUTE)
+    return machine
+
+
+def test_a_block_that_overwrites_its_own_next_instruction(open_code):
+    # mov byte [rip + 2], 0xc1: the inc eax behind it becomes inc ecx
+    open_code.run("c60502000000c1" + "4890" + "90ffc0" + SYSCALL, rax=0)
+    assert open_code.state.rip != CODE_AT
+    stop = open_code.run("c60501000000c1" + "ffc0" + SYSCALL, rax=0)
+    assert stop.kind == Exit.SYSCALL
+    assert (open_code.state.rax, open_code.state.rcx & 0xFFFF) == (0, (CODE_AT + 11) & 0xFFFF)
+
+
+def test_a_loop_that_rewrites_its_body_every_time(open_code):
+    # add ecx, imm8; mov [rip - 7], dl (the imm8); inc dl; dec ebx; jnz: ecx = 1 + 10 + 11 + 12
+    code = "83c101" + "8815f9ffffff" + "fec2" + "ffcb" + "75f1" + "89c8" + SYSCALL
+    assert open_code.run(code, rdx=10, rbx=4).kind == Exit.SYSCALL
+    assert open_code.state.rax == 1 + 10 + 11 + 12
+
+
+def test_code_written_by_another_page(open_code):
+    target = CODE_AT + PAGE
+    open_code.code("b801000000c3", target)
+    # call [target]; mov byte [target + 1], 7; call again
+    call = "ffd3"
+    open_code.run(call + "89c1" + "c6430107" + call + SYSCALL, rbx=target)
+    assert (open_code.state.rax, open_code.state.rip) == (7, CODE_AT + 12)
+
+
+def test_writes_of_the_kernel_are_seen(machine):
+    for value in (1, 2, 3):
+        machine.window.write_forced(CODE_AT, bytes((0xB8, value, 0, 0, 0)) + bytes.fromhex(SYSCALL))
+        machine.start()
+        assert machine.run().kind == Exit.SYSCALL
+        assert machine.state.rax == value
+
+
+def test_remapping_is_seen(machine):
+    assert machine.run("b801000000" + SYSCALL).kind == Exit.SYSCALL
+    machine.window.unmap(CODE_AT, PAGE)
+    machine.start()
+    assert shape(machine.run()) == (Exit.FAULT, CODE_AT, False, True)
+    machine.window.map(CODE_AT, PAGE, READ | EXECUTE)
+    assert machine.run("b802000000" + SYSCALL).kind == Exit.SYSCALL
+    assert machine.state.rax == 2
+
+
+def test_a_linked_block_is_unlinked_when_its_target_changes(machine):
+    target = CODE_AT + PAGE
+    machine.code("b801000000" + SYSCALL, target)
+    jump = "e9" + (target - CODE_AT - 5).to_bytes(4, "little").hex()
+    machine.run(jump)
+    machine.start()
+    machine.run()
+    machine.code("b802000000" + SYSCALL, target)
+    machine.start()
+    machine.run()
+    assert machine.state.rax == 2
+    machine.window.protect(target, PAGE, READ)
+    machine.start()
+    assert shape(machine.run()) == (Exit.FAULT, target, False, True)
+
+
+def test_a_failed_write_to_code_changes_nothing(machine):
+    assert machine.run(SYSCALL).kind == Exit.SYSCALL
+    assert shape(machine.run("c60000" + SYSCALL, rax=CODE_AT)) == (Exit.FAULT, CODE_AT, True, False)
+
+
+def test_a_write_across_two_code_pages(open_code):
+    edge = CODE_AT + PAGE
+    open_code.code(SYSCALL, edge)
+    open_code.start(edge)
+    open_code.run()
+    inc_and_stop = 0x050FC0FF
+    stop = open_code.run("488918" + "e9f80f0000", rax=edge - 4, rbx=inc_and_stop << 32)
+    assert (stop.kind, open_code.state.rip) == (Exit.SYSCALL, edge + 4)
+    assert open_code.state.rax == edge - 3
+
+
+def test_everything_is_dropped_when_the_arena_is_full(monkeypatch):
+    monkeypatch.setattr("nexus.machine.translation.ARENA_BYTES", (2 << 20) + 8192)
+    machine = Machine()
+    try:
+        for number in range(200):
+            at = CODE_AT + 16 * number
+            machine.code("05" + number.to_bytes(4, "little").hex() + "e906000000", at)
+        machine.code(SYSCALL, CODE_AT + 16 * 200)
+        for _ in range(3):
+            machine.start(rax=0)
+            assert machine.run(budget=10_000).kind == Exit.SYSCALL
+            assert machine.state.rax == 199 * 200 // 2
+        assert machine.vcpu.translations.generation > 3
+    finally:
+        machine.vcpu.close()
+        machine.window.close()
+
+
+def test_two_windows_do_not_mix(machine):
+    other = Machine()
+    try:
+        machine.code("b801000000" + SYSCALL)
+        other.code("b802000000" + SYSCALL)
+        for each, value in ((machine, 1), (other, 2), (machine, 1)):
+            each.start()
+            each.run()
+            assert each.state.rax == value
+    finally:
+        other.vcpu.close()
+        other.window.close()
+    machine.start()
+    assert machine.run().kind == Exit.SYSCALL
