@@ -9,6 +9,7 @@ from nexus.abi.types import u16, u32, uptr
 from nexus.nt.errors import NtError
 from nexus.nt.handles import OBJ_INHERIT
 from nexus.nt.objects import KernelObject
+from nexus.nt.security import read_descriptor
 from nexus.nt.status import Status
 
 TYPE_CHECKING = False
@@ -37,7 +38,7 @@ class OBJECT_ATTRIBUTES(Struct):
 class Attributes:
     """OBJECT_ATTRIBUTES with its parts fetched: `name` is None when there is no name at all."""
 
-    __slots__ = ("flags", "name", "root", "root_handle", "security")
+    __slots__ = ("flags", "name", "quality", "root", "root_handle", "security")
 
     def __init__(
         self,
@@ -46,12 +47,14 @@ class Attributes:
         root: KernelObject | None = None,
         root_handle: int = 0,
         security: bytes | None = None,
+        quality: int = 0,
     ) -> None:
         self.name = name
         self.flags = flags
         self.root = root
         self.root_handle = root_handle
         self.security = security
+        self.quality = quality  # address of the SECURITY_QUALITY_OF_SERVICE
 
     @property
     def inherit(self) -> bool:
@@ -70,7 +73,7 @@ def read_unicode_string(memory: Memory, address: int) -> str:
 
 def read_attributes(memory: Memory, handles: HandleTable, address: int) -> Attributes:
     """Fetch OBJECT_ATTRIBUTES at `address`: the name, the root directory's object, the security descriptor."""
-    length, root, name, flags, descriptor, _ = _ATTRIBUTES.unpack(memory.read(address, _ATTRIBUTES.size))
+    length, root, name, flags, descriptor, quality = _ATTRIBUTES.unpack(memory.read(address, _ATTRIBUTES.size))
     if length != _ATTRIBUTES.size:
         raise NtError(Status.INVALID_PARAMETER)
     return Attributes(
@@ -78,49 +81,6 @@ def read_attributes(memory: Memory, handles: HandleTable, address: int) -> Attri
         flags,
         handles.resolve(root, KernelObject, 0) if root else None,
         root,
-        _read_descriptor(memory, descriptor) if descriptor else None,
+        read_descriptor(memory, descriptor) if descriptor else None,
+        quality,
     )
-
-
-_SELF_RELATIVE = 0x8000
-_DACL_PRESENT = 0x4
-_SACL_PRESENT = 0x10
-_MAX_DESCRIPTOR = 0x10000
-
-
-def _read_descriptor(memory: Memory, address: int) -> bytes:
-    """A SECURITY_DESCRIPTOR in either form, as a self-relative one."""
-    revision, control = struct.unpack("<BxH", memory.read(address, 4))
-    if revision != 1:
-        raise NtError(Status.UNKNOWN_REVISION)
-    if control & _SELF_RELATIVE:
-        offsets = struct.unpack("<4I", memory.read(address + 4, 16))
-        pointers = [address + offset if offset else 0 for offset in offsets]
-    else:
-        pointers = list(struct.unpack("<4Q", memory.read(address + 8, 32)))
-    owner, group, sacl, dacl = pointers
-    parts = [
-        _read_sid(memory, owner) if owner else b"",
-        _read_sid(memory, group) if group else b"",
-        _read_acl(memory, sacl) if sacl and control & _SACL_PRESENT else b"",
-        _read_acl(memory, dacl) if dacl and control & _DACL_PRESENT else b"",
-    ]
-    placed, position = [], 20
-    for part in parts:
-        placed.append(position if part else 0)
-        position += len(part)
-    return struct.pack("<BxH4I", 1, control | _SELF_RELATIVE, *placed) + b"".join(parts)
-
-
-def _read_sid(memory: Memory, address: int) -> bytes:
-    count = memory.read(address + 1, 1)[0]
-    if count > 15:
-        raise NtError(Status.INVALID_SID)
-    return memory.read(address, 8 + 4 * count)
-
-
-def _read_acl(memory: Memory, address: int) -> bytes:
-    size = int.from_bytes(memory.read(address + 2, 2), "little")
-    if size < 8 or size > _MAX_DESCRIPTOR:
-        raise NtError(Status.INVALID_ACL)
-    return memory.read(address, size)

@@ -68,12 +68,15 @@ class HandleTable:
         target.handle_count += 1
         return handle
 
-    def place(self, handle: int, entry: Entry) -> None:
+    def holds(self, handle: int) -> bool:
+        return handle & ~3 in self._entries
+
+    def place(self, handle: int, entry: Entry, flags: int | None = None) -> None:
         """An inherited handle keeps its number in the child."""
-        self._entries[handle] = Entry(entry.object, entry.access, entry.flags)
+        self._entries[handle] = Entry(entry.object, entry.access, entry.flags if flags is None else flags)
         entry.object.handle_count += 1
         while self._next <= handle:
-            if self._next != handle:
+            if self._next not in self._entries:
                 self._free.insert(0, self._next)
             self._next += 4
 

@@ -10,6 +10,7 @@ from nexus.base.errors import GuestFault, NexusError, Unsupported
 from nexus.ir.state import Exit
 from nexus.nt import callback, exceptions
 from nexus.nt.clock import TICKS_PER_SECOND, Clock, VirtualClock
+from nexus.nt.device_io import IoManager
 from nexus.nt.errors import NtError
 from nexus.nt.memory import Commitment
 from nexus.nt.namespace import Namespace
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from nexus.machine.vcpu import Vcpu
     from nexus.machine.window import Window
     from nexus.nt.numbers import Numbers
+    from nexus.nt.start import Starter
     from nexus.nt.start import Starter
     from nexus.nt.trace import Trace
 
@@ -88,11 +90,15 @@ class Kernel:
         self.on_tick: list[Callable[[Kernel], None]] = []
         self.on_thread_end: list[Callable[[Thread], None]] = []
         self.on_process_end: list[Callable[[Process], None]] = []
+        self.debug_output: Callable[[bytes], None] = lambda text: None  # what Wine's DLLs print about themselves
+        self.process_limit_hit = False
         self.stop_requested: NexusError | None = None
+        self.io = IoManager(self)
         self._ids: dict[int, Process | Thread] = {}
         self._next_id = 0x20
         self._next_luid = 0x10000
         self._last_tick = 0
+        self._slice_over = False
 
     # -- identities ---------------------------------------------------------------------------------------
 
@@ -179,6 +185,10 @@ class Kernel:
             for hook in self.on_tick:
                 hook(self)
 
+    def end_slice(self) -> None:
+        """Let others run before the current thread goes on."""
+        self._slice_over = True
+
     def _next_thread(self) -> Thread:
         ready = self.ready
         self.poller.poll(0)
@@ -231,8 +241,9 @@ class Kernel:
             if stop.kind == Exit.SYSCALL:
                 self._syscall(thread)
                 calls += 1
-                if calls < SYSCALLS_PER_SLICE and self.stop_requested is None:
+                if calls < SYSCALLS_PER_SLICE and not self._slice_over and self.stop_requested is None:
                     continue
+                self._slice_over = False
                 self.clock.advance(TICK // 10)
                 return
             if stop.kind == Exit.BUDGET:

@@ -80,6 +80,7 @@ class Process(KernelObject):
         self.exited_at = 0
         self.crash: Crash | None = None  # the exception that ended it
         self.debug_flags = 0
+        self.hard_errors: list[int] = []  # statuses of NtRaiseHardError
         kernel.processes.append(self)
 
     def thread_ended(self, thread: Thread, status: int) -> None:

@@ -218,6 +218,12 @@ class Thread(KernelObject):
         self.process.thread_ended(self, status)
         self.signaled = True
 
+    def discard(self) -> None:
+        """Undo the creation of a thread that could not be started."""
+        self.terminated = True
+        self.process.threads.remove(self)
+        self.kernel.thread_ended(self)
+
     def caller(self) -> str:
         """`module+offset` of the code that made the current syscall, for messages."""
         return self.process.describe_address(self.kernel.return_address(self))

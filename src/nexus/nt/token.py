@@ -90,7 +90,7 @@ class Token(KernelObject):
             (LOGON_SID, _ENABLED_GROUP | SE_GROUP_LOGON_ID),
         ]
         self.privileges = dict(PRIVILEGES)
-        self.default_dacl = _default_dacl()
+        self.default_dacl = default_dacl()
         self.source = b"User32 \0"
 
     def duplicate(self, kind: int, level: int, enabled_only: bool) -> Token:
@@ -109,7 +109,7 @@ class Token(KernelObject):
         return copy
 
 
-def _default_dacl() -> bytes:
+def default_dacl() -> bytes:
     """Full access for the user and for the system."""
     entries = [USER_SID, sid(5, 18)]
     aces = b"".join(struct.pack("<BBHI", 0, 0, 8 + len(s), access.GENERIC_ALL) + s for s in entries)

@@ -1,0 +1,28 @@
+"""Answering information queries: length checks that all of them share."""
+
+from __future__ import annotations
+
+from nexus.nt.errors import NtError
+from nexus.nt.status import Status
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nexus.abi.pointer import Ptr
+    from nexus.nt.call import Call
+
+
+def answer(
+    call: Call,
+    buffer: int,
+    length: int,
+    returned: Ptr[int] | None,
+    data: bytes,
+    too_small: int = Status.INFO_LENGTH_MISMATCH,
+) -> None:
+    """Write `data` to the guest's buffer, or raise `too_small`; either way tell the length that is needed."""
+    if returned is not None:
+        returned.write(len(data))
+    if length < len(data):
+        raise NtError(too_small)
+    if data:
+        call.memory.write(buffer, data)

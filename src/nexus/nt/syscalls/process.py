@@ -1,0 +1,161 @@
+"""Processes: creation, end, opening, suspension."""
+
+from __future__ import annotations
+
+from nexus.abi.types import u32, uptr
+from nexus.nt.access import (
+    PROCESS_CREATE_PROCESS,
+    PROCESS_SUSPEND_RESUME,
+    PROCESS_TERMINATE,
+)
+from nexus.nt.attribute_list import read_attribute_list
+from nexus.nt.call import Call
+from nexus.nt.errors import NtError
+from nexus.nt.objects import KernelObject
+from nexus.nt.process import Process
+from nexus.nt.spawn import Request, spawn
+from nexus.nt.status import Status
+from nexus.nt.syscall import Handle, In, ObjectAttributes, Out, syscall
+from nexus.nt.syscalls.thread import CLIENT_ID
+
+(
+    _PARENT,
+    _DEBUG_OBJECT,
+    _TOKEN,
+    _CLIENT_ID,
+    _TEB,
+    _IMAGE_NAME,
+    _IMAGE_INFO,
+    _MEMORY_RESERVE,
+    _PRIORITY_CLASS,
+    _ERROR_MODE,
+    _STD_HANDLE_INFO,
+    _HANDLE_LIST,
+    _GROUP_AFFINITY,
+    _PREFERRED_NODE,
+    _IDEAL_PROCESSOR,
+    _UMS_THREAD,
+    _MITIGATION_OPTIONS,
+    _PROTECTION_LEVEL,
+    _SECURE_PROCESS,
+    _JOB_LIST,
+) = range(20)  # PS_ATTRIBUTE_NUM
+_MACHINE_TYPE = 28
+_MAXIMUM_HANDLES = 4096
+_IGNORED = (_MEMORY_RESERVE, _PRIORITY_CLASS, _ERROR_MODE, _GROUP_AFFINITY, _PREFERRED_NODE, _IDEAL_PROCESSOR,
+            _MITIGATION_OPTIONS)  # fmt: skip
+
+PROCESS_CREATE_FLAGS_SUSPENDED = 0x200
+PROCESS_CREATE_FLAGS_INHERIT_HANDLES = 0x4
+THREAD_CREATE_FLAGS_CREATE_SUSPENDED = 0x1
+
+
+@syscall
+def NtTerminateProcess(call: Call, handle: uptr, status: u32) -> None:
+    """End a process. With 0 the caller's other threads end, and the caller goes on to clean up."""
+    if handle == 0:
+        call.process.exiting = True
+        call.process.exit_status = status
+        for thread in list(call.process.threads):
+            if thread is not call.thread:
+                thread.terminate(status)
+        return
+    process = call.process.handles.resolve(handle, Process, PROCESS_TERMINATE)
+    if process is call.process:
+        crash = call.thread.last_crash
+        if crash is not None and crash.code == status and status >> 30 == 3:
+            crash.note_stack()
+            process.crash = crash
+    process.terminate(status)
+
+
+@syscall
+def NtOpenProcess(
+    call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes, client: In[CLIENT_ID]
+) -> None:
+    """Open a process by its id, or by the id of one of its threads."""
+    wanted = client.read()
+    process = call.kernel.process_by_id(wanted.UniqueProcess)
+    if process is None or process.terminated:
+        raise NtError(Status.INVALID_CID)
+    if wanted.UniqueThread:
+        thread = call.kernel.thread_by_id(wanted.UniqueThread)
+        if thread is None or thread.process is not process:
+            raise NtError(Status.INVALID_CID)
+    call.give_handle(handle, process, access, attributes)
+
+
+@syscall
+def NtSuspendProcess(call: Call, process: Handle[Process, PROCESS_SUSPEND_RESUME]) -> None:
+    """Suspend every thread of a process."""
+    for thread in process.threads:
+        thread.suspend()
+
+
+@syscall
+def NtResumeProcess(call: Call, process: Handle[Process, PROCESS_SUSPEND_RESUME]) -> None:
+    """Resume every thread of a process."""
+    for thread in process.threads:
+        thread.resume()
+
+
+@syscall
+def NtCreateUserProcess(
+    call: Call,
+    process_handle: Out[uptr],
+    thread_handle: Out[uptr],
+    process_access: u32,
+    thread_access: u32,
+    process_attributes: ObjectAttributes | None,
+    thread_attributes: ObjectAttributes | None,
+    process_flags: u32,
+    thread_flags: u32,
+    parameters: uptr,
+    create_info: uptr,
+    attribute_list: uptr,
+) -> None:
+    """Start a program in a new process."""
+    table = call.process.handles
+    request = Request(parameters)
+    outputs = []
+    for attribute in read_attribute_list(call.memory, attribute_list):
+        number = attribute.number
+        if number == _IMAGE_NAME:
+            if attribute.size & 1 or attribute.size > 0xFFFE:
+                raise NtError(Status.OBJECT_NAME_INVALID)
+            request.image = call.memory.read(attribute.value, attribute.size).decode("utf-16-le", "surrogatepass")
+        elif number == _PARENT:
+            request.parent = table.resolve(attribute.value, Process, PROCESS_CREATE_PROCESS)
+        elif number in (_CLIENT_ID, _TEB, _IMAGE_INFO):
+            outputs.append(attribute)
+        elif number == _HANDLE_LIST:
+            if attribute.size // 8 > _MAXIMUM_HANDLES:
+                raise NtError(Status.INVALID_PARAMETER)
+            raw = call.memory.read(attribute.value, attribute.size & ~7)
+            request.only = {int.from_bytes(raw[i : i + 8], "little") & ~3 for i in range(0, len(raw), 8)}
+        elif number == _DEBUG_OBJECT:
+            raise call.unsupported("starting a process under a debugger", "src/nexus/nt/syscalls/process.py")
+        elif number in (_TOKEN, _JOB_LIST):
+            table.resolve(attribute.value, KernelObject, 0) if number == _TOKEN else None
+        elif number == _STD_HANDLE_INFO or number == _MACHINE_TYPE or number in _IGNORED:
+            continue
+        else:
+            raise call.unsupported(f"process attribute {number}", "src/nexus/nt/syscalls/process.py")
+    request.inherit = bool(process_flags & PROCESS_CREATE_FLAGS_INHERIT_HANDLES)
+    process, thread, image_info = spawn(call, request)
+    try:
+        for attribute in outputs:
+            if attribute.number == _CLIENT_ID:
+                attribute.give(call.memory, CLIENT_ID(UniqueProcess=process.id, UniqueThread=thread.id).pack())
+            elif attribute.number == _TEB:
+                attribute.give(call.memory, thread.teb.to_bytes(8, "little"))
+            else:
+                attribute.give(call.memory, image_info)
+        call.give_handle(process_handle, process, process_access, process_attributes)
+        call.give_handle(thread_handle, thread, thread_access, thread_attributes)
+    except BaseException:
+        process.terminate(Status.UNSUCCESSFUL)
+        raise
+    if thread_flags & THREAD_CREATE_FLAGS_CREATE_SUSPENDED or process_flags & PROCESS_CREATE_FLAGS_SUSPENDED:
+        thread.suspend()
+    thread.make_ready()
