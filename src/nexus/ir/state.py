@@ -28,7 +28,7 @@ _NAMED = (
     "pc",  # guest address of the next instruction; exact at every exit
     *FLAGS,
     "df",  # direction flag, 0 or 1
-    "eflags",  # the other EFLAGS bits (TF, IF, AC, ID, ...), as in hardware; those of the fields above are 0 here
+    "eflags",  # the other EFLAGS bits (TF, IF, AC, ID, ...), as in hardware; those of the fields above are 0
     "fs_base",
     "gs_base",
     "mxcsr",

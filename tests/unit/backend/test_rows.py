@@ -26,10 +26,12 @@ COUNTED = (
     "rcl",
     "rcr",
 )  # flags of shifts: counts are masked before
-APPROXIMATE = ("v.rcp", "v.rsqrt")  # whatever the host gives; compared with the host in tests/isa
+# Compared with the host CPU in tests/isa instead: approximations are whatever the host gives, and an FXSAVE image
+# has bits that must not be set.
+ELSEWHERE = ("v.rcp", "v.rsqrt", "fx.load")
 ROUNDS = 12
 TESTED = [row for row in ROWS.values() if head(row) not in UNHANDLED and head(row) != "put"]
-TESTED = [row for row in TESTED if not row.name.startswith(APPROXIMATE)]
+TESTED = [row for row in TESTED if not row.name.startswith(ELSEWHERE)]
 EDGES = (0, 1, 2, 7, 8, 31, 32, 33, 63, 64, 65, 127, 128, 255)
 
 
@@ -45,6 +47,8 @@ def scalar(rng: random.Random, bits: int) -> int:
 
 def in_domain(row: Row, index: int, value: int) -> int:
     """A value for operand `index` that the row is meant for."""
+    if row.name == "mxcsr.load":
+        return value & 0xFFFF
     parts = row.name.removeprefix("flags.").split(".")
     if (
         parts[0] in COUNTED
@@ -54,6 +58,12 @@ def in_domain(row: Row, index: int, value: int) -> int:
         value &= 63 if row.bits == 64 else 31
         return value if "cl" in parts or not row.writes else value or 1
     return value
+
+
+def surroundings(rng: random.Random, row: Row) -> dict[int, int]:
+    """The fields that the row reads, by name or through `$state`."""
+    names = (*row.reads, "fcw", "fsw", "ftop", "ftag", "mxcsr") if row.indirect else row.reads
+    return {SLOTS[name]: field(rng, name) for name in names}
 
 
 def operand(rng: random.Random, type: Type) -> int:
@@ -70,7 +80,15 @@ def field(rng: random.Random, name: str) -> int:
     if name == "mxcsr":
         return 0x1F80 | rng.choice((0, 0x2000, 0x4000, 0x6000))
     if name == "fcw":
-        return 0x7F | rng.choice((0, 2, 3)) << 8 | rng.randrange(4) << 10
+        return (
+            rng.choice((0x7F, 0x40 | rng.getrandbits(6)))
+            | rng.choice((0, 2, 3)) << 8
+            | rng.randrange(4) << 10
+        )
+    if name == "fsw":
+        return rng.getrandbits(16) & 0x477F
+    if name == "ftag":
+        return rng.getrandbits(8)
     if name in ("cf", "of", "af", "df"):
         return rng.randrange(2)
     if name == "pf":
@@ -123,7 +141,7 @@ def test_handler_agrees_with_oracle(row: Row) -> None:
     assert row.oracle is not None or head(row) == "lea", f"{row.name} has no oracle"
     t0, rng = shared(), random.Random(row.name)
     for round in range(ROUNDS):
-        state: dict[int, int] = {SLOTS[name]: field(rng, name) for name in row.reads}
+        state = surroundings(rng, row)
         block = build(rng, row, state, constant=round % 3 == 2)
         data = rng.randbytes(64) * (MEMORY_SIZE // 64) if row.effect in (LOAD, STORE) else b""
         memory = BytesMemory(data)
@@ -145,7 +163,7 @@ def test_handler_agrees_with_oracle(row: Row) -> None:
 def test_branch_absorbs_the_condition(row: Row) -> None:
     t0, rng = shared(), random.Random(row.name)
     for round in range(ROUNDS):
-        state: dict[int, int] = {SLOTS[name]: field(rng, name) for name in row.reads}
+        state = surroundings(rng, row)
         block = build(rng, row, state, constant=round % 3 == 2)
         index = next(i for i, op in enumerate(block.ops) if op.row is row)
         condition = block.ops[index]

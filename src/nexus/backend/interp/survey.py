@@ -34,6 +34,8 @@ _X87 = (  # what a row that uses `$state` may touch
     *range(VECTOR + FIRST_X87, VECTOR + FIRST_X87 + 8),
 )
 
+_IMAGE = (*_X87, SLOTS["mxcsr"], *range(VECTOR, VECTOR + 16))  # what an FXSAVE image holds
+
 
 class Plan:
     """What the assembler needs to know of a row: its kind, its handlers' addresses by variant, its
@@ -77,7 +79,7 @@ class Plan:
         self.removable = row.effect == PURE or reader
         subject = row.operands[0] if self.kind == PUT else row.result
         self.vector = VECTOR if subject is not None and subject.is_vector else 0
-        hidden = _X87 if row.indirect else ()
+        hidden = () if not row.indirect else _IMAGE if row.address else _X87
         self.reads = (*(SLOTS[field] for field in row.reads), *hidden)
         self.writes = (*(SLOTS[field] for field in row.writes), *hidden)
 
