@@ -161,6 +161,24 @@ class FileObject(KernelObject):
         """NtFsControlFile."""
         raise NtError(Status.INVALID_DEVICE_REQUEST)
 
+    def query(self, kind: int, length: int, granted: int) -> bytes | None:
+        """An information class that only this device has, or answers differently; None leaves it to the others."""
+        if kind == 8:  # FileAccessInformation
+            return struct.pack("<I", granted)
+        if kind == 14:  # FilePositionInformation
+            return struct.pack("<q", self.position)
+        if kind == 16:  # FileModeInformation
+            return struct.pack("<I", self.mode)
+        if kind == 17:  # FileAlignmentInformation
+            return bytes(4)
+        if kind == 41:  # FileIoCompletionNotificationInformation
+            return struct.pack("<I", self.completion_flags)
+        return None
+
+    def set_information(self, call: Call, kind: int, data: bytes) -> bool:
+        """Like `query`, for setting; False leaves it to the others."""
+        return False
+
     def cancel(self, op: Operation) -> None:
         """Forget a pending operation; its end is reported by the caller."""
 

@@ -24,6 +24,7 @@ from nexus.nt.file import (
     Operation,
 )
 from nexus.nt.file_lock import Lock, LockTable
+from nexus.nt.section import SectionSource
 from nexus.nt.status import Status
 from nexus.nt.volume import Place, host_failure
 
@@ -31,6 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.nt.device_io import IoManager
     from nexus.nt.directory import Listing
+    from nexus.nt.directory_watch import DirectoryWatch
 
 READING = access.FILE_READ_DATA | access.FILE_EXECUTE
 WRITING = access.FILE_WRITE_DATA | access.FILE_APPEND_DATA
@@ -138,7 +140,7 @@ def attributes_of(info: os.stat_result, stored: int = 0) -> int:
 class DiskFile(FileObject):
     """An open file or folder of a volume. `fd` is -1 for folders that only lead to grants."""
 
-    __slots__ = ("delete_on_close", "fd", "io", "listing", "node", "place", "posix_delete")
+    __slots__ = ("change_watch", "delete_on_close", "fd", "io", "listing", "node", "place", "posix_delete")
 
     device_type = FILE_DEVICE_DISK
     characteristics = 0x20  # FILE_DEVICE_IS_MOUNTED
@@ -152,6 +154,7 @@ class DiskFile(FileObject):
         self.fd = fd
         self.node = node
         self.listing: Listing | None = None
+        self.change_watch: DirectoryWatch | None = None
         self.delete_on_close = bool(options & FILE_DELETE_ON_CLOSE)
         self.posix_delete = False
         node.opens.append(self)
@@ -168,18 +171,20 @@ class DiskFile(FileObject):
         return self.place.guest_path
 
     @property
-    def device_path(self) -> str:
-        """The full NT name: `\\\\Device\\\\HarddiskVolume1\\\\dir\\\\file`."""
-        return f"\\Device\\{self.place.volume.device}{self.place.guest_path}"
-
-    @property
-    def path(self) -> str:
-        return self.device_path
-
-    @property
     def dos_path(self) -> str:
         """`C:\\\\dir\\\\file`."""
         return f"{self.place.volume.letter}:{self.place.guest_path}"
+
+    @property
+    def path(self) -> str:
+        """The NT name as Wine's DLLs expect it, with the drive letter (kernelbase takes it apart)."""
+        return f"\\??\\{self.dos_path}"
+
+    def section_source(self) -> SectionSource:
+        """What a section over this file is made of."""
+        if self.is_directory:
+            raise NtError(Status.INVALID_FILE_FOR_SECTION)
+        return SectionSource(self.fd, self.size, self.path, bool(self.granted & access.FILE_WRITE_DATA))
 
     def __repr__(self) -> str:
         return f"File({self.dos_path!r})"
@@ -325,6 +330,9 @@ class DiskFile(FileObject):
         return op.pend(lock)
 
     def cancel(self, op: Operation) -> None:
+        watch = self.change_watch
+        if watch is not None and watch.op is not None and watch.op[0] is op:
+            watch.op = None
         self.node.locks.waiting = [(o, lock) for o, lock in self.node.locks.waiting if o is not op]
 
     # controls ----------------------------------------------------------------------------------------
@@ -441,6 +449,8 @@ class DiskFile(FileObject):
 
     def closed(self) -> None:
         node = self.node
+        if self.change_watch is not None:
+            self.io.watches.remove(self.change_watch)
         node.locks.release_file(self)
         node.opens.remove(self)
         if self.delete_on_close:
@@ -448,8 +458,9 @@ class DiskFile(FileObject):
         try:
             if node.delete_pending and (not node.opens or self.posix_delete) and self.place.writable:
                 self.unlink()
-        except NtError:
-            pass  # the folder was filled or the name was taken away meanwhile: there is nobody left to tell
+        except NtError as error:
+            if error.status not in _LOST_RACES:
+                raise
         finally:
             if not node.opens:
                 self.io.nodes.pop(node.key, None)
@@ -457,6 +468,13 @@ class DiskFile(FileObject):
                 os.close(self.fd)
 
 
+# Why a file that was to vanish may stay: its folder was filled, moved or protected meanwhile.
+_LOST_RACES = (
+    Status.DIRECTORY_NOT_EMPTY,
+    Status.OBJECT_NAME_NOT_FOUND,
+    Status.OBJECT_PATH_NOT_FOUND,
+    Status.ACCESS_DENIED,
+)
 _UNKNOWN_TO_THIS_FILE_SYSTEM = (
     0x90018,  # FSCTL_LOCK_VOLUME
     0x9001C,  # FSCTL_UNLOCK_VOLUME

@@ -13,7 +13,8 @@ import os
 
 _SYS_OPENAT2 = 437
 _RESOLVE = 0x02 | 0x04 | 0x08  # RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH
-_ALWAYS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_PATH_ONLY = os.O_CLOEXEC | os.O_NOFOLLOW
+_ALWAYS = _PATH_ONLY | os.O_NONBLOCK | os.O_NOCTTY
 
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.restype = ctypes.c_long
@@ -31,11 +32,12 @@ class _Kernel:
 
 def open_beneath(root: int, names: tuple[str, ...], flags: int, mode: int = 0o666) -> int:
     """A descriptor of `root`/names; raises OSError. `flags` gets O_CLOEXEC, O_NOFOLLOW and O_NONBLOCK added."""
+    flags |= _PATH_ONLY if flags & os.O_PATH else _ALWAYS  # openat2 takes few flags beside O_PATH
     if not names:
-        return os.open(".", flags | _ALWAYS, mode, dir_fd=root)
+        return os.open(".", flags, mode, dir_fd=root)
     if not _Kernel.has_openat2:
         return _walk(root, names, flags, mode)
-    how = _OpenHow(flags | _ALWAYS, mode if flags & os.O_CREAT else 0, _RESOLVE)
+    how = _OpenHow(flags, mode if flags & os.O_CREAT else 0, _RESOLVE)
     path = os.fsencode("/".join(names))
     while True:
         fd = _syscall(_SYS_OPENAT2, root, path, ctypes.byref(how), ctypes.sizeof(how))
@@ -67,7 +69,7 @@ def _walk(root: int, names: tuple[str, ...], flags: int, mode: int) -> int:
             if fd != root:
                 os.close(fd)
             fd = below
-        last = os.open(names[-1], flags | _ALWAYS, mode, dir_fd=fd)
+        last = os.open(names[-1], flags, mode, dir_fd=fd)
     finally:
         if fd != root:
             os.close(fd)

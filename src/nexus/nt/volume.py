@@ -197,8 +197,10 @@ class Volume:
         self.device = device
         self.label = label
         self.serial = int.from_bytes(f"nx{letter}:".encode(), "little")
+        self.guid = f"6e780000-0000-0000-0000-0000000000{ord(letter):02x}"
         self.refusals = refusals if refusals is not None else Refusals()
         self._top = _Node()
+        self._quiet = False
         self._overlays: dict[tuple[str, ...], list[Root]] = {}
         self._listings: dict[tuple[int, int], tuple[int, dict[str, str]]] = {}
 
@@ -239,8 +241,12 @@ class Volume:
 
     # looking up ------------------------------------------------------------------------------------
 
-    def find(self, components: Iterable[str]) -> Place:
-        """Resolve guest components. Raises NtError: the path leads nowhere, is refused, or has a bad name."""
+    def find(self, components: Iterable[str], quiet: bool = False) -> Place:
+        """Resolve guest components; `quiet` records no refusals.
+
+        Raises NtError: the path leads nowhere, is refused, or has a bad name.
+        """
+        self._quiet = quiet
         pending: list[tuple[str, bool]] = []  # (name, True when it comes from a link and is already a host name)
         for component in components:
             try:
@@ -336,7 +342,8 @@ class Volume:
 
     def _refused(self, path: list[str], name: str, pending: list[tuple[str, bool]]) -> NtError:
         whole = [*path, *([name] if name else []), *(part for part, _ in reversed(pending))]
-        self.refusals.add("/" + "/".join(whole), "read")
+        if not self._quiet:
+            self.refusals.add("/" + "/".join(whole), "read")
         return NtError(Status.ACCESS_DENIED)
 
     def _hidden(self, path: list[str], name: str, pending: list[tuple[str, bool]]) -> NtError:
@@ -484,6 +491,12 @@ class Volume:
             return None
         self._check_kind(info, path or [""], False)
         return info
+
+    def refreshed(self, place: Place) -> Place:
+        """The same place with its facts looked up again."""
+        if place.virtual is not None or place.root is None:
+            return place
+        return self.find([guest_name(name) for name in place.path])
 
     def holds_mount(self, place: Place) -> bool:
         """Whether a folder is, or leads to, a mounted one: it must keep its name."""

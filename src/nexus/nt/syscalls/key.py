@@ -49,7 +49,7 @@ def _open(call: Call, key: Out[uptr], desired: int, attributes: Attributes, opti
     start = _start(attributes)
     link = bool(options & REG_OPTION_OPEN_LINK or attributes.flags & OBJ_OPENLINK)
     wow32 = _wants_32(desired, start)
-    found = call.kernel.registry.open(attributes.name, start.live if start else None, wow32, link)
+    found = call.kernel.io.registry.open(attributes.name, start.live if start else None, wow32, link)
     _give(call, key, found, desired, attributes, wow32)
 
 
@@ -122,7 +122,7 @@ def NtCreateKey(
     start = _start(attributes)
     if not attributes.name and start is None:
         raise NtError(Status.OBJECT_PATH_SYNTAX_BAD)
-    registry = call.kernel.registry
+    registry = call.kernel.io.registry
     wow32 = _wants_32(desired, start)
     now = call.kernel.clock.system()
     found, made = registry.create(
@@ -144,13 +144,13 @@ def NtCreateKey(
 def NtDeleteKey(call: Call, key: Handle[KeyObject, access.DELETE]) -> None:
     """Delete a key without subkeys; open handles to it stay but are good for nothing."""
     if not key.key.deleted:
-        call.kernel.registry.delete(key.key, call.kernel.clock.system())
+        call.kernel.io.registry.delete(key.key, call.kernel.clock.system())
 
 
 @syscall
 def NtRenameKey(call: Call, key: Handle[KeyObject, access.KEY_SET_VALUE], name: UnicodeString) -> None:
     """Give a key another name under the same parent."""
-    call.kernel.registry.rename(key.live, name, call.kernel.clock.system())
+    call.kernel.io.registry.rename(key.live, name, call.kernel.clock.system())
 
 
 # reading ---------------------------------------------------------------------------------------------
@@ -315,13 +315,13 @@ def NtSetValueKey(
     if size > _MAX_DATA:
         raise NtError(Status.INSUFFICIENT_RESOURCES)
     content = call.memory.read(data, size) if size else b""
-    call.kernel.registry.set_value(key.live, name, kind, content, call.kernel.clock.system())
+    call.kernel.io.registry.set_value(key.live, name, kind, content, call.kernel.clock.system())
 
 
 @syscall
 def NtDeleteValueKey(call: Call, key: Handle[KeyObject, access.KEY_SET_VALUE], name: UnicodeString) -> None:
     """Remove a value."""
-    call.kernel.registry.delete_value(key.live, name, call.kernel.clock.system())
+    call.kernel.io.registry.delete_value(key.live, name, call.kernel.clock.system())
 
 
 @syscall
