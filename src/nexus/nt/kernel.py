@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 SLICE = 100_000  # guest instructions; well below a millisecond on every engine but the slowest
 SYSCALLS_PER_SLICE = 64
 TICK = TICKS_PER_SECOND // 1000
+LOCALE_EN_US = 0x0409
 _U64 = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -80,6 +81,7 @@ class Kernel:
         self.timers = TimerQueue()
         self.poller = HostPoller()
         self.ready: deque[Thread] = deque()
+        self.user_locale = self.system_locale = self.user_language = LOCALE_EN_US
         self.starter: Starter | None = None  # starts processes; set by the composition root
         self.namespace = Namespace()
         self.critical_section_event = KeyedEvent()

@@ -59,6 +59,19 @@ class Limits:
 ANYWHERE = Limits()
 
 
+def zero_bits_limit(zero_bits: int, wrong: int) -> Limits:
+    """What ZeroBits says about the highest address: a count of leading zero bits below 2^32, or a mask."""
+    if not zero_bits:
+        return ANYWHERE
+    if zero_bits < 32:
+        if zero_bits > 21:
+            raise NtError(wrong)
+        return Limits(high=(1 << (32 - zero_bits)) - 1)
+    if 32 < zero_bits < GRANULARITY - 1:
+        raise NtError(wrong)
+    return Limits(high=(1 << zero_bits.bit_length()) - 1)
+
+
 class Commitment:
     """How many bytes all processes of a machine may commit together."""
 

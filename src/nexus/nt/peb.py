@@ -35,7 +35,7 @@ _CRITICAL_SECTION_TIMEOUT = -(30 * 24 * 3600) * 10_000_000
 _MAXIMUM_PATH_BYTES = 520
 
 STATIC_UNICODE_STRING, STATIC_UNICODE_BUFFER, STATIC_UNICODE_BYTES = 0x1258, 0x1268, 522
-TEB_STACK_BASE, TEB_STACK_LIMIT, TEB_DEALLOCATION_STACK, TEB_GUARANTEED_STACK = 0x08, 0x10, 0x1478, 0x1748
+TEB_DEALLOCATION_STACK, TEB_TLS_SLOTS, TEB_TLS_EXPANSION = 0x1478, 0x1480, 0x1780
 
 
 class RTL_USER_PROCESS_PARAMETERS(Struct):
@@ -98,7 +98,7 @@ _MAX_ENVIRONMENT = 1 << 22
 
 
 class Parameters:
-    """Process parameters as values: what a parent hands to a child, and the command line to the first program.
+    """Process parameters as values: what a parent hands to a child, the command line to the first program.
 
     `environment` holds `NAME=value` strings; `numbers` the plain fields by name (handles, window hints).
     """

@@ -65,6 +65,9 @@ class Process(KernelObject):
         self.image_entry = 0
         self.image: ImageFile | None = None
         self.parameters = 0
+        self.command_line = ""
+        self.cookie = int.from_bytes(kernel.random_bytes(4), "little")
+        self.hard_error_mode = 0
         self.stack_reserve = 0
         self.stack_commit = 0
         self.symbols: dict[str, int] = {}

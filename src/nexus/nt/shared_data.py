@@ -1,4 +1,4 @@
-"""KUSER_SHARED_DATA: the page at 0x7ffe0000 where every process reads the time, the version and the processor.
+"""KUSER_SHARED_DATA: the page at 0x7ffe0000 where processes read the time, the version and the processor.
 
 It is one page of memory for the whole machine: mapped read-only into each process, written by us when time
 moves. Offsets: `KUSER_SHARED_DATA` of the Windows Driver Kit.

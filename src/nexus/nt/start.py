@@ -102,6 +102,7 @@ class Starter:
         apiset = self._map_apiset(process)
         block = parameters.write(space)
         process.parameters = block.base
+        process.command_line = parameters.strings["CommandLine"]
         process.peb = write_peb(space, image.image, base, block.base, apiset, self.kernel.processors)
         write_debug_options(process.window, process.peb, self.debug_options)
         thread = Thread(process)

@@ -14,7 +14,7 @@ from nexus.nt.access import (
     PROCESS_VM_WRITE,
 )
 from nexus.nt.errors import NtError
-from nexus.nt.memory import ANYWHERE, Limits
+from nexus.nt.memory import ANYWHERE, Limits, zero_bits_limit
 from nexus.nt.memory_query import query_memory
 from nexus.nt.process import Process
 from nexus.nt.status import Status
@@ -44,19 +44,6 @@ _WRITE_WATCH_FLAG_RESET = 1
 
 _ADDRESS_REQUIREMENTS, _NUMA_NODE, _PARTITION, _USER_PHYSICAL, _ATTRIBUTES, _IMAGE_MACHINE = range(1, 7)
 _EC_CODE = 0x40
-
-
-def zero_bits_limit(zero_bits: int, wrong: int) -> Limits:
-    """What ZeroBits says about the highest address: a count of leading zero bits below 2^32, or a mask."""
-    if not zero_bits:
-        return ANYWHERE
-    if zero_bits < 32:
-        if zero_bits > 21:
-            raise NtError(wrong)
-        return Limits(high=(1 << (32 - zero_bits)) - 1)
-    if 32 < zero_bits < GRANULARITY - 1:
-        raise NtError(wrong)
-    return Limits(high=(1 << zero_bits.bit_length()) - 1)
 
 
 def extended_parameters(call: Call, address: int, count: int, space: AddressSpace) -> Limits:

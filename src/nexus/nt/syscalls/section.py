@@ -13,7 +13,7 @@ from nexus.nt.access import (
     SECTION_QUERY,
 )
 from nexus.nt.errors import NtError
-from nexus.nt.memory import Limits
+from nexus.nt.memory import Limits, zero_bits_limit
 from nexus.nt.objects import KernelObject
 from nexus.nt.process import Module, Process
 from nexus.nt.section import (
@@ -27,7 +27,7 @@ from nexus.nt.section import (
 )
 from nexus.nt.status import Status
 from nexus.nt.syscall import Handle, In, ObjectAttributes, Out, Ptr, syscall
-from nexus.nt.syscalls.memory import extended_parameters, zero_bits_limit
+from nexus.nt.syscalls.memory import extended_parameters
 from nexus.nt.vad import (
     GRANULARITY,
     MEM_IMAGE,

@@ -1,0 +1,167 @@
+"""NtQuerySystemInformation and its relatives; the classes are in `nexus.nt.info_system`."""
+
+from __future__ import annotations
+
+import struct
+
+from nexus.abi.types import i32, u32, uptr
+from nexus.nt.attributes import UNICODE_STRING
+from nexus.nt.errors import NtError
+from nexus.nt.info_system import query_system, query_system_ex
+from nexus.nt.information import deliver
+from nexus.nt.status import Status
+from nexus.nt.syscall import In, Out, Ptr, UnicodeString, stub, syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nexus.nt.call import Call
+
+_POWER_CAPABILITIES, _BATTERY_STATE, _PROCESSOR_POWER, _EXECUTION_STATE = 4, 5, 11, 16
+_NOMINAL_MHZ = 3000
+
+
+@syscall
+def NtQuerySystemInformation(
+    call: Call, kind: i32, buffer: uptr, length: u32, returned: Out[u32] | None
+) -> None:
+    """Facts about the machine."""
+    query_system(call, kind, buffer, length, returned)
+
+
+@syscall
+def NtQuerySystemInformationEx(
+    call: Call,
+    kind: i32,
+    query: uptr,
+    query_length: u32,
+    buffer: uptr,
+    length: u32,
+    returned: Out[u32] | None,
+) -> None:
+    """Facts about the machine that depend on an input."""
+    query_system_ex(call, kind, query, query_length, buffer, length, returned)
+
+
+@syscall
+def NtSetSystemInformation(call: Call, kind: i32, buffer: uptr, length: u32) -> None:
+    """A guest does not configure the machine."""
+    raise NtError(Status.PRIVILEGE_NOT_HELD)
+
+
+@syscall
+def NtQueryLicenseValue(
+    call: Call,
+    name: Ptr[UNICODE_STRING] | None,
+    kind: Out[u32] | None,
+    buffer: uptr,
+    length: u32,
+    returned: Out[u32] | None,
+) -> None:
+    """No licence values exist."""
+    if name is None or returned is None:
+        raise NtError(Status.INVALID_PARAMETER)
+    string = name.read()
+    if not string.Buffer or not string.Length:
+        raise NtError(Status.INVALID_PARAMETER)
+    raise NtError(Status.OBJECT_NAME_NOT_FOUND)
+
+
+@syscall
+def NtQuerySystemEnvironmentValue(
+    call: Call, name: UnicodeString, buffer: uptr, length: u32, returned: Out[u32] | None
+) -> None:
+    """There is no firmware."""
+    raise NtError(Status.NOT_IMPLEMENTED)
+
+
+@syscall
+def NtQuerySystemEnvironmentValueEx(
+    call: Call,
+    name: UnicodeString,
+    vendor: uptr,
+    buffer: uptr,
+    length: Ptr[u32] | None,
+    attributes: Out[u32] | None,
+) -> None:
+    """There is no UEFI firmware."""
+    raise NtError(Status.NOT_IMPLEMENTED)
+
+
+@syscall
+def NtPowerInformation(
+    call: Call, kind: i32, query: uptr, query_length: u32, buffer: uptr, length: u32
+) -> None:
+    """A machine on mains power that never sleeps."""
+    if kind == _POWER_CAPABILITIES:
+        content = _power_capabilities()
+    elif kind == _BATTERY_STATE:
+        content = struct.pack("<B31x", 1)  # AcOnLine, no battery
+    elif kind == _EXECUTION_STATE:
+        content = struct.pack("<I", 0)
+    elif kind == _PROCESSOR_POWER:
+        rows = [
+            struct.pack("<6I", index, _NOMINAL_MHZ, _NOMINAL_MHZ, _NOMINAL_MHZ, 0, 0)
+            for index in range(call.kernel.processors)
+        ]
+        content = b"".join(rows)
+    else:
+        raise call.unsupported(f"NtPowerInformation level {kind}", "src/nexus/nt/syscalls/system_info.py")
+    if length < len(content):
+        raise NtError(Status.BUFFER_TOO_SMALL)
+    deliver(call, content, 1, buffer, length, None)
+
+
+def _power_capabilities() -> bytes:
+    """SYSTEM_POWER_CAPABILITIES: a power button and nothing else."""
+    return struct.pack("<B75x", 1)
+
+
+@stub("the guest cannot keep the host awake, and the host does not fall asleep under it")
+def NtSetThreadExecutionState(call: Call, state: u32, previous: Out[u32] | None) -> None:
+    """Ask the system to stay awake."""
+    if previous is not None:
+        previous.write(0x80000000)
+
+
+@syscall
+def NtInitiatePowerAction(call: Call, action: u32, lightest: u32, flags: u32, asynchronous: u32) -> None:
+    """A guest does not switch the machine off."""
+    raise NtError(Status.PRIVILEGE_NOT_HELD)
+
+
+@syscall
+def NtShutdownSystem(call: Call, action: u32) -> None:
+    """A guest does not switch the machine off."""
+    raise NtError(Status.PRIVILEGE_NOT_HELD)
+
+
+@syscall
+def NtSystemDebugControl(
+    call: Call,
+    command: i32,
+    query: uptr,
+    query_length: u32,
+    buffer: uptr,
+    length: u32,
+    returned: Out[u32] | None,
+) -> None:
+    """There is no kernel debugger."""
+    raise NtError(Status.DEBUGGER_INACTIVE)
+
+
+@syscall
+def NtSetIntervalProfile(call: Call, interval: u32, source: u32) -> None:
+    """There is no profiler."""
+    raise NtError(Status.NOT_IMPLEMENTED)
+
+
+@syscall
+def NtLoadDriver(call: Call, name: In[UNICODE_STRING]) -> None:
+    """Drivers cannot run here."""
+    raise NtError(Status.PRIVILEGE_NOT_HELD)
+
+
+@syscall
+def NtUnloadDriver(call: Call, name: In[UNICODE_STRING]) -> None:
+    """Drivers cannot run here."""
+    raise NtError(Status.PRIVILEGE_NOT_HELD)
