@@ -41,9 +41,8 @@ class Tally:
 def main(arguments: list[str]) -> int:
     given = parse(arguments, OPTIONS, "test", mixed=True)
     if given.flag("help"):
-        print(
-            f"usage: nexus test [options] [tests/FILE ...]\n\nsections: {' '.join(PYTEST + CHECKS)}\n\n{help_text(OPTIONS)}"
-        )
+        print(f"usage: nexus test [options] [tests/FILE ...]\n\nsections: {' '.join(PYTEST + CHECKS)}\n")
+        print(help_text(OPTIONS))
         return 0
     chosen = list(given.list("select")) or ([] if given.rest else list(PYTEST + CHECKS))
     for name in chosen:

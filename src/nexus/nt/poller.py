@@ -14,11 +14,15 @@ BROKEN = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
 class Watch:
-    """One interest in one descriptor; `ready(events)` is called each time it is met, until `unwatch`."""
+    """One interest in one descriptor; `ready(events)` is called each time it is met, until `unwatch`.
 
-    __slots__ = ("events", "fd", "ready")
+    A passive one does not count as something a guest waits for.
+    """
 
-    def __init__(self, fd: int, events: int, ready: Callable[[int], None]) -> None:
+    __slots__ = ("events", "fd", "passive", "ready")
+
+    def __init__(self, fd: int, events: int, ready: Callable[[int], None], passive: bool = False) -> None:
+        self.passive = passive
         self.fd = fd
         self.events = events
         self.ready = ready
@@ -34,10 +38,11 @@ class HostPoller:
         self._watches: dict[int, list[Watch]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._watches)
+        """Whether a guest waits for a descriptor."""
+        return any(not watch.passive for watches in self._watches.values() for watch in watches)
 
-    def watch(self, fd: int, events: int, ready: Callable[[int], None]) -> Watch:
-        watch = Watch(fd, events, ready)
+    def watch(self, fd: int, events: int, ready: Callable[[int], None], passive: bool = False) -> Watch:
+        watch = Watch(fd, events, ready, passive)
         self._watches.setdefault(fd, []).append(watch)
         self._register(fd)
         return watch

@@ -64,13 +64,14 @@ class NetRule:
 class Network:
     """The rules for one run, with the addresses that allowed names were resolved to."""
 
-    __slots__ = ("allowed", "denied", "names", "refused")
+    __slots__ = ("allowed", "denied", "names", "refused", "used")
 
     def __init__(self, allowed: Sequence[NetRule], denied: Sequence[NetRule] = ()) -> None:
         self.allowed = allowed
         self.denied = denied
         self.names: dict[str, set[str]] = {}
         self.refused: dict[str, None] = {}
+        self.used: set[str] = set()
 
     def may_resolve(self, name: str) -> bool:
         """Whether a name may be looked up at all: some rule could lead to it."""
@@ -89,6 +90,7 @@ class Network:
         if any(rule.covers(name, port) for rule in self.denied for name in known):
             return self._refuse(f"{address}:{port}")
         if any(rule.covers(name, port) for rule in self.allowed for name in known):
+            self.used.add(f"{address}:{port}")
             return True
         return self._refuse(f"{address}:{port}")
 

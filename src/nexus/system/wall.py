@@ -65,12 +65,13 @@ def available() -> list[tuple[str, bool, str]]:
     version = landlock_version()
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         seccomp = "Seccomp:" in file.read()
+    absent = "not offered by this kernel"
+    files = f"version {version}: host files are limited to the grants"
     return [
         ("no_new_privs", True, "set before guest code runs"),
-        ("seccomp", seccomp, "host syscalls are filtered" if seccomp else "not offered by this kernel"),
-        ("landlock", version > 0,
-         f"version {version}: host files are limited to the grants" if version else "not offered by this kernel"),
-    ]  # fmt: skip
+        ("seccomp", seccomp, "host syscalls are filtered" if seccomp else absent),
+        ("landlock", version > 0, files if version else absent),
+    ]
 
 
 def _landlock(libc: ctypes.CDLL, readable: Iterable[str], writable: Iterable[str], network: bool) -> None:

@@ -1,0 +1,229 @@
+"""`nexus run [options] PROGRAM [arguments]`.
+
+On the path between Enter and the guest's first instruction: argument scan, program, sysroot, machine.
+Nothing is imported here that the start does not need; `nexus test` holds the list (`cli.gates`).
+"""
+
+from __future__ import annotations
+
+import os
+
+from nexus.base import terminal
+from nexus.base.errors import NexusError, NotFound, UsageError
+from nexus.cli import run_options
+from nexus.cli.options import Parsed, help_text, parse
+from nexus.cli.run_options import RUN, Limits
+from nexus.system import packages, paths, sysroot
+from nexus.system.interrupts import Interrupted, Interrupts
+from nexus.system.wall import raise_wall
+from nexus.system.windows import Machine, Settings, check_host_program
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nexus.nt.process import Process
+    from nexus.nt.trace import Trace
+    from nexus.system.sysroot import Sysroot
+
+SIGPIPE = 13
+STATUS_CONTROL_C_EXIT = 0xC000013A
+USAGE = """\
+usage: nexus run [options] PROGRAM [arguments]
+
+PROGRAM: a path, pypi:NAME[==VERSION][/EXE] or npm:NAME[@VERSION][/EXE]"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    parsed = parse(arguments, RUN, "run")
+    if parsed.flag("help") or not parsed.rest:
+        print(f"{USAGE}\n\n{help_text(RUN)}")
+        return 0 if parsed.flag("help") else 2
+    return execute(parsed)
+
+
+def preload() -> None:
+    """Import what a run loads late, so that the import budget counts it."""
+    from nexus.machine import vcpu
+
+    assert vcpu
+
+
+def execute(parsed: Parsed, trace: Trace | None = None) -> int:
+    """Run what the options say; returns the exit code of nexus."""
+    terminal.verbosity += parsed.flag("verbose") - parsed.flag("quiet")
+    words = parsed.rest[1:]
+    if words and words[0] == "--":
+        words = words[1:]
+    limits = Limits(parsed)
+    permissions = run_options.permissions(parsed)
+    environment = run_options.environment(parsed)
+    seed = run_options.seed(parsed)
+    folder = working_folder(parsed)
+    program, guest_name, found = locate(parsed)
+    settings = Settings(found or sysroot.find(parsed.value("sysroot")))
+    settings.permissions = permissions
+    settings.environment = environment
+    settings.drive = parsed.value("drive")
+    settings.seed = seed
+    settings.wine_debug = ",".join(parsed.list("wine-debug")) if parsed.list("wine-debug") else None
+    settings.processes = limits.processes or settings.processes
+    settings.handles = limits.handles or settings.handles
+    settings.memory = limits.memory or settings.memory
+    settings.disk = limits.disk or settings.disk
+    machine = Machine(settings, program, folder, trace)
+    try:
+        return run_machine(machine, parsed, words, guest_name, limits.timeout)
+    finally:
+        machine.close()
+
+
+def run_machine(
+    machine: Machine, parsed: Parsed, words: Sequence[str], guest_name: str | None, timeout: float | None
+) -> int:
+    """Start the program, wait for its end and say what has to be said."""
+    if machine.left_out:
+        terminal.notice(machine.left_out)
+    process: Process | None = None
+    with Interrupts(machine.kernel, timeout, signals=True) as interrupts:
+        ended: NexusError | None = None
+        try:
+            process = machine.start(words, (0, 1, 2), parsed.flag("raw-cmdline"), guest_name)
+            build_wall(machine)
+            machine.kernel.run(process)
+        except NexusError as error:
+            ended = error
+    code = exit_code(process, ended)
+    explain(machine, process, ended)
+    if parsed.value("report") is not None:
+        from nexus.system.report import write_report
+
+        write_report(str(parsed.value("report")), machine, process, ended, code)
+    if isinstance(ended, Interrupted):
+        die_by(ended.number, machine)
+    if process is not None and process.exit_status == STATUS_CONTROL_C_EXIT and interrupts.received:
+        die_by(interrupts.received[0], machine)
+    if machine.io.broken_output:
+        die_by(SIGPIPE, machine)
+    return code
+
+
+def exit_code(process: Process | None, ended: NexusError | None) -> int:
+    """What nexus ends with: the guest's low 8 bits, 134 for a crash, the error's own code."""
+    if ended is not None:
+        return ended.exit_code
+    assert process is not None
+    if process.crash is not None:
+        return 134
+    return process.exit_status & 0xFF or (1 if process.exit_status else 0)
+
+
+def explain(machine: Machine, process: Process | None, ended: NexusError | None) -> None:
+    """The lines after the run: a crash or an error, refusals, what was written to a discarded drive."""
+    if process is not None and process.crash is not None:
+        terminal.notice(process.crash.text())
+    if ended is not None and not isinstance(ended, Interrupted):
+        terminal.report_error(ended)
+    if terminal.verbosity < 0:
+        return
+    for path, kind in machine.io.refusals.seen.items():
+        terminal.notice(
+            f"refused: {'writing' if kind == 'write' else 'reading'} {path}   (--allow-{kind}={path})"
+        )
+    for target in machine.network.refused:
+        terminal.notice(f"refused: network {target}   (--allow-net={target})")
+    if machine.io.disk.exceeded:
+        terminal.notice(
+            f"the program wrote more than {machine.io.disk.limit >> 20} MB; its disk was then full (--disk)"
+        )
+    if not machine.drive.kept and terminal.is_terminal():
+        count = machine.drive.written_files()
+        if count:
+            terminal.notice(f"{count} files on the guest's C: were thrown away (--drive DIR keeps them)")
+
+
+def die_by(number: int, machine: Machine) -> None:
+    """End by the signal that ended the run, so that the shell sees it; what must be put away is put away
+    first.
+    """
+    import signal
+
+    machine.close()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def build_wall(machine: Machine) -> None:
+    """Give up what guest code never needs, for this process and for good."""
+    import sys
+
+    from nexus.base.folders import CHECKOUT, cache_folder
+
+    readable = [
+        CHECKOUT,
+        sys.prefix,
+        sys.base_prefix,
+        "/usr",
+        "/lib",
+        "/lib64",
+        "/etc",
+        "/proc/self",
+        machine.settings.sysroot.windows,
+        machine.settings.sysroot.nls,
+        machine.program,
+    ]
+    if machine.settings.sysroot.extra is not None:
+        readable.append(machine.settings.sysroot.extra)
+    writable = [machine.drive.folder, cache_folder(), "/dev/null", "/dev/shm"]
+    for grant in machine.grants:
+        if grant.read:
+            (writable if grant.write else readable).append(grant.path)
+    raise_wall(readable, writable, bool(machine.network.allowed))
+
+
+def working_folder(parsed: Parsed) -> str:
+    """The guest's current folder: `--cwd` or ours."""
+    wanted = parsed.value("cwd")
+    if wanted is not None:
+        if not os.path.isdir(wanted):
+            raise UsageError(f"--cwd {wanted}: there is no such folder")
+        return os.path.abspath(wanted)
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the current folder does not exist any more", hint="change to another one") from None
+
+
+def locate(parsed: Parsed) -> tuple[str, str | None, Sysroot | None]:
+    """(host path, name for the guest if it is not on Z:, the sysroot if it had to be found for this)."""
+    name = parsed.rest[0]
+    if packages.is_reference(name):
+        path = packages.locate(name, parsed.flag("refresh"), parsed.flag("offline"))
+        check_host_program(path)
+        return path, None, None
+    if paths.is_guest(name) and not os.path.exists(name):
+        if name[:1].upper() != "C":
+            name = paths.to_host(name)
+        elif parsed.value("drive") is not None and os.path.exists(paths.to_host(name, parsed.value("drive"))):
+            return paths.to_host(name, parsed.value("drive")), name, None
+        else:
+            name = name.replace("/", "\\").rpartition("\\")[2]
+            return system_program(name, parsed)
+    if "/" not in name and not os.path.exists(name):
+        return system_program(name, parsed)
+    check_host_program(name)
+    return name, None, None
+
+
+def system_program(name: str, parsed: Parsed) -> tuple[str, str | None, Sysroot | None]:
+    """A program of the sysroot, like cmd or reg, named without a folder."""
+    candidates = [name] if name.lower().endswith(".exe") else [name + ".exe", name]
+    found = sysroot.find(parsed.value("sysroot"))
+    for candidate in candidates:
+        path = os.path.join(found.windows, candidate.lower())
+        if os.path.isfile(path):
+            check_host_program(path)
+            return path, f"C:\\windows\\system32\\{candidate.lower()}", found
+    raise NotFound(
+        f"{name} was not found here, nor among Wine's programs", hint="give a path, pypi:NAME or npm:NAME"
+    )

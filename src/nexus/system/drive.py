@@ -1,0 +1,117 @@
+"""The guest's drives: a private `C:` on the host's disk and `Z:`, the granted parts of the host's tree.
+
+A thrown-away `C:` is a folder in the cache that its process keeps locked; one that nobody has locked was
+left by a killed process and is removed by the next run. A kept one (`--drive DIR`) is locked the same way
+while it is in use, and everything in it is an ordinary file at any moment, so killing nexus loses nothing
+that was written.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from nexus.base.errors import NexusError
+from nexus.base.folders import private_folder
+from nexus.nt.volume import Grant, Volume
+from nexus.system.guest_environment import FOLDERS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nexus.nt.volume import Refusals
+    from nexus.system.sysroot import Sysroot
+
+REGISTRY = "windows/system32/config/registry"
+
+
+class Drive:
+    """The folder behind `C:`; `kept` tells whether it outlives the run."""
+
+    __slots__ = ("_fd", "folder", "kept")
+
+    def __init__(self, folder: str | None) -> None:
+        self.kept = folder is not None
+        self.folder = _fresh() if folder is None else os.path.abspath(folder)
+        os.makedirs(self.folder, exist_ok=True)
+        self._fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if not _lock(self._fd):
+            os.close(self._fd)
+            raise NexusError(
+                f"the drive {self.folder} is in use by another nexus",
+                hint="wait for it, or use another folder for --drive",
+            )
+        for name in FOLDERS:
+            os.makedirs(os.path.join(self.folder, *name.split("\\")), exist_ok=True)
+
+    @property
+    def registry(self) -> str | None:
+        """Where the registry of a kept drive is stored."""
+        if not self.kept:
+            return None
+        path = os.path.join(self.folder, REGISTRY)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return path
+
+    def written_files(self) -> int:
+        """How many files the guest left on it."""
+        return sum(len(files) for _, _, files in os.walk(self.folder))
+
+    def close(self) -> None:
+        if not self.kept:
+            _remove(self.folder)
+        os.close(self._fd)
+
+
+def volumes(
+    drive: Drive, sysroot: Sysroot, grants: Iterable[Grant], protected: Iterable[str], refusals: Refusals
+) -> list[Volume]:
+    """`C:` with the sysroot's files shown in system32, and `Z:`."""
+    private = Volume("C", "HarddiskVolume1", refusals=refusals)
+    private.mount([], Grant(drive.folder, True, True))
+    for folder in (sysroot.windows, sysroot.nls, sysroot.extra):
+        if folder is not None:
+            private.overlay(["windows", "system32"], folder)
+    host = Volume("Z", "HarddiskVolume2", refusals=refusals)
+    for grant in grants:
+        host.grant(grant)
+    for path in protected:
+        host.protect(path)
+    return [private, host]
+
+
+def _fresh() -> str:
+    top = private_folder("drives")
+    for name in os.listdir(top):
+        _remove_stale(os.path.join(top, name))
+    folder = os.path.join(top, f"{os.getpid()}-{os.urandom(4).hex()}")
+    os.mkdir(folder, 0o700)
+    return folder
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a drive that no living process holds."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        if _lock(fd):
+            _remove(path)
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _remove(path: str) -> None:
+    from shutil import rmtree
+
+    rmtree(path, ignore_errors=True)

@@ -1,0 +1,322 @@
+"""A Windows machine put together: sysroot, drives, kernel, engine; and the Python API over it.
+
+    win = nexus.windows()
+    result = win.run("tool.exe", "--version")
+
+Each `run` is a machine of its own: nothing but a kept drive survives it. This is the only module that knows
+all parts.
+"""
+
+from __future__ import annotations
+
+import os
+
+from nexus.base.errors import NexusError, NotFound
+from nexus.loader.runnable import check_program
+from nexus.loader.source import FileBytes
+from nexus.machine.window import Window
+from nexus.nt import access, registry_defaults, registry_store
+from nexus.nt.file_stream import HostStream
+from nexus.nt.kernel import Kernel
+from nexus.nt.numbers import Numbers
+from nexus.nt.peb import Parameters
+from nexus.nt.process import Process
+from nexus.nt.section import SEC_IMAGE, SectionSource, image_section
+from nexus.nt.start import Starter
+from nexus.nt.trace import Trace
+from nexus.nt.vad import PAGE_EXECUTE_READ
+from nexus.system import command_line, guest_environment, paths, sysroot
+from nexus.system.drive import Drive, volumes
+from nexus.system.interrupts import Interrupts, TimeLimit
+from nexus.system.numbers_cache import syscall_names
+from nexus.system.permissions import Network, Permissions, protected
+from nexus.system.sysroot import Sysroot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from nexus.machine.vcpu import Vcpu
+    from nexus.nt.crash import Crash
+
+USER_SID_TEXT = "S-1-5-21-0-0-0-1000"
+DEFAULT_DISK = 4 << 30
+_HANDLE_ATTRIBUTE_INHERIT = 2
+
+
+class GuestTimeout(NexusError):
+    """`run(timeout=...)` passed; `result` holds what was captured until then."""
+
+    exit_code = 124
+
+    def __init__(self, message: str, result: Result) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class GuestCrash(NexusError):
+    """The program ended by an unhandled exception and `check=True` was given."""
+
+    exit_code = 134
+
+    def __init__(self, message: str, result: Result) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class Result:
+    """How a run ended: the 32-bit exit code, captured output (bytes; None when not captured), the crash if
+    any.
+    """
+
+    __slots__ = ("crash", "events", "exit_code", "report", "stderr", "stdout")
+
+    def __init__(
+        self, exit_code: int, stdout: bytes | None, stderr: bytes | None, crash: Crash | None
+    ) -> None:
+        self.exit_code = exit_code
+        self.stdout = stdout
+        self.stderr = stderr
+        self.crash = crash
+        self.events: list[str] = []
+        self.report: dict[str, object] = {}
+
+    @property
+    def text(self) -> str:
+        """Standard output as text, with `\\r\\n` as `\\n`."""
+        return (self.stdout or b"").decode("utf-8", "replace").replace("\r\n", "\n")
+
+    @property
+    def host_code(self) -> int:
+        """The exit code a Linux process can have: the low 8 bits, never 0 for a failure, 134 for a crash."""
+        if self.crash is not None:
+            return 134
+        return self.exit_code & 0xFF or (1 if self.exit_code else 0)
+
+
+class Settings:
+    """Everything of a machine that is not the program; `nexus.windows()` and the command line fill it in."""
+
+    def __init__(self, found: Sysroot) -> None:
+        self.sysroot = found
+        self.permissions = Permissions()
+        self.network: Network | None = None
+        self.environment: dict[str, str] = {}
+        self.drive: str | None = None
+        self.cpu: Callable[[Window], Vcpu] | None = None
+        self.seed: int | None = None
+        self.processors = 1
+        self.memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        self.disk = DEFAULT_DISK
+        self.processes = 256
+        self.handles = 1 << 16
+        self.wine_debug: str | None = None
+
+
+class Machine:
+    """One kernel with its devices, ready to start one program. `close` removes what is not kept."""
+
+    def __init__(self, settings: Settings, program: str, folder: str, trace: Trace | None = None) -> None:
+        self.settings = settings
+        self.program = os.path.realpath(program)
+        self.folder = folder
+        make_vcpu = settings.cpu or _engine()
+        kernel = Kernel(
+            Window,
+            make_vcpu,
+            Numbers(syscall_names(settings.sysroot)),
+            seed=settings.seed,
+            processors=settings.processors,
+            handle_limit=settings.handles,
+            process_limit=settings.processes,
+            memory_limit=settings.memory,
+            trace=trace,
+        )
+        self.kernel = kernel
+        self.drive = Drive(settings.drive)
+        self.io = kernel.io
+        self.io.disk.limit = settings.disk
+        grants, self.left_out = settings.permissions.grants(self.program, folder)
+        self.grants = grants
+        never = protected(os.path.dirname(settings.sysroot.windows))
+        for volume in volumes(self.drive, settings.sysroot, grants, never, self.io.refusals):
+            self.io.add_volume(volume)
+        self.network = settings.network or settings.permissions.network()
+        self.seen: list[Process] = []
+        kernel.on_process_end.append(self.seen.append)
+        registry_defaults.fill(
+            self.io.registry,
+            USER_SID_TEXT,
+            guest_environment.USER,
+            settings.processors,
+            kernel.clock.system(),
+        )
+        self.io.registry_path = self.drive.registry
+        if self.io.registry_path is not None:
+            registry_store.load(self.io.registry, self.io.registry_path)
+        kernel.starter = Starter(kernel, settings.sysroot.dll, settings.sysroot.nls)
+
+    def start(
+        self,
+        arguments: Sequence[str],
+        streams: tuple[int, int, int],
+        raw: bool = False,
+        name: str | None = None,
+    ) -> Process:
+        """Create the first process; `streams` are the host descriptors it gets as standard handles."""
+        kernel = self.kernel
+        guest_path = name or paths.to_guest(self.program)
+        window = kernel.make_window()
+        process = Process(kernel, window, kernel.make_vcpu(window))
+        fd = os.open(self.program, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            source = SectionSource(fd, os.fstat(fd).st_size, "\\??\\" + guest_path, False)
+            section = image_section(source, PAGE_EXECUTE_READ, SEC_IMAGE)
+        finally:
+            os.close(fd)
+        parameters = Parameters(
+            guest_path,
+            command_line.join(guest_path, arguments, raw),
+            self.current_directory(),
+            guest_environment.variables(self.settings.environment, self.settings.processors),
+        )
+        for field, stream in zip(("hStdInput", "hStdOutput", "hStdError"), streams, strict=True):
+            parameters.numbers[field] = self._stream_handle(process, stream)
+        assert kernel.starter is not None
+        kernel.starter.start(process, section, parameters).make_ready()
+        return process
+
+    def current_directory(self) -> str:
+        """The host's current folder if the guest may see it, else the top of its own drive."""
+        folder = os.path.realpath(self.folder)
+        visible = any(
+            grant.read and (folder + "/").startswith(grant.path.rstrip("/") + "/") for grant in self.grants
+        )
+        return paths.to_guest(folder).rstrip("\\") + "\\" if visible else "C:\\"
+
+    def _stream_handle(self, process: Process, fd: int) -> int:
+        granted = HostStream.type.map_access(access.GENERIC_READ | access.GENERIC_WRITE)
+        return process.handles.add(HostStream(self.io, fd, granted), granted, _HANDLE_ATTRIBUTE_INHERIT)
+
+    def close(self) -> None:
+        self.io.save_registry()
+        self.drive.close()
+
+
+class Windows:
+    """Runs programs with one set of settings; made by `nexus.windows()`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def run(
+        self,
+        path: str | os.PathLike[str],
+        *arguments: str,
+        input: bytes | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        capture: bool = True,
+    ) -> Result:
+        """Run a program to its end, like subprocess.run. Raises GuestTimeout; with `check` also GuestCrash
+        and NexusError for an exit code other than 0.
+        """
+        program = os.fspath(path)
+        check_host_program(program)
+        folder = os.path.abspath(os.fspath(cwd) if cwd is not None else os.getcwd())
+        streams = Streams(input, capture)
+        machine = Machine(self.settings, program, folder)
+        try:
+            with Interrupts(machine.kernel, timeout, signals=False):
+                process = machine.start(arguments, streams.descriptors)
+                try:
+                    status = machine.kernel.run(process)
+                except TimeLimit as limit:
+                    raise GuestTimeout(str(limit), Result(0, *streams.captured(), None)) from None
+            result = Result(status, *streams.captured(), process.crash)
+        finally:
+            machine.close()
+            streams.close()
+        if check and result.crash is not None:
+            raise GuestCrash(result.crash.text(), result)
+        if check and result.exit_code:
+            raise NexusError(f"{program} ended with exit code {result.exit_code:#x}")
+        return result
+
+
+class Streams:
+    """Standard input, output and error of a run: the host's own, or files in memory that capture them."""
+
+    def __init__(self, given: bytes | None, capture: bool) -> None:
+        self._own: list[int] = []
+        if given is not None:
+            source = self._file("stdin")
+            os.write(source, given)
+            os.lseek(source, 0, os.SEEK_SET)
+        else:
+            source = 0 if not capture else self._keep(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        self._capture = capture
+        self.descriptors = (source, self._file("stdout"), self._file("stderr")) if capture else (source, 1, 2)
+
+    def _file(self, name: str) -> int:
+        return self._keep(os.memfd_create(name))
+
+    def _keep(self, fd: int) -> int:
+        self._own.append(fd)
+        return fd
+
+    def captured(self) -> tuple[bytes | None, bytes | None]:
+        """What was written to output and error."""
+        if not self._capture:
+            return None, None
+        out, error = (os.pread(fd, os.fstat(fd).st_size, 0) for fd in self.descriptors[1:])
+        return out, error
+
+    def close(self) -> None:
+        for fd in self._own:
+            os.close(fd)
+
+
+def windows(
+    sysroot: str | Sysroot | None = None,
+    permissions: Permissions | None = None,
+    env: Mapping[str, str] | None = None,
+    drive: str | os.PathLike[str] | None = None,
+    cpu: Callable[[Window], Vcpu] | None = None,
+    deterministic: int | None = None,
+) -> Windows:
+    """A Windows machine for programs: DLLs, permissions, environment, a kept C:, another CPU, a seed."""
+    settings = Settings(find_sysroot(sysroot))
+    settings.permissions = permissions or Permissions()
+    settings.environment = dict(env or {})
+    settings.drive = None if drive is None else os.fspath(drive)
+    settings.cpu = cpu
+    settings.seed = deterministic
+    return Windows(settings)
+
+
+def find_sysroot(wanted: str | Sysroot | None) -> Sysroot:
+    return wanted if isinstance(wanted, Sysroot) else sysroot.find(wanted)
+
+
+def check_host_program(path: str) -> None:
+    """Refuse what cannot be run, from its headers and before anything is set up."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise NotFound(f"{path} does not exist", hint="give a path, pypi:NAME or npm:NAME") from None
+    except OSError as error:
+        raise NotFound(f"{path} cannot be opened: {error.strerror}") from None
+    try:
+        if os.path.isdir(path):
+            raise NotFound(f"{path} is a folder", hint="name the .exe in it")
+        check_program(FileBytes(fd, os.fstat(fd).st_size), os.path.basename(path))
+    finally:
+        os.close(fd)
+
+
+def _engine() -> Callable[[Window], Vcpu]:
+    from nexus.machine.vcpu import Vcpu
+
+    return Vcpu
