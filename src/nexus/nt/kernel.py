@@ -9,6 +9,7 @@ from collections import deque
 from nexus.base.errors import GuestFault, NexusError, Unsupported
 from nexus.ir.state import Exit
 from nexus.nt import callback, exceptions
+from nexus.nt.atoms import AtomTable
 from nexus.nt.clock import TICKS_PER_SECOND, Clock, VirtualClock
 from nexus.nt.device_io import IoManager
 from nexus.nt.errors import NtError
@@ -83,6 +84,7 @@ class Kernel:
         self.ready: deque[Thread] = deque()
         self.user_locale = self.system_locale = self.user_language = LOCALE_EN_US
         self.starter: Starter | None = None  # starts processes; set by the composition root
+        self.atoms = AtomTable()
         self.namespace = Namespace()
         self.critical_section_event = KeyedEvent()
         self.namespace.insert("\\KernelObjects\\CritSecOutOfMemoryEvent", self.critical_section_event)

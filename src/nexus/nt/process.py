@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nexus.machine.window import Window
     from nexus.nt.crash import Crash
     from nexus.nt.image import ImageFile
+    from nexus.nt.job import JobObject
     from nexus.nt.kernel import Kernel
     from nexus.nt.thread import Thread
     from nexus.nt.token import Token
@@ -83,8 +84,11 @@ class Process(KernelObject):
         self.exited_at = 0
         self.crash: Crash | None = None  # the exception that ended it
         self.debug_flags = 0
+        self.job: JobObject | None = parent.job if parent is not None else None
         self.hard_errors: list[int] = []  # statuses of NtRaiseHardError
         kernel.processes.append(self)
+        if self.job is not None:
+            self.job.add(self)
 
     def thread_ended(self, thread: Thread, status: int) -> None:
         """Called by a terminating thread; the last one ends the process with its status."""
@@ -112,6 +116,8 @@ class Process(KernelObject):
         self.exited_at = self.kernel.clock.system()
         self.handles.close_all()
         self.kernel.process_ended(self)
+        if self.job is not None:
+            self.job.process_ended(self)
         self.signaled = True
 
     def module_at(self, address: int) -> Module | None:

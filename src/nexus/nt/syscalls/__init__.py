@@ -1,11 +1,13 @@
 """All syscalls: importing this package fills the table. One module per object family, listed here and nowhere else."""
 
 from nexus.nt.syscalls import (
+    atom,
     completion,
     device,
     directory,
     exception,
     file,
+    job,
     key,
     memory,
     nls,
@@ -19,15 +21,18 @@ from nexus.nt.syscalls import (
     thread_info,
     time,
     token,
+    unavailable,
     unixcall,
 )
 
 __all__ = [
+    "atom",
     "completion",
     "device",
     "directory",
     "exception",
     "file",
+    "job",
     "key",
     "memory",
     "nls",
@@ -41,5 +46,6 @@ __all__ = [
     "thread_info",
     "time",
     "token",
+    "unavailable",
     "unixcall",
 ]
