@@ -69,6 +69,7 @@ class Vcpu:
         self._ends: dict[int, int] = {}
         self._loose: set[int] = set()  # regions with code that the kernel can write without our seeing it
         self._synced: bytes = b""
+        self.admitted = 0  # how often Unicorn was started again because a page was new to it
         self._stop: Stop | None = None
         self._invalid: tuple[int, int] | None = None
         window.on_change.append(self._forget)
@@ -78,8 +79,11 @@ class Vcpu:
         self._uc.hook_add(UC_HOOK_INTR, self._on_interrupt)
         self._uc.hook_add(UC_HOOK_INSN_INVALID, self._on_invalid)
 
-    def run(self, state: CpuState, budget: int) -> Stop:
-        """Execute at most `budget` instructions, or until something happens that a kernel must answer."""
+    def run(self, state: CpuState, budget: int, until: int = _NOWHERE) -> Stop:
+        """Execute at most `budget` instructions, or until something happens that a kernel must answer.
+
+        An iteration of a repeated string instruction is one. `until` ends it like the budget.
+        """
         self._load(state)
         for region in self._loose:
             self._uc.ctl_remove_cache(region, self._ends[region])
@@ -87,7 +91,7 @@ class Vcpu:
         while True:
             self._stop, self._invalid = None, None
             try:
-                self._uc.emu_start(rip, _NOWHERE, count=budget)
+                self._uc.emu_start(rip, until, count=budget)
             except UcError as error:
                 if self._invalid is None and self._stop is None:
                     rip = self._uc.reg_read(x86_const.UC_X86_REG_RIP)
@@ -106,6 +110,10 @@ class Vcpu:
         elif stop.kind == Exit.PRIVILEGED and not self._privileged(rip):
             stop = Stop(Exit.FAULT, 0, (1 << 64) - 1)
         return stop
+
+    def watch(self, kind: int, callback: Any) -> None:
+        """Add a hook of Unicorn's."""
+        self._uc.hook_add(kind, callback)
 
     # hooks -----------------------------------------------------------------------------------------
 
@@ -149,6 +157,7 @@ class Vcpu:
         elif self._mapped[address]:
             return False
         self._map(address, kind in _WRITES)
+        self.admitted += 1
         return True
 
     def _map(self, address: int, writing: bool) -> None:
