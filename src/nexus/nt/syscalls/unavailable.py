@@ -1,38 +1,14 @@
-"""Services that this machine does not have, refused as Windows refuses them: drivers, LPC ports, debugging, power.
+"""Services that this machine does not have, refused as Windows refuses them: LPC ports, paging files, LDTs.
 
 These are complete answers, not placeholders: without the privilege or the partner a real system says the same.
 """
 
 from __future__ import annotations
 
-from nexus.abi.types import boolean, u32, uptr
+from nexus.abi.types import u32, uptr
 from nexus.nt.call import Call
 from nexus.nt.status import Status
 from nexus.nt.syscall import Out, UnicodeString, syscall
-
-
-@syscall
-def NtLoadDriver(call: Call, name: UnicodeString) -> int:
-    """Refused: the token does not hold SeLoadDriverPrivilege."""
-    return Status.PRIVILEGE_NOT_HELD
-
-
-@syscall
-def NtUnloadDriver(call: Call, name: UnicodeString) -> int:
-    """Refused: the token does not hold SeLoadDriverPrivilege."""
-    return Status.PRIVILEGE_NOT_HELD
-
-
-@syscall
-def NtShutdownSystem(call: Call, action: u32) -> int:
-    """Refused: SeShutdownPrivilege is not enabled."""
-    return Status.PRIVILEGE_NOT_HELD
-
-
-@syscall
-def NtInitiatePowerAction(call: Call, action: u32, least: u32, flags: u32, asynchronous: boolean) -> int:
-    """Refused: SeShutdownPrivilege is not enabled."""
-    return Status.PRIVILEGE_NOT_HELD
 
 
 @syscall
@@ -72,20 +48,6 @@ def NtSecureConnectPort(
 def NtCreatePagingFile(call: Call, name: UnicodeString, minimum: uptr, maximum: uptr, actual: uptr) -> int:
     """Refused: the token does not hold SeCreatePagefilePrivilege."""
     return Status.PRIVILEGE_NOT_HELD
-
-
-@syscall
-def NtSetIntervalProfile(call: Call, interval: u32, source: u32) -> int:
-    """Refused: the token does not hold SeSystemProfilePrivilege."""
-    return Status.PRIVILEGE_NOT_HELD
-
-
-@syscall
-def NtSystemDebugControl(
-    call: Call, command: u32, data: uptr, data_length: u32, buffer: uptr, length: u32, returned: uptr
-) -> int:
-    """There is no kernel debugger."""
-    return Status.DEBUGGER_INACTIVE
 
 
 @syscall
