@@ -1,8 +1,8 @@
 """T0 and Unicorn side by side on the same guest, until they disagree.
 
 `LockstepVcpu` is a vCPU like any other, so a kernel can be booted on it. A stretch of instructions runs on
-Unicorn first, which notes what it overwrites; that is undone, the same stretch runs on T0, and registers and the
-written memory are compared. A stretch that differs is repeated instruction by instruction. Flags that an
+Unicorn first, which notes what it overwrites; that is undone, the same stretch runs on T0, and registers and
+the written memory are compared. A stretch that differs is repeated instruction by instruction. Flags that an
 instruction leaves undefined, and what CPUID and the time stamp counter say, are T0's.
 """
 
@@ -13,6 +13,7 @@ from collections import deque
 from typing import Any
 
 from iced_x86 import Instruction, Mnemonic, RflagsBits
+from tests.peers import unicorn_cpu
 from unicorn import UC_HOOK_MEM_WRITE, Uc
 
 from nexus.ir.state import SLOTS, Exit
@@ -22,7 +23,6 @@ from nexus.machine import vcpu as t0
 from nexus.machine.host import PAGE
 from nexus.machine.stop import Stop
 from nexus.machine.window import Window
-from tests.peers import unicorn_cpu
 
 _BUDGET = SLOTS["budget"]
 _OURS = {Mnemonic.CPUID, Mnemonic.RDTSC, Mnemonic.RDTSCP, Mnemonic.XGETBV}
@@ -82,7 +82,8 @@ class LockstepVcpu:
         self.recent.append(state.rip)
         if size == 1:
             instruction = self._instruction(state.rip)
-            until = instruction.next_ip if instruction.has_rep_prefix or instruction.has_repne_prefix else None
+            repeated = instruction.has_rep_prefix or instruction.has_repne_prefix
+            until = instruction.next_ip if repeated else None
         else:
             until = None
         theirs, their_stop, their_memory = self._run_unicorn(before, size, until)
@@ -107,7 +108,7 @@ class LockstepVcpu:
     def _run_unicorn(
         self, before: bytes, size: int, until: int | None
     ) -> tuple[CpuState, Stop, dict[int, bytes]]:
-        """Run on Unicorn (to the end of the repeated instruction before `until`), and leave memory as it was."""
+        """Run on Unicorn (`until` the end of a repeated instruction), and leave memory as it was."""
         while True:
             theirs = CpuState(bytearray(before))
             self._journal.clear()
