@@ -10,7 +10,7 @@ from nexus.nt.errors import NtError
 from nexus.nt.info_system import query_system, query_system_ex
 from nexus.nt.information import deliver
 from nexus.nt.status import Status
-from nexus.nt.syscall import In, Out, Ptr, UnicodeString, stub, syscall
+from nexus.nt.syscall import Out, Ptr, UnicodeString, stub, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,47 +121,3 @@ def NtSetThreadExecutionState(call: Call, state: u32, previous: Out[u32] | None)
     """Ask the system to stay awake."""
     if previous is not None:
         previous.write(0x80000000)
-
-
-@syscall
-def NtInitiatePowerAction(call: Call, action: u32, lightest: u32, flags: u32, asynchronous: u32) -> None:
-    """A guest does not switch the machine off."""
-    raise NtError(Status.PRIVILEGE_NOT_HELD)
-
-
-@syscall
-def NtShutdownSystem(call: Call, action: u32) -> None:
-    """A guest does not switch the machine off."""
-    raise NtError(Status.PRIVILEGE_NOT_HELD)
-
-
-@syscall
-def NtSystemDebugControl(
-    call: Call,
-    command: i32,
-    query: uptr,
-    query_length: u32,
-    buffer: uptr,
-    length: u32,
-    returned: Out[u32] | None,
-) -> None:
-    """There is no kernel debugger."""
-    raise NtError(Status.DEBUGGER_INACTIVE)
-
-
-@syscall
-def NtSetIntervalProfile(call: Call, interval: u32, source: u32) -> None:
-    """There is no profiler."""
-    raise NtError(Status.NOT_IMPLEMENTED)
-
-
-@syscall
-def NtLoadDriver(call: Call, name: In[UNICODE_STRING]) -> None:
-    """Drivers cannot run here."""
-    raise NtError(Status.PRIVILEGE_NOT_HELD)
-
-
-@syscall
-def NtUnloadDriver(call: Call, name: In[UNICODE_STRING]) -> None:
-    """Drivers cannot run here."""
-    raise NtError(Status.PRIVILEGE_NOT_HELD)
