@@ -157,7 +157,9 @@ class Parameters:
 
         raw.CurrentDirectory = place(directory, max(_MAXIMUM_PATH_BYTES, len(directory) + 2))
         for name, text in texts.items():
-            setattr(raw, name, place(text, len(text) + 2))
+            if text or name != "DllPath":  # the loader takes a DllPath that is there, even an empty one
+                if text:  # ntdll takes an empty DllPath with a buffer for a search path without folders
+                setattr(raw, name, place(text, len(text) + 2))
         raw.Size = at - region.base
         raw.Environment, raw.EnvironmentSize = at, len(block)
         space.window.write(at, block)
