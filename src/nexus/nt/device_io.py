@@ -18,6 +18,7 @@ from nexus.nt.file_disk import Disk, DiskFile, FileNode
 from nexus.nt.file_open import VolumeDevice, open_file
 from nexus.nt.file_stream import NullDevice
 from nexus.nt.namespace import SymbolicLink
+from nexus.nt.pipe_device import PipeDevice
 from nexus.nt.registry import Registry
 from nexus.nt.registry_store import save
 from nexus.nt.status import Status
@@ -53,6 +54,8 @@ class IoManager:
         self._saved_changes = 0
         kernel.namespace.insert("\\Device\\Null", NullDevice())
         kernel.namespace.insert("\\GLOBAL??\\NUL", SymbolicLink("\\Device\\Null"))
+        kernel.namespace.insert("\\Device\\NamedPipe", PipeDevice(kernel))
+        kernel.namespace.insert("\\GLOBAL??\\PIPE", SymbolicLink("\\Device\\NamedPipe"))
         kernel.on_thread_end.append(self._thread_ended)
 
     # volumes -----------------------------------------------------------------------------------------
