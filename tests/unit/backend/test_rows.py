@@ -26,7 +26,8 @@ COUNTED = (
     "rcl",
     "rcr",
 )  # flags of shifts: counts are masked before
-# Compared with the host CPU in tests/isa instead: approximations are whatever the host gives, and an FXSAVE image
+# Compared with the host CPU in tests/isa instead: approximations are whatever the host gives, and an FXSAVE
+# image
 # has bits that must not be set.
 ELSEWHERE = ("v.rcp", "v.rsqrt", "fx.load")
 ROUNDS = 12
