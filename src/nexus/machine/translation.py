@@ -16,7 +16,7 @@ from nexus.backend.interp.engine import Lookup
 from nexus.backend.interp.records import LOOKUP_BYTES
 from nexus.base.errors import GuestFault
 from nexus.ir.values import Block
-from nexus.isa.x86.decode import LONGEST, Truncated, decode
+from nexus.isa.x86.decode import LONGEST, decode, instructions
 from nexus.isa.x86.semantics import lower
 from nexus.machine import host
 from nexus.machine.host import PAGE, HostMemoryError
@@ -155,20 +155,20 @@ class Translations:
         code = self._fetch(pc, pc, page + PAGE - pc)
         block = Block(pc)
         at = pc
-        for _ in range(limit):
-            try:
-                instruction = decode(code[at - pc : at - pc + LONGEST], at)
-            except Truncated:
-                if at != pc:
-                    break
-                code += self._fetch(pc, page + PAGE, LONGEST)
-                pages = (page, page + PAGE)
-                instruction = decode(code[:LONGEST], at)
+        for instruction in instructions(code, pc):
+            at = instruction.next_ip
+            if lower(instruction, block):
+                return block, pages
+            limit -= 1
+            if not limit:
+                break
+        if at == pc:
+            code += self._fetch(pc, page + PAGE, LONGEST)
+            pages = (page, page + PAGE)
+            instruction = decode(code, pc)
             if lower(instruction, block):
                 return block, pages
             at = instruction.next_ip
-            if at >= page + PAGE:
-                break
         block.goto(at)
         return block, pages
 

@@ -165,7 +165,7 @@ def test_protection_is_obeyed_at_once(machine):
 
 def test_the_state_at_a_fault_is_that_before_the_instruction(machine):
     stop = machine.run("48ffc0" + "4883c101" + "480108" + "48ffc2", rax=0, rcx=(1 << 64) - 1)
-    assert shape(stop) == (Exit.FAULT, 1, False, False)
+    assert shape(stop) == (Exit.FAULT, 1, True, False)
     state = machine.state
     assert (state.rip, state.rax, state.rcx, state.rdx) == (CODE_AT + 7, 1, 0, 0)
     assert state.eflags & 0x8D5 == 0x55  # of add rcx, 1 with carry out: CF, PF, AF, ZF

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from iced_x86 import Decoder, DecoderError, Instruction
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 LONGEST = 15
 
 
@@ -26,4 +30,17 @@ def decode(code: bytes, address: int) -> Instruction:
     return instruction
 
 
-__all__ = ["LONGEST", "Instruction", "Truncated", "decode"]
+def instructions(code: bytes, address: int) -> Iterator[Instruction]:
+    """The instructions of `code` one after the other, in an object that is used again for the next one.
+
+    It ends where an instruction needs more bytes.
+    """
+    decoder, instruction = Decoder(64, code, ip=address), Instruction()
+    while decoder.can_decode:
+        decoder.decode_out(instruction)
+        if instruction.is_invalid and decoder.last_error == DecoderError.NO_MORE_BYTES:
+            return
+        yield instruction
+
+
+__all__ = ["LONGEST", "Instruction", "Truncated", "decode", "instructions"]
