@@ -15,6 +15,7 @@ from nexus.backend.interp.assemble import OutOfSlots
 from nexus.backend.interp.engine import Lookup
 from nexus.backend.interp.records import LOOKUP_BYTES
 from nexus.base.errors import GuestFault
+from nexus.ir.rewrite import rewrite
 from nexus.ir.values import Block
 from nexus.isa.x86.decode import LONGEST, decode, instructions
 from nexus.isa.x86.semantics import lower
@@ -128,6 +129,7 @@ class Translations:
         limit = _INSTRUCTIONS
         while True:
             block, pages = self._lower(pc, limit)
+            rewrite(block)
             if self._next + _LARGEST > self._arena + self._arena_bytes:
                 self.drop_all()
             self._lock(pages)
