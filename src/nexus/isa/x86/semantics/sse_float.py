@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nexus.ir.ops.float_arithmetic import PREDICATES
-from nexus.ir.types import I32, I64, INTEGER_OF_BITS
+from nexus.ir.types import I32, I64, INTEGER_OF_BITS, V128
 from nexus.ir.values import Value
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.ins import GENERAL_PROTECTION, Exit, Ins
@@ -112,8 +112,8 @@ for _name, _row, _bits in (
 
     register(_name, _convert)
 
-_both("CVTSS2SD", "v.cvt.f32x1.f64x1.v128", 32)
-_both("CVTSD2SS", "v.cvt.f64x1.f32x1.v128", 64)
+_both("CVTSS2SD", "v.cvt.f32x1.f64x1", 32)
+_both("CVTSD2SS", "v.cvt.f64x1.f32x1", 64)
 
 
 def _to_integer(name: str, operation: str, kind: str, bits: int) -> None:
@@ -141,7 +141,10 @@ def _to_mmx(name: str, row: str, bits: int) -> None:
     """Two integers into an MMX register; lanes that are not converted are zero, so that they raise nothing."""
 
     def convert(i: Ins) -> None:
-        source = widen(lane(low(i, 1, 64), 64)) if bits == 64 else full(i, 1)
+        if bits == 64:
+            source = widen(lane(low(i, 1, 64), 64))
+        else:
+            source = i.block.load(V128, i.memory(1), aligned=True) if i.is_memory(1) else full(i, 1)
         write(i, 0, i.block.emit(row, source))
 
     register(name, convert)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nexus.ir.types import I64
-from nexus.ir.values import Value
+from nexus.ir.types import I64, V128
 from nexus.isa.x86.ins import Ins
 from nexus.isa.x86.semantics.sse_operands import control, full, lane, low, pair, uses_mmx, vector_const, widen, write
 from nexus.isa.x86.table import register, semantics
@@ -182,10 +181,10 @@ for _pair in ("BW", "BD", "BQ", "WD", "WQ", "DQ"):
 
 
 def _blend_by_sign(name: str, bits: int) -> None:
-    """The third operand is XMM0."""
+    """The mask is XMM0."""
 
     def lanes(i: Ins) -> None:
-        mask: Value = full(i, 2)
+        mask = i.block.get(V128, 0)
         write(i, 0, i.block.emit(f"v.blend_sign.i{bits}.v128", full(i, 0), full(i, 1), mask))
 
     register(name, lanes)

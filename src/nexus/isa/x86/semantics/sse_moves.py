@@ -141,10 +141,13 @@ def maskmov(i: Ins) -> None:
     """Store the bytes whose mask byte is negative; the others are written back as they were."""
     where = Address(i.block.address(i.memory(0)))
     value, mask = full(i, 1), full(i, 2)
-    bits = 64 if is_mmx(i, 1) else 128
-    old = widen(i.block.load(I64, where)) if bits == 64 else i.block.load(V128, where)
-    new = i.block.emit("v.blend_sign.i8.v128", old, value, mask)
-    i.block.store(where, lane(new, 64) if bits == 64 else new)
+    lower = i.block.load(I64, where, modify=True)
+    if is_mmx(i, 1):
+        new = i.block.emit("v.blend_sign.i8.v128", widen(lower), value, mask)
+        i.block.store(where, lane(new, 64))
+    else:
+        old = i.block.emit("v.pair.i64.v128", lower, i.block.load(I64, where.plus(8), modify=True))
+        i.block.store(where, i.block.emit("v.blend_sign.i8.v128", old, value, mask))
     enter_mmx(i)
 
 
