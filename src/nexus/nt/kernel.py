@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nexus.machine.vcpu import Vcpu
     from nexus.machine.window import Window
     from nexus.nt.numbers import Numbers
+    from nexus.nt.objects import KernelObject
     from nexus.nt.start import Starter
     from nexus.nt.start import Starter
     from nexus.nt.trace import Trace
@@ -95,6 +96,7 @@ class Kernel:
         self.on_thread_end: list[Callable[[Thread], None]] = []
         self.on_process_end: list[Callable[[Process], None]] = []
         self.debug_output: Callable[[bytes], None] = lambda text: None  # what Wine's DLLs print about themselves
+        self.window_station: KernelObject | None = None
         self.process_limit_hit = False
         self.stop_requested: NexusError | None = None
         self.io = IoManager(self)

@@ -85,6 +85,8 @@ class Process(KernelObject):
         self.crash: Crash | None = None  # the exception that ended it
         self.debug_flags = 0
         self.job: JobObject | None = parent.job if parent is not None else None
+        self.window_station = 0  # handles, once asked for
+        self.desktop = 0
         self.hard_errors: list[int] = []  # statuses of NtRaiseHardError
         kernel.processes.append(self)
         if self.job is not None:

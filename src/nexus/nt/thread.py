@@ -12,6 +12,7 @@ from nexus.nt.status import Status
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.nt.crash import Crash
+    from nexus.nt.messages import MessageQueue
     from nexus.nt.process import Process
     from nexus.nt.sync import Mutant
     from nexus.nt.token import Token
@@ -52,6 +53,7 @@ class Thread(KernelObject):
         "id",
         "kernel",
         "last_crash",
+        "messages",
         "mutants",
         "outcome",
         "parameter",
@@ -106,6 +108,7 @@ class Thread(KernelObject):
         self.hide_from_debugger = False
         self.debug: tuple[int, ...] = (0,) * 6  # Dr0-Dr3, Dr6, Dr7: kept for the debugger's eyes, never armed
         self.last_crash: Crash | None = None  # the latest exception
+        self.messages: MessageQueue | None = None  # once it has used user32's queues
         self.syscall = ""  # the one in progress, for reports
         self.cycles = 0
         self.terminated = False

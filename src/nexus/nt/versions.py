@@ -9,18 +9,26 @@ if TYPE_CHECKING:
 
 class Version:
     """`machine_frames`: the Ki* dispatchers expect Windows' own stack layouts (else Wine 8's older ones).
-    `unix_calls`: the number of each of ntdll's unix calls, by name.
+    `unix_calls`: the number of each of ntdll's unix calls, by name. `user_thread_end`: the codes of NtUserCallNoParam
+    with which user32 says that a thread ends.
     """
 
-    __slots__ = ("machine_frames", "name", "unix_calls")
+    __slots__ = ("machine_frames", "name", "unix_calls", "user_thread_end")
 
-    def __init__(self, name: str, machine_frames: bool, unix_calls: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        name: str,
+        machine_frames: bool,
+        unix_calls: tuple[str, ...],
+        user_thread_end: tuple[int, ...] = (),
+    ) -> None:
         self.name = name
+        self.user_thread_end = user_thread_end
         self.machine_frames = machine_frames
         self.unix_calls = unix_calls
 
 
-WINE_8 = Version("Wine 8", False, ("load_so_dll", "unwind_builtin_dll", "system_time_precise"))
+WINE_8 = Version("Wine 8", False, ("load_so_dll", "unwind_builtin_dll", "system_time_precise"), (9, 10))
 WINE_10 = Version(
     "Wine 10",
     True,
@@ -34,6 +42,7 @@ WINE_10 = Version(
         "wine_spawnvp",
         "system_time_precise",
     ),
+    (11, 12),
 )
 WINDOWS = Version("Windows", True, ())
 

@@ -24,6 +24,7 @@ from nexus.nt.syscalls import (
     token,
     unavailable,
     unixcall,
+    win32u,
 )
 
 __all__ = [
@@ -50,4 +51,5 @@ __all__ = [
     "token",
     "unavailable",
     "unixcall",
+    "win32u",
 ]
