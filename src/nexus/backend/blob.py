@@ -39,7 +39,7 @@ def pack(image: Image) -> bytes:
 
 
 class Blob:
-    """A mapped blob: `symbols` are host addresses."""
+    """A mapped blob: `symbols` are host addresses, good as long as the object lives."""
 
     __slots__ = ("_map", "address", "size", "symbols")
 

@@ -15,7 +15,6 @@ from nexus.backend.interp.assemble import Assembler
 from nexus.base.errors import NexusError
 from nexus.ir.ops import LOAD, ROWS, STORE
 from nexus.ir.state import SLOTS
-from nexus.ir.types import I64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,13 +102,16 @@ class Interpreter:
             address += operands[1] << variant.scale
         address &= _QUAD
         size = variant.row.bits // 8
-        write = bool(_slot(state, SLOTS["fault_write"]))
-        if ".aligned." in variant.row.name and address % size:
+        name = variant.row.name
+        write = bool(_slot(state, SLOTS["fault_write"])) or ".modify." in name
+        if ".aligned." in name and address % size:
             return Fault(_QUAD, size, False)
         seen = _slot(state, SLOTS["fault_address"]) - _slot(state, SLOTS["window"])
         candidates = [address]
-        if records.head(variant.row) == "string" and variant.row.operands[1] is I64 and not write:
-            candidates.insert(0, operands[1])  # reading the source comes first
+        if name.startswith("string.copy.") and not write:
+            candidates = [operands[1]]  # the source
+        elif name.startswith("string.compare_"):
+            candidates.append(operands[1])  # read after the destination
         top = _slot(state, SLOTS["top"])
         for candidate in candidates:
             if min(candidate, top) <= seen < min(candidate, top) + size:
@@ -177,16 +179,22 @@ def key() -> str:
     return digest.hexdigest()
 
 
+_loaded: dict[str, Interpreter] = {}  # never dropped: the signal handler is code of the blob
+
+
 def load(base: str | None = None) -> Interpreter:
-    """The interpreter from the code cache under `base`, built first if it is not there or damaged."""
+    """The process's interpreter, from the code cache under `base`; built first if it is not there."""
     path = os.path.join(cache.folder(base), f"interp-{key()}.blob")
-    if os.path.exists(path):
-        try:
-            return Interpreter(Blob(path))
-        except DamagedBlob:
-            os.unlink(path)
-    _build(path)
-    return Interpreter(Blob(path))
+    if path not in _loaded:
+        if os.path.exists(path):
+            try:
+                _loaded[path] = Interpreter(Blob(path))
+                return _loaded[path]
+            except DamagedBlob:
+                os.unlink(path)
+        _build(path)
+        _loaded[path] = Interpreter(Blob(path))
+    return _loaded[path]
 
 
 def _build(path: str) -> None:
