@@ -36,7 +36,7 @@ _EFLAGS = {
 }
 _COMPARED_FLAGS = 0xCD5
 _MXCSR_EXCEPTIONS = 0x3F
-_ITERATIONS = 1 << 40
+_COMPARING = {0xA6, 0xA7, 0xAE, 0xAF}  # cmps and scas, which can end before rcx is 0
 
 
 class Divergence(Exception):
@@ -83,12 +83,11 @@ class LockstepVcpu:
         self.recent.append(state.rip)
         if size == 1:
             instruction = self._instruction(state.rip)
-            repeated = instruction.has_rep_prefix or instruction.has_repne_prefix
-            until = instruction.next_ip if repeated else None
+            repeated = bool(instruction.has_rep_prefix or instruction.has_repne_prefix)
         else:
-            until = None
-        theirs, their_stop, their_memory = self._run_unicorn(before, size, until)
-        ours, used = self._run_t0(state, size, until)
+            repeated = False
+        theirs, their_stop, their_memory = self._run_unicorn(before, size, repeated)
+        ours, used = self._run_t0(state, size, repeated)
         difference = self._difference(state, ours, theirs, their_stop, their_memory, used)
         self.instructions += used
         if not difference:
@@ -107,31 +106,31 @@ class LockstepVcpu:
         raise Divergence(self._report(before, state, difference))
 
     def _run_unicorn(
-        self, before: bytes, size: int, until: int | None
+        self, before: bytes, size: int, repeated: bool
     ) -> tuple[CpuState, Stop, dict[int, bytes]]:
-        """Run on Unicorn (`until` the end of a repeated instruction), and leave memory as it was."""
+        """Run on Unicorn, a repeated instruction to its end, and leave memory as it was."""
         while True:
             theirs = CpuState(bytearray(before))
             self._journal.clear()
             admitted = self._unicorn.admitted
-            if until is None:
-                stop = self._unicorn.run(theirs, size)
-            else:
-                stop = self._unicorn.run(theirs, _ITERATIONS, until)
+            start = theirs.rip
+            stop = self._unicorn.run(theirs, size)
+            while repeated and stop.kind == Exit.BUDGET and theirs.rip == start:
+                stop = self._unicorn.run(theirs, 1 if self._compares(start) else theirs.rcx or 1)
             written = {address: self._peek(address, len(data)) for address, data in self._journal}
             for address, data in reversed(self._journal):
                 self._poke(address, data)
             if self._unicorn.admitted == admitted:
                 return theirs, stop, written
 
-    def _run_t0(self, state: CpuState, size: int, until: int | None) -> tuple[Stop, int]:
+    def _run_t0(self, state: CpuState, size: int, repeated: bool) -> tuple[Stop, int]:
         """Run exactly `size` instructions on T0, unless something stops it."""
         left = size
         start = state.rip
         while True:
             stop = self._t0.run(state, left)
             left = state.slots[_BUDGET]
-            if stop.kind == Exit.BUDGET and until is not None and state.rip == start:
+            if stop.kind == Exit.BUDGET and repeated and state.rip == start:
                 left = 1  # T0 does repeated instructions in chunks
             elif stop.kind != Exit.BUDGET or left <= 0:
                 return stop, size - left
@@ -190,6 +189,10 @@ class LockstepVcpu:
             undefined = sum(bit for flag, bit in _EFLAGS.items() if instruction.rflags_undefined & flag)
             return not (ours.eflags ^ theirs.eflags) & _COMPARED_FLAGS & ~undefined
         return False
+
+    def _compares(self, rip: int) -> bool:
+        instruction = self._instruction(rip)
+        return self.window.read_forced(rip, instruction.len)[-1] in _COMPARING
 
     def _instruction(self, rip: int) -> Instruction:
         size = min(15, PAGE - rip % PAGE)

@@ -79,10 +79,10 @@ class Vcpu:
         self._uc.hook_add(UC_HOOK_INTR, self._on_interrupt)
         self._uc.hook_add(UC_HOOK_INSN_INVALID, self._on_invalid)
 
-    def run(self, state: CpuState, budget: int, until: int = _NOWHERE) -> Stop:
+    def run(self, state: CpuState, budget: int) -> Stop:
         """Execute at most `budget` instructions, or until something happens that a kernel must answer.
 
-        An iteration of a repeated string instruction is one. `until` ends it like the budget.
+        An iteration of a repeated string instruction is one.
         """
         self._load(state)
         for region in self._loose:
@@ -91,7 +91,7 @@ class Vcpu:
         while True:
             self._stop, self._invalid = None, None
             try:
-                self._uc.emu_start(rip, until, count=budget)
+                self._uc.emu_start(rip, _NOWHERE, count=budget)
             except UcError as error:
                 if self._invalid is None and self._stop is None:
                     rip = self._uc.reg_read(x86_const.UC_X86_REG_RIP)
