@@ -200,9 +200,10 @@ class Block:
         """The address as an i64 value (lea)."""
         return self._addressed("lea.i64", where)
 
-    def load(self, type: Type, where: Address, aligned: bool = False) -> Value:
-        """`aligned`: #GP unless the address is a multiple of the size."""
-        return self._addressed(f"load.{'aligned.' if aligned else ''}{type.name}", where)
+    def load(self, type: Type, where: Address, aligned: bool = False, modify: bool = False) -> Value:
+        """`aligned`: #GP unless the address is a multiple of the size. `modify`: the place is stored to next, and a
+        fault counts as one of writing."""
+        return self._addressed(f"load.{'aligned.' if aligned else 'modify.' if modify else ''}{type.name}", where)
 
     def store(self, where: Address, value: Value, aligned: bool = False) -> None:
         self._addressed(f"store.{'aligned.' if aligned else ''}{value.type}", where, value)

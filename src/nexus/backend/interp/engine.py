@@ -103,7 +103,7 @@ class Interpreter:
         address &= _QUAD
         size = variant.row.bits // 8
         name = variant.row.name
-        write = bool(_slot(state, SLOTS["fault_write"])) or ".modify." in name
+        write = bool(_slot(state, SLOTS["fault_write"])) or name.startswith("atomic.") or ".modify." in name
         if ".aligned." in name and address % size:
             return Fault(_QUAD, size, False)
         seen = _slot(state, SLOTS["fault_address"]) - _slot(state, SLOTS["window"])

@@ -1,4 +1,4 @@
-"""Read-modify-write of guest memory in one step, sequentially consistent.
+"""Read-modify-write of guest memory, in one step (sequentially consistent) or in two.
 
 The alignment promised to LLVM makes it emit the locked instruction and no library call; up to 64 bits the
 x86 instruction itself takes any address.
@@ -6,7 +6,8 @@ x86 instruction itself takes any address.
 
 from typing import Any
 
-from nexus.ir.ops.table import STATE, STORE, row
+from nexus.base.errors import GuestFault
+from nexus.ir.ops.table import LOAD, STATE, STORE, row
 from nexus.ir.types import INTEGERS, V128
 
 _UPDATES = {
@@ -19,13 +20,33 @@ _UPDATES = {
 }
 
 
+def load_modify(w: int, memory: Any, address: int) -> int:
+    """A load that counts as a write when it faults, as processors report it for what they are going to write."""
+    try:
+        return int(memory.load(address, w // 8))
+    except GuestFault as fault:
+        raise GuestFault(fault.address, write=True) from None
+
+
 def _update(w: int, memory: Any, address: int, operand: int, change: Any) -> int:
-    old: int = memory.load(address, w // 8)
+    old = load_modify(w, memory, address)
     memory.store(address, w // 8, change(old, operand) & (1 << w) - 1)
     return old
 
 
 for _t in INTEGERS:
+    for _x, _i, _count in (("", "", 1), ("x", " i64", 2)):
+        row(
+            f"load.modify.{_t}{_x}",
+            f"i64{_i} -> {_t}",
+            f"$d = load {_t.llvm}, $p, align 1",
+            load_modify,
+            "Load what will be stored to next: a fault is one of writing.",
+            effect=LOAD,
+            imm=True,
+            address=_count,
+            bits=_t.bits,
+        )
     for _name, (_doc, _change) in _UPDATES.items():
         row(
             f"atomic.{_name}.{_t}",
@@ -41,7 +62,7 @@ for _t in INTEGERS:
 
 
 def _exchange(w: int, memory: Any, address: int, expected: int, new: int) -> int:
-    old: int = memory.load(address, w // 8)
+    old = load_modify(w, memory, address)
     memory.store(address, w // 8, new if old == expected else old)
     return old
 

@@ -233,13 +233,13 @@ for _t in INTEGERS:
 
 
 def _double_left(w: int, a: int, b: int, n: int) -> tuple[int, int]:
-    """(result, last bit out). A 16-bit count above 16 goes on with the first operand again, as hardware does."""
-    joined = (a << 2 * w | b << w | (a if w == 16 else 0)) << n
+    """(result, last bit out). A 16-bit count above 16 (undefined) goes on with b again, as AMD does."""
+    joined = (a << 2 * w | b << w | (b if w == 16 else 0)) << n
     return joined >> 2 * w & (1 << w) - 1, joined >> 3 * w & 1
 
 
 def _double_right(w: int, a: int, b: int, n: int) -> tuple[int, int]:
-    joined = (a << 2 * w if w == 16 else 0) | b << w | a
+    joined = (b << 2 * w if w == 16 else 0) | b << w | a
     return joined >> n & (1 << w) - 1, joined << 1 >> n & 1
 
 
@@ -254,11 +254,11 @@ def _double_flags(double: Callable[[int, int, int, int], tuple[int, int]]) -> Ca
 for _t in (I16, I32, I64):
     _w, _T = _t.bits, _t.llvm
     _start = f"%first = zext {_T} $a to i128\n%second = zext {_T} $b to i128\n%n = zext {_T} $c to i128\n"
-    _left = f"%up = shl i128 %first, {128 - _w}\n%mid = shl i128 %second, {128 - 2 * _w}\n%down = shl i128 %first, {128 - 3 * _w if _w == 16 else 127}\n"
+    _left = f"%up = shl i128 %first, {128 - _w}\n%mid = shl i128 %second, {128 - 2 * _w}\n%down = shl i128 %second, {128 - 3 * _w if _w == 16 else 127}\n"
     _left = _start + _left + ("%again = or i128 %mid, %down\n" if _w == 16 else "%again = or i128 %mid, 0\n")
     _left += f"%joined = or i128 %up, %again\n%moved = shl i128 %joined, %n\n%place = lshr i128 %moved, {128 - _w}\n%r = trunc i128 %place to {_T}\n"
     _out_left = "%less = sub i128 %n, 1\n%before = and i128 %less, 127\n%almost = shl i128 %joined, %before\n%last = lshr i128 %almost, 127\n"
-    _right = _start + f"%mid = shl i128 %second, {_w}\n%up = shl i128 %first, {2 * _w if _w == 16 else 127}\n"
+    _right = _start + f"%mid = shl i128 %second, {_w}\n%up = shl i128 %second, {2 * _w if _w == 16 else 127}\n"
     _right += "%again = or i128 %mid, %up\n" if _w == 16 else "%again = or i128 %mid, 0\n"
     _right += (
         f"%joined = or i128 %first, %again\n%moved = lshr i128 %joined, %n\n%r = trunc i128 %moved to {_T}\n"

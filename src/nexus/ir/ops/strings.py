@@ -146,9 +146,9 @@ br label %head
 %end = or i1 %all, %stop
 br i1 %end, label %done, label %body
 %body:
-FIRST
 %to = getelementptr i8, $p, i64 %at
 %other = load {T}, ptr %to, align 1
+FIRST
 %hit = icmp RELATION {T} %first, %other
 %next = add i64 %i, 1
 %on = add i64 %at, %by
@@ -177,8 +177,8 @@ def _compare(
     n, by = _steps(w, state, count, *sides)
     flags = {flag: state[flag] for flag in FLAGS}
     for i in range(n):
-        x = first(i * by)
         y = memory.load(to + i * by, w // 8)
+        x = first(i * by)
         flags = sub_flags(w, x, y)
         if (x == y) == until:
             return i + 1, flags

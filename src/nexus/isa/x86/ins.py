@@ -142,6 +142,12 @@ class Ins:
             return self.block.const(type or IMMEDIATES[kind], self.immediate(n))
         raise self.unsupported(f"operand {n}")
 
+    def read_modify(self, n: int) -> Value:
+        """`read` of an operand that is written too: a fault counts as one of writing."""
+        if self.is_memory(n):
+            return self.block.load(self.type(n), self.memory(n), modify=True)
+        return self.read(n)
+
     def write(self, n: int, value: Value) -> None:
         """Operand `n` := value. A memory operand is stored; a 128-bit register keeps its upper lanes."""
         kind = self.raw.op_kind(n)
@@ -184,6 +190,15 @@ class Ins:
         """The effective address without segment base, as LEA computes it."""
         return self.block.address(self._effective(segment=False))
 
+    def is_narrow(self) -> bool:
+        """Whether the memory operand has the 32-bit address size."""
+        register = self.raw.memory_base or self.raw.memory_index
+        if register == Register.RIP:
+            return False
+        if register == Register.EIP:
+            return True
+        return GENERAL[register][1] is I32 if register else bool(self.raw.memory_displ_size == 4)
+
     def based_on_rsp(self) -> bool:
         """Whether the memory operand's base is the stack pointer."""
         return self.raw.memory_base in (Register.RSP, Register.ESP)
@@ -206,7 +221,7 @@ class Ins:
         slot = SEGMENT_BASE.get(raw.memory_segment) if segment else None
         if base in (Register.RIP, Register.EIP):
             where = Address(self.const(I64, disp))
-        elif (GENERAL[base or index][1] is I32) if base or index else raw.memory_displ_size == 4:
+        elif self.is_narrow():
             where = Address(self._narrow_sum(base, index, raw.memory_index_scale, disp))
         else:
             signed = disp - (1 << 64) if disp >> 63 else disp

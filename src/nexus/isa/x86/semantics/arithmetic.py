@@ -28,7 +28,7 @@ def update(i: Ins, kind: str, operand: Value, compute: Callable[[Value], Value])
     if i.raw.has_lock_prefix:
         old = atomic(i, kind, operand)
         return old, compute(old)
-    old = i.read(0)
+    old = i.read_modify(0)
     new = compute(old)
     i.write(0, new)
     return old, new
@@ -115,11 +115,11 @@ def neg(i: Ins) -> None:
     """Locked: a compare-and-exchange that is tried again, from the same instruction, when another thread came between."""
     zero = i.const(i.type(0), 0)
     if not i.raw.has_lock_prefix:
-        a = i.read(0)
+        a = i.read_modify(0)
         i.write(0, zero - a)
         i.flags("sub", zero, a)
         return
-    a = i.read(0)
+    a = i.read_modify(0)
     seen = atomic(i, "cmpxchg", a, zero - a)
     i.flags("sub", zero, a)
     i.branch(seen.eq(a), i.next, i.address)
@@ -132,7 +132,7 @@ def xadd(i: Ins) -> None:
         a = atomic(i, "add", b)
         i.write(1, a)
     elif i.is_memory(0):
-        a = i.read(0)
+        a = i.read_modify(0)
         i.write(0, a + b)
         i.write(1, a)
     else:
@@ -145,22 +145,25 @@ def xadd(i: Ins) -> None:
 
 @semantics("CMPXCHG")
 def cmpxchg(i: Ins) -> None:
-    """The destination is written in any case (with its old value when unequal), as the bus sees it."""
+    """Memory is written in any case, with its old value when unequal; a register then stays whole."""
     type = i.type(0)
     accumulator, new = i.get(r.RAX, type), i.read(1)
     if i.raw.has_lock_prefix:
         old = atomic(i, "cmpxchg", accumulator, new)
         equal = old.eq(accumulator)
     else:
-        old = i.read(0)
+        old = i.read_modify(0)
         equal = old.eq(accumulator)
-        i.write(0, equal.select(new, old))
+        if i.is_general(0) and type is I32:
+            i.block.put(i.general(0), equal.select(new.zext(I64), i.get(i.general(0))))
+        else:
+            i.write(0, equal.select(new, old))
     if i.is_memory(0) or i.raw.op0_register not in ACCUMULATORS:
-        _keep_or_load(i, equal, old, accumulator)
+        _keep_or_load(i, equal, old)
     i.flags("sub", accumulator, old)
 
 
-def _keep_or_load(i: Ins, equal: Value, old: Value, accumulator: Value) -> None:
+def _keep_or_load(i: Ins, equal: Value, old: Value) -> None:
     """rAX := old when unequal. When equal all 64 bits stay, so a 32-bit form does not clear the upper half then."""
     if old.type is I32:
         i.set(r.RAX, equal.select(i.get(r.RAX), old.zext(I64)))

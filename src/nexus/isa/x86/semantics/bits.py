@@ -15,10 +15,9 @@ from nexus.isa.x86.table import register, semantics
 
 def _bit_string(i: Ins, index: Value, type: Type) -> Address:
     """The operand-sized element that holds bit `index` (signed) of the bit string at the memory operand."""
-    where = i.memory(0)
     shift = {I16: 4, I32: 5, I64: 6}[type]
-    element = index.sext(I64).sar(shift) * (type.bits // 8)
-    return Address(i.block.address(where) + element)
+    element = i.offset() + index.sext(I64).sar(shift) * (type.bits // 8)
+    return Address(i.segmented(element.trunc(I32).zext(I64) if i.is_narrow() else element))
 
 
 def _bit_operation(kind: str) -> Callable[[Ins], None]:
@@ -40,7 +39,7 @@ def _bit_operation(kind: str) -> Callable[[Ins], None]:
             flat = i.block.address(where)
             old = i.block.emit(f"atomic.{kind}.{type}", flat, operand)
         else:
-            old = i.block.load(type, where) if where is not None else i.read(0)
+            old = i.block.load(type, where, modify=bool(kind)) if where is not None else i.read(0)
             if kind:
                 new = old & operand if kind == "and" else old | operand if kind == "or" else old ^ operand
                 if where is not None:

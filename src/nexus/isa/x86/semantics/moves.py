@@ -172,17 +172,22 @@ def pop(i: Ins) -> None:
 
 @semantics("ENTER")
 def enter(i: Ins) -> None:
-    """A frame of immediate 0 bytes; nesting levels copy the outer frame pointers."""
+    """A frame of immediate 0 bytes; nesting levels copy the outer frame pointers.
+
+    Stores come one by one as on hardware, which last of all checks that the new stack top can be written.
+    """
     size, level = i.immediate(0), i.immediate(1) & 31
     operand = I16 if i.raw.code == Code.ENTERW_IMM16_IMM8 else I64
     step = operand.bits // 8
     rsp, rbp = i.get(r.RSP), i.get(r.RBP)
-    outer = [i.block.load(operand, Address(rbp, -step * n)) for n in range(1, level)]
     frame = rsp - step
-    pushed = [rbp.trunc(operand), *outer, *([frame.trunc(operand)] if level else [])]
-    last = rsp - step * len(pushed) - size
-    for n, value in enumerate(pushed, 1):
-        i.block.store(Address(rsp, -step * n), value)
+    i.block.store(Address(rsp, -step), rbp.trunc(operand))
+    for n in range(1, level):
+        i.block.store(Address(frame, -step * n), i.block.load(operand, Address(rbp, -step * n)))
+    if level:
+        i.block.store(Address(frame, -step * level), frame.trunc(operand))
+    last = frame - (step * level + size)
+    i.block.load(operand, Address(last), modify=True)
     i.block.put(r.RSP, last)
     i.set(r.RBP, frame.trunc(operand))
 

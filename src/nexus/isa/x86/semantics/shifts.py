@@ -28,7 +28,7 @@ def _flags(i: Ins, kind: str, known: int | None, *operands: Value) -> None:
 def shl(i: Ins) -> None:
     type = i.type(0)
     count, known = _count(i, 1, type)
-    a = i.read(0)
+    a = i.read_modify(0)
     i.write(0, a << count)
     _flags(i, "shl", known, a, count)
 
@@ -37,7 +37,7 @@ def shl(i: Ins) -> None:
 def shr(i: Ins) -> None:
     type = i.type(0)
     count, known = _count(i, 1, type)
-    a = i.read(0)
+    a = i.read_modify(0)
     i.write(0, a >> count)
     _flags(i, "shr", known, a, count)
 
@@ -46,7 +46,7 @@ def shr(i: Ins) -> None:
 def sar(i: Ins) -> None:
     type = i.type(0)
     count, known = _count(i, 1, type)
-    a = i.read(0)
+    a = i.read_modify(0)
     i.write(0, a.sar(count))
     _flags(i, "sar", known, a, count)
 
@@ -55,7 +55,7 @@ def sar(i: Ins) -> None:
 def rol(i: Ins) -> None:
     type = i.type(0)
     count, known = _count(i, 1, type)
-    result = i.read(0).rotl(count)
+    result = i.read_modify(0).rotl(count)
     i.write(0, result)
     _flags(i, "rol", known, result, count)
 
@@ -64,7 +64,7 @@ def rol(i: Ins) -> None:
 def ror(i: Ins) -> None:
     type = i.type(0)
     count, known = _count(i, 1, type)
-    result = i.read(0).rotr(count)
+    result = i.read_modify(0).rotr(count)
     i.write(0, result)
     _flags(i, "ror", known, result, count)
 
@@ -72,7 +72,7 @@ def ror(i: Ins) -> None:
 def _through_carry(i: Ins, kind: str) -> None:
     type = i.type(0)
     count, known = _count(i, 1, type)
-    a = i.read(0)
+    a = i.read_modify(0)
     i.write(0, i.block.emit(f"{kind}.{type}", a, count))
     _flags(i, kind, known, a, count)
 
@@ -90,7 +90,7 @@ def rcr(i: Ins) -> None:
 def _double(i: Ins, kind: str) -> None:
     type = i.type(0)
     count, known = _count(i, 2, type)
-    a, b = i.read(0), i.read(1)
+    a, b = i.read_modify(0), i.read(1)
     i.write(0, i.block.emit(f"{kind}.{type}", a, b, count))
     _flags(i, kind, known, a, b, count)
 

@@ -111,7 +111,8 @@ def cmps(i: Ins) -> None:
         done = i.block.emit(f"string.compare_while_{word}.{element}", _base(i, 1), _base(i, 0), count)
         _while_flags_say(i, done, count, element, 0, 1)
         return
-    a, b = i.read(0), i.read(1)
+    b = i.read(1)  # first, as processors do
+    a = i.read(0)
     _advance(i, _distance(i, element, None), 0, 1)
     i.flags("sub", a, b)
 

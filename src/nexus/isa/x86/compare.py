@@ -1,0 +1,197 @@
+"""Runs cases of `fuzz.py` on engines and on the host, and says where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nexus.base.errors import GuestFault
+from nexus.ir import oracle
+from nexus.ir.ops import CONTROL
+from nexus.ir.state import SCALAR_SLOTS, SLOTS, VECTOR_BYTES, VECTOR_OFFSET, Exit
+from nexus.ir.values import Block
+from nexus.isa.x86 import registers as r
+from nexus.isa.x86.decode import decode
+from nexus.isa.x86.fuzz import MEMORY, MEMORY_SIZE, Case, undefined_flags
+from nexus.isa.x86.native import Outcome
+from nexus.isa.x86.semantics import lower
+
+ARCHITECTURAL_VECTORS = 40  # vector registers and x87
+MOST_STEPS = 5000  # of one repeated instruction
+State = dict[int, int]
+RunBlock = Callable[[Block, State], State]
+
+
+class Result:
+    """What a case did: how it ended, the registers, the whole memory."""
+
+    __slots__ = ("memory", "outcome", "state")
+
+    def __init__(self, outcome: Outcome, state: r.CpuState, memory: bytes) -> None:
+        self.outcome = outcome
+        self.state = state
+        self.memory = memory
+
+
+def patched(memory: bytes, case: Case) -> bytes:
+    """The memory before a case."""
+    if not case.patches:
+        return memory
+    out = bytearray(memory)
+    for address, data in case.patches:
+        out[address - MEMORY : address - MEMORY + len(data)] = data
+    return bytes(out)
+
+
+def to_dict(state: r.CpuState) -> State:
+    """The form the oracle runs on: scalar slots, then vector slots, by number."""
+    out = {slot: value for slot, value in enumerate(state.slots) if value}
+    for slot in range(ARCHITECTURAL_VECTORS):
+        at = VECTOR_OFFSET + slot * VECTOR_BYTES
+        out[SCALAR_SLOTS + slot] = int.from_bytes(state.buffer[at : at + VECTOR_BYTES], "little")
+    return out
+
+
+def from_dict(values: State) -> r.CpuState:
+    state = r.CpuState()
+    for slot, value in values.items():
+        if slot < SCALAR_SLOTS:
+            state.slots[slot] = value
+        else:
+            at = VECTOR_OFFSET + (slot - SCALAR_SLOTS) * VECTOR_BYTES
+            state.buffer[at : at + VECTOR_BYTES] = value.to_bytes(VECTOR_BYTES, "little")
+    return state
+
+
+class BytesMemory:
+    """The stretch of guest memory for the oracle."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = bytearray(data)
+
+    def _at(self, address: int, size: int, write: bool) -> int:
+        for byte in range(address, address + size):
+            if not MEMORY <= byte < MEMORY + MEMORY_SIZE:
+                raise GuestFault(byte, write)
+        return address - MEMORY
+
+    def load(self, address: int, size: int) -> int:
+        at = self._at(address, size, False)
+        return int.from_bytes(self.data[at : at + size], "little")
+
+    def store(self, address: int, size: int, value: int) -> None:
+        at = self._at(address, size, True)
+        self.data[at : at + size] = value.to_bytes(size, "little")
+
+
+def block_of(case: Case) -> Block:
+    """The case as a block that ends where the next instruction begins."""
+    block = Block(case.address)
+    if not lower(decode(case.code, case.address), block):
+        block.goto(case.address + len(case.code))
+    return block
+
+
+def has_oracle(case: Case) -> bool:
+    """Whether every op of the case has a plain meaning (approximations like RCPPS have none: the host defines them)."""
+    for op in block_of(case).ops:
+        by_name = op.row.name.partition(".")[0] in ("get", "put", "lea", "trap_if")
+        if op.row.oracle is None and not by_name and op.row.effect != CONTROL:
+            return False
+    return True
+
+
+def run_oracle(case: Case, memory: bytes) -> Result:
+    data = BytesMemory(memory)
+
+    def run(block: Block, state: State) -> State:
+        oracle.run(block, state, data)
+        return state
+
+    return run_blocks(case, run, lambda: bytes(data.data))
+
+
+def run_blocks(case: Case, run: RunBlock, memory: Callable[[], bytes]) -> Result:
+    """Run the case's block with `run`, again as long as the instruction repeats itself."""
+    block = block_of(case)
+    values = to_dict(case.state)
+    for _ in range(MOST_STEPS):
+        values = run(block, values)
+        if values.get(SLOTS["exit"], 0) != Exit.LINK or values[SLOTS["pc"]] != case.address:
+            break
+    return Result(_outcome(case, values), from_dict(values), memory())
+
+
+def _outcome(case: Case, values: State) -> Outcome:
+    kind, pc = values.get(SLOTS["exit"], 0), values.get(SLOTS["pc"], 0)
+    if kind in (Exit.LINK, Exit.LOOKUP):
+        return Outcome(Exit.NONE, pc)
+    if kind == Exit.FAULT:
+        address = values.get(SLOTS["fault_address"], 0)
+        return canonical(Outcome(kind, case.address, address, bool(values.get(SLOTS["fault_write"], 0))))
+    return Outcome(kind, pc)
+
+
+def canonical(outcome: Outcome) -> Outcome:
+    """An access to a non-canonical address is #GP on the host; an engine reports it as a fault with that address."""
+    if outcome.exit == Exit.FAULT and outcome.address >> 47 not in (0, 0x1FFFF):
+        return Outcome(Exit.PRIVILEGED, outcome.pc)
+    if outcome.exit == Exit.FAULT and outcome.address == (1 << 64) - 1:
+        return Outcome(Exit.PRIVILEGED, outcome.pc)
+    return outcome
+
+
+def host_outcome(case: Case, outcome: Outcome) -> Outcome:
+    """A branch to an address without code faults only there: for an engine the branch is done by then."""
+    if outcome.exit != Exit.NONE and outcome.pc != case.address:
+        return Outcome(Exit.NONE, outcome.pc)
+    return outcome
+
+
+def differences(case: Case, expected: Result, got: Result) -> list[str]:
+    """What `got` has otherwise than `expected`, undefined flags aside; empty when they agree."""
+    out = []
+    if expected.outcome != got.outcome:
+        out.append(f"outcome: expected {expected.outcome}, got {got.outcome}")
+    want, have = expected.state, got.state
+    for number, name in enumerate(r.GPR_NAMES):
+        if want.gpr(number) != have.gpr(number):
+            out.append(f"{name}: expected {want.gpr(number):#x}, got {have.gpr(number):#x}")
+    mask = r.SPLIT_FLAGS
+    if expected.outcome.exit == Exit.NONE:
+        mask &= ~undefined_flags(case)
+    if (want.eflags ^ have.eflags) & mask:
+        out.append(f"eflags: expected {want.eflags & mask:#x}, got {have.eflags & mask:#x}")
+    for number in range(16):
+        if want.xmm(number) != have.xmm(number):
+            out.append(
+                f"xmm{number}: expected {want.xmm(number)[::-1].hex()}, got {have.xmm(number)[::-1].hex()}"
+            )
+    if want.fxsave()[:160] != have.fxsave()[:160]:
+        out += _x87_differences(want, have)
+    if expected.memory != got.memory:
+        at = next(n for n in range(MEMORY_SIZE) if expected.memory[n] != got.memory[n])
+        one, other = expected.memory[at : at + 16].hex(), got.memory[at : at + 16].hex()
+        out.append(f"memory at {MEMORY + at:#x}: expected {one}, got {other}")
+    return out
+
+
+def _x87_differences(want: r.CpuState, have: r.CpuState) -> list[str]:
+    out = []
+    for name in ("fcw", "fsw", "mxcsr"):
+        if getattr(want, name) != getattr(have, name):
+            out.append(f"{name}: expected {getattr(want, name):#x}, got {getattr(have, name):#x}")
+    if want.slots[r.FTAG] != have.slots[r.FTAG]:
+        out.append(f"ftag: expected {want.slots[r.FTAG]:#x}, got {have.slots[r.FTAG]:#x}")
+    for number in range(8):
+        if want.st(number) != have.st(number):
+            out.append(
+                f"st{number}: expected {want.st(number)[::-1].hex()}, got {have.st(number)[::-1].hex()}"
+            )
+    return out
+
+
+def describe(case: Case, wrong: list[str]) -> str:
+    """One failing case with the state it began in, enough to repeat it."""
+    state = case.state
+    registers = " ".join(f"{name}={state.gpr(n):x}" for n, name in enumerate(r.GPR_NAMES))
+    return f"{case!r}\n  before: {registers} eflags={state.eflags:x}\n  " + "\n  ".join(wrong)

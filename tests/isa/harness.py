@@ -1,0 +1,90 @@
+"""One instruction on every engine: the oracle, T0 and, where it has the feature, the host's processor."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+import t0
+from iced_x86 import CpuidFeature, Decoder, Instruction
+
+from nexus.ir.state import SLOTS, Exit
+from nexus.ir.values import Block
+from nexus.isa.x86 import fuzz, native
+from nexus.isa.x86.compare import Result, State, canonical, host_outcome, patched, run_blocks, run_oracle
+from nexus.isa.x86.registers import CpuState
+
+MEMORY = fuzz.common_memory()
+# iced's feature -> the name in /proc/cpuinfo, where it is not just the lower-case name; "" is always there
+HOST_NAMES = {
+    **dict.fromkeys(
+        ("INTEL8086", "INTEL186", "INTEL286", "INTEL386", "INTEL486", "X64", "FPU387", "FPU287"), ""
+    ),
+    "CMPXCHG16B": "cx16",
+    "LZCNT": "abm",
+    "CLFSH": "clflush",
+    "PREFETCHW": "3dnowprefetch",
+    "SSE3": "pni",
+    "MULTIBYTENOP": "",
+    "PAUSE": "",
+    "CET_IBT": "",
+}
+FEATURE_NAMES = {value: name for name, value in vars(CpuidFeature).items() if isinstance(value, int)}
+
+
+def on_host(instruction: Instruction) -> bool:
+    """Whether the host has what the instruction needs."""
+    names = [FEATURE_NAMES[feature] for feature in instruction.cpuid_features()]
+    wanted = [HOST_NAMES.get(name, name.lower()) for name in names]
+    return all(not name or name in host().features for name in wanted)
+
+
+@cache
+def host() -> native.Native:
+    native.map_fixed(fuzz.MEMORY, fuzz.MEMORY_SIZE)
+    return native.Native()
+
+
+def run_host(case: fuzz.Case) -> Result:
+    processor = host()
+    memory = (ctypes.c_char * fuzz.MEMORY_SIZE).from_address(fuzz.MEMORY)
+    memory[:] = patched(MEMORY, case)
+    state = CpuState(bytearray(case.state.buffer))
+    outcome = processor.run(case.code, state)
+    return Result(canonical(host_outcome(case, outcome)), state, memory.raw)
+
+
+def run_t0(case: fuzz.Case) -> Result:
+    engine = t0.shared()
+    engine.memory[:] = patched(MEMORY, case)
+
+    def run(block: Block, state: State) -> State:
+        out = engine.run(block, state)
+        if out.get(SLOTS["exit"]) == Exit.FAULT:
+            fault = engine.engine.fault(engine.state)
+            out[SLOTS["fault_address"]], out[SLOTS["fault_write"]] = fault.address, int(fault.write)
+        return out
+
+    return run_blocks(case, run, lambda: bytes(engine.memory))
+
+
+def run_on_oracle(case: fuzz.Case) -> Result:
+    return run_oracle(case, patched(MEMORY, case))
+
+
+def case(code: str, **registers: int) -> fuzz.Case:
+    """A case from hexadecimal code; registers by name, `memory_ADDRESS=value` for eight bytes of memory."""
+    data = bytes.fromhex(code)
+    state = CpuState()
+    state.reset()
+    state.rip = fuzz.AT
+    made = fuzz.Case(data, Decoder(64, data, ip=fuzz.AT).decode(), state)
+    for name, value in registers.items():
+        if name.startswith("memory_"):
+            made.patches.append((int(name.removeprefix("memory_"), 16), value.to_bytes(8, "little")))
+        else:
+            setattr(state, name, value)
+    return made
+
+
+ENGINES = {"oracle": run_on_oracle, "t0": run_t0}

@@ -1,0 +1,46 @@
+"""Random instructions on the oracle and on T0 against the host's processor.
+
+`nexus fuzz isa` runs the same in volume; a failing case here prints what is needed to repeat it.
+"""
+
+from __future__ import annotations
+
+import pytest
+from isa import harness
+
+from nexus.isa.x86 import compare, fuzz
+from nexus.isa.x86.semantics import MODULES
+
+GROUPS = [module.__name__.rpartition(".")[2] for module in MODULES]
+CASES = 250
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_engines_agree_with_the_host(group: str) -> None:
+    failures: list[str] = []
+    for case in fuzz.random_cases(group, CASES, seed=1, usable=harness.on_host):
+        expected = harness.run_host(case)
+        for name, run in harness.ENGINES.items():
+            if name == "oracle" and not compare.has_oracle(case):
+                continue
+            wrong = compare.differences(case, expected, run(case))
+            if wrong:
+                failures.append(f"{name}: {compare.describe(case, wrong)}")
+    assert not failures, "\n".join(failures[:5]) + f"\n{len(failures)} in all"
+
+
+def test_a_planted_error_is_found() -> None:
+    """The comparison sees one wrong bit in a register, in the flags, in memory and in how it ended."""
+    case = harness.case("4801d8", rax=5, rbx=7)  # add rax,rbx
+    expected = harness.run_host(case)
+    assert not compare.differences(case, expected, harness.run_on_oracle(case))
+    for spoil in (
+        lambda result: setattr(result.state, "rax", result.state.rax ^ 1),
+        lambda result: setattr(result.state, "eflags", result.state.eflags ^ 0x800),
+        lambda result: setattr(result, "memory", b"?" + result.memory[1:]),
+        lambda result: setattr(result.outcome, "pc", 0),
+        lambda result: result.state.set_xmm(3, b"\1" * 16),
+    ):
+        result = harness.run_on_oracle(case)
+        spoil(result)
+        assert len(compare.differences(case, expected, result)) == 1
