@@ -55,6 +55,8 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         terminal.report_error(explain(error))
         return 125
+    except Exception as error:
+        return own_bug(error)
 
 
 def entry() -> None:
@@ -119,6 +121,20 @@ def explain(error: OSError) -> NexusError:
         else ""
     )
     return NexusError(f"{place}{error.strerror or error}", hint=hint)
+
+
+def own_bug(error: Exception) -> int:
+    """An exception nobody expected is a bug of nexus: said as such, with its place; `-v` shows all of it."""
+    import traceback
+
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    terminal.notice(f"bug in nexus: {type(error).__name__}: {error}{place}")
+    if terminal.verbosity > 0:
+        terminal.notice("".join(traceback.format_exception(error)))
+    else:
+        terminal.notice("-> nexus -v shows the whole traceback, which belongs into a bug report")
+    return 125
 
 
 def die_of_interrupt() -> int:

@@ -15,7 +15,7 @@ from nexus.base.errors import NexusError, NotFound
 from nexus.loader.runnable import check_program
 from nexus.loader.source import FileBytes
 from nexus.machine.window import Window
-from nexus.nt import access, registry_defaults, registry_store
+from nexus.nt import access, registry_defaults, registry_store, syscalls
 from nexus.nt.file_stream import HostStream
 from nexus.nt.kernel import Kernel
 from nexus.nt.numbers import Numbers
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     from nexus.machine.vcpu import Vcpu
     from nexus.nt.crash import Crash
+
+assert syscalls.__all__  # imported to fill the table of system calls
 
 USER_SID_TEXT = "S-1-5-21-0-0-0-1000"
 DEFAULT_DISK = 4 << 30

@@ -1,0 +1,52 @@
+"""`nexus fuzz pe|syscalls`: look for input that makes the loader or the kernel do what it never may."""
+
+from __future__ import annotations
+
+import os
+
+from nexus.base.errors import Unsupported, UsageError
+from nexus.cli.options import FLAG, LIST, VALUE, Option, help_text, number, parse
+
+OPTIONS = [
+    Option("cases", VALUE, "how many (default 1000; for syscalls: per system call)", "N"),
+    Option("seed", VALUE, "repeat the cases of this seed (default: a random one, printed)", "N"),
+    Option("events", LIST, "only these system calls", "NAME", short="e"),
+    Option("sysroot", VALUE, "Windows DLLs to use: a version or a path", "VERSION|PATH"),
+    Option("help", FLAG, "print this help", short="h"),
+]
+
+
+def main(arguments: list[str]) -> int:
+    parsed = parse(arguments, OPTIONS, "fuzz", mixed=True)
+    if parsed.flag("help") or not parsed.rest:
+        print("usage: nexus fuzz pe [options] [FILE ...]\n       nexus fuzz syscalls [options]\n")
+        print(help_text(OPTIONS))
+        return 0 if parsed.flag("help") else 2
+    subject, *files = parsed.rest
+    if subject == "isa":
+        raise Unsupported("fuzzing instructions", "nexus fuzz isa", "src/nexus/cli/fuzz.py")
+    if subject not in ("pe", "syscalls") or (files and subject == "syscalls"):
+        raise UsageError(f"nexus fuzz cannot {' '.join(parsed.rest)}", hint="nexus fuzz --help")
+    from nexus.system import fuzz, sysroot
+
+    found = sysroot.find(parsed.value("sysroot"))
+    cases = number(parsed, "cases") or 1000
+    text = parsed.value("seed")
+    if text is not None and not text.isdecimal():
+        raise UsageError(f"--seed needs a whole number, not {text!r}")
+    seed = int(text) if text is not None else int.from_bytes(os.urandom(4), "little")
+    fuzz.limit_memory()
+    try:
+        if subject == "pe":
+            fuzz.fuzz_pe(fuzz.read_programs(found, files), cases, seed)
+        else:
+            from nexus.cli.trace import chosen
+            from nexus.nt.syscall import SYSCALLS
+
+            names = chosen(",".join(parsed.list("events"))) if parsed.list("events") else SYSCALLS
+            fuzz.fuzz_syscalls(found, cases, seed, sorted(names))
+    except fuzz.Finding as finding:
+        print(finding)
+        return 1
+    print(f"{cases} cases of seed {seed}: nothing found")
+    return 0

@@ -1,0 +1,230 @@
+"""Hostile input, made at random from a seed: damaged PE files, and system calls with hostile arguments.
+
+What may happen: an error meant for the user (BadImage, Unsupported), an NTSTATUS, a guest fault. Any other
+exception, a hang or unbounded memory is a `Finding`, with the seed and the case that repeat it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from nexus.base.errors import BadImage, GuestFault, Unsupported
+from nexus.loader import directories, pe
+from nexus.loader.runnable import check_program
+from nexus.machine.window import READ, WRITE
+from nexus.nt.errors import NtError
+from nexus.nt.process import Process
+from nexus.nt.syscall import SYSCALLS
+from nexus.nt.thread import Thread
+from nexus.system.sysroot import Sysroot
+from nexus.system.windows import Machine, Settings
+
+PROGRAMS = ("cmd.exe", "reg.exe", "xcopy.exe", "winecfg.exe", "kernel32.dll")
+SECONDS = 5
+MEMORY = 6 << 30
+_SCRATCH, _SCRATCH_SIZE = 0x10_0000, 0x1_0000
+_READ_ONLY = 0x20_0000
+_HEADERS = 0x400
+
+
+class Finding(Exception):
+    """A case that did what none may do."""
+
+
+class Hang(BaseException):
+    """A case took too long. Not an Exception, so that nothing on the way swallows it."""
+
+
+@contextmanager
+def guarded(case: str) -> Iterator[None]:
+    """Turn a hang or an unexpected exception inside into a Finding."""
+
+    def alarm(number: int, frame: FrameType | None) -> None:
+        raise Hang
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    except Hang:
+        raise Finding(f"{case}: no end after {SECONDS} s\n{traceback.format_exc()}") from None
+    except Exception:
+        raise Finding(f"{case}:\n{traceback.format_exc()}") from None
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def limit_memory() -> None:
+    """Make unbounded growth an error; the guest's reserved window does not count as use, so data is
+    limited.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY if hard < 0 else min(MEMORY, hard), hard))
+
+
+def mutate(data: bytes, source: random.Random) -> bytes:
+    """One mutant: bytes, words or fields of the headers changed, or the file cut short."""
+    mutant = bytearray(data)
+    for _ in range(source.choice((1, 1, 2, 4, 16))):
+        limit = _HEADERS if source.random() < 0.7 else len(mutant)
+        at = source.randrange(max(1, min(limit, len(mutant))))
+        kind = source.randrange(5)
+        if kind == 0:
+            mutant[at : at + 1] = bytes((source.randrange(256),))
+        elif kind == 1:
+            width = source.choice((2, 4, 8))
+            value = source.choice((0, 1, 0x7F, 0xFFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, (1 << 64) - 1))
+            mutant[at : at + width] = (value & ((1 << 8 * width) - 1)).to_bytes(width, "little")
+        elif kind == 2:
+            mutant[at] ^= 1 << source.randrange(8)
+        elif kind == 3:
+            del mutant[at:]
+        else:
+            length = source.randrange(1, 64)
+            mutant[at : at + length] = mutant[source.randrange(len(mutant)) :][:length]
+        if not mutant:
+            return b""
+    return bytes(mutant)
+
+
+def fuzz_pe(files: dict[str, bytes], cases: int, seed: int) -> None:
+    """Read `cases` mutants the way a start and `check` do; raises Finding."""
+    names = sorted(files)
+    for number in range(cases):
+        source = random.Random(f"{seed}:{number}")
+        name = source.choice(names)
+        data = mutate(files[name], source)
+        with guarded(f"pe case {number} of seed {seed} ({name})"):
+            try:
+                check_program(data, name)
+                walk(pe.parse(data))
+            except (BadImage, Unsupported):
+                continue
+
+
+def walk(image: pe.Image) -> None:
+    """Read every directory that something reads."""
+    directories.exports(image)
+    directories.imports(image)
+    directories.delay_imports(image)
+    directories.tls(image)
+    for _ in directories.relocations(image):
+        pass
+
+
+class Target:
+    """A kernel with one process and one thread, no CPU, and a private drive."""
+
+    def __init__(self, sysroot: Sysroot, seed: int) -> None:
+        settings = Settings(sysroot)
+        settings.cpu = lambda window: None  # type: ignore[assignment,return-value]
+        settings.seed = seed
+        settings.memory = 1 << 30
+        settings.disk = 16 << 20
+        self.machine = Machine(settings, sysroot.dll("cmd.exe"), "/")
+        kernel = self.machine.kernel
+        window = kernel.make_window()
+        self.process = Process(kernel, window, None)  # type: ignore[arg-type]
+        window.map(_SCRATCH, _SCRATCH_SIZE, READ | WRITE)
+        window.map(_READ_ONLY, 0x1000, READ)
+        self.top = window.top
+        self.thread = Thread(self.process)
+        kernel.current_thread = self.thread
+
+    def usable(self) -> bool:
+        """Whether the process still lives and has its scratch memory, which a call may have taken away."""
+        if self.process.terminated or self.thread.terminated or self.thread.suspend_count:
+            return False
+        window = self.process.window
+        return all(
+            window.access(page) == READ | WRITE for page in range(_SCRATCH, _SCRATCH + _SCRATCH_SIZE, 0x1000)
+        )
+
+    def value(self, source: random.Random) -> int:
+        """One raw argument: plausible, wild, or plausible with a wild upper half."""
+        handles = [handle for handle, _ in self.process.handles.items()] or [0]
+        pick = source.randrange(10)
+        if pick < 3:
+            value = _SCRATCH + source.randrange(0, _SCRATCH_SIZE - 0x400, 8)
+        elif pick == 3:
+            value = source.choice(handles)
+        elif pick == 4:
+            value = source.randrange(0x400)
+        elif pick == 5:
+            value = source.choice((0, 1, 2, 4, 8, 0x10, 0x1000, 0x3000, 0x10_0000, 0x8000_0000, 0xFFFF_FFFF))
+        elif pick == 6:
+            value = source.choice((-1, -2, -3, -4, -5, -6)) & (1 << 64) - 1
+        elif pick == 7:
+            value = source.choice(
+                (1, 0x1003, _SCRATCH + 1, _SCRATCH + _SCRATCH_SIZE - 3, _READ_ONLY, _READ_ONLY + 0xFFC)
+            )
+        elif pick == 8:
+            value = source.choice(
+                (self.top - 4, self.top, 1 << 47, 0xFFFF_8000_0000_0000, (1 << 63) | _SCRATCH)
+            )
+        else:
+            value = source.getrandbits(64)
+        if source.random() < 0.2:
+            value = (value & 0xFFFF_FFFF) | source.getrandbits(32) << 32
+        return value
+
+    def fill(self, source: random.Random) -> None:
+        """Let the memory that pointers lead to hold values of the same kind."""
+        words = [self.value(source) for _ in range(64)]
+        data = b"".join(word.to_bytes(8, "little") for word in words)
+        self.process.window.write(_SCRATCH + source.randrange(0, _SCRATCH_SIZE - 0x400, 8), data)
+
+    def call(self, name: str, source: random.Random) -> str:
+        """One call with hostile arguments; returns its text."""
+        self.fill(source)
+        entry = SYSCALLS[name]
+        values = [self.value(source) for _ in range(16)]
+        stack = _SCRATCH + _SCRATCH_SIZE - 0x200
+        self.process.window.write(stack + 0x28, b"".join(value.to_bytes(8, "little") for value in values[4:]))
+        text = f"{name}({', '.join(f'{value:#x}' for value in values[: max(4, len(entry.parameters))])})"
+        raw = (values[0], values[1], values[2], values[3])
+        with guarded(text):
+            try:
+                result: Any = entry.invoke(self.thread.call, raw, stack)
+                del result
+            except (NtError, GuestFault, Unsupported):
+                return text
+        return text
+
+
+def fuzz_syscalls(sysroot: Sysroot, cases: int, seed: int, names: list[str]) -> None:
+    """Call each system call `cases` times; raises Finding."""
+    for name in names:
+        target: Target | None = None
+        try:
+            for number in range(cases):
+                source = random.Random(f"{seed}:{name}:{number}")
+                if target is None or not target.usable() or number % 500 == 0:
+                    if target is not None:
+                        target.machine.close()
+                    target = Target(sysroot, seed)
+                try:
+                    target.call(name, source)
+                except Finding as finding:
+                    raise Finding(f"case {number} of seed {seed}: {finding}") from None
+        finally:
+            if target is not None:
+                target.machine.close()
+
+
+def read_programs(sysroot: Sysroot, paths: list[str]) -> dict[str, bytes]:
+    """The files to mutate: those named, else five of the sysroot."""
+    found = {}
+    for path in paths or [os.path.join(sysroot.windows, name) for name in PROGRAMS]:
+        with open(path, "rb") as file:
+            found[os.path.basename(path)] = file.read(4 << 20)
+    return found
