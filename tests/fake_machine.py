@@ -1,4 +1,6 @@
-"""A kernel without a CPU: syscalls are called through their decoders with raw arguments, on real window memory."""
+"""A kernel without a CPU: syscalls are called through their decoders with raw arguments, on real window
+memory.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ class Machine:
         return self.put(b"".join(field.to_bytes(8, "little") for field in fields))
 
     def call(self, name: str, *arguments: int, thread: Thread | None = None) -> Any:
-        """Invoke a syscall with raw 64-bit arguments as the guest would; returns rax or the Wait it blocks in."""
+        """Invoke a syscall with raw 64-bit arguments as the guest would; returns rax or the Wait it blocks
+        in.
+        """
         thread = thread or self.thread
         self.kernel.current_thread = thread
         values = [a & 0xFFFF_FFFF_FFFF_FFFF for a in arguments] + [0] * 4

@@ -1,9 +1,11 @@
-"""Events, mutants, semaphores, timers, keyed events and waits. Expected values: Wine's and Windows' documented behaviour."""
+"""Events, mutants, semaphores, timers, keyed events and waits.
+
+Expected values: Wine's and Windows' documented behaviour.
+"""
 
 from __future__ import annotations
 
 from fake_machine import Machine
-
 from nexus.nt.access import EVENT_QUERY_STATE, SYNCHRONIZE
 from nexus.nt.status import Status
 
@@ -66,7 +68,9 @@ def test_named_objects_are_found_without_regard_to_case(machine: Machine) -> Non
     assert machine.NtCreateEvent(out, ALL, name, 0, 1) == Status.OBJECT_NAME_COLLISION
     openif = machine.attributes("\\BaseNamedObjects\\Ready", flags=0xC0)
     assert machine.NtCreateEvent(out, ALL, openif, 0, 1) == Status.OBJECT_NAME_EXISTS
-    again = machine.new_handle("NtOpenEvent", ALL, machine.attributes("\\Sessions\\0\\BaseNamedObjects\\rEADY"))
+    again = machine.new_handle(
+        "NtOpenEvent", ALL, machine.attributes("\\Sessions\\0\\BaseNamedObjects\\rEADY")
+    )
     assert machine.NtResetEvent(again, 0) == Status.SUCCESS
     assert machine.NtWaitForSingleObject(event, 0, machine.put(signed(0))) == Status.TIMEOUT
     assert machine.NtOpenMutant(out, ALL, name) == Status.OBJECT_TYPE_MISMATCH

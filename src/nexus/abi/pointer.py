@@ -1,7 +1,7 @@
 """Typed pointers into guest memory: `Ptr[T]` (both ways), `In[T]` (read only), `Out[T]` (write only).
 
-`T` is a scalar of `abi.types` or a `Struct`. A pointer is a plain value, reading and writing are guarded copies that
-raise `GuestFault`. In signatures the type stands in the annotation; elsewhere pass the codec: a
+`T` is a scalar of `abi.types` or a `Struct`. A pointer is a plain value, reading and writing are guarded
+copies that raise `GuestFault`. In signatures the type stands in the annotation; elsewhere pass the codec: a
 `Scalar` of `abi.types.SCALARS`, or the `Layout` of a structure (`UNICODE_STRING.x64`).
 """
 

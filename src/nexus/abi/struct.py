@@ -10,9 +10,10 @@
         Name: UNICODE_STRING         # a nested structure
 
 One declaration serves 64-bit and 32-bit guests (`uptr` changes its width, natural alignment follows).
-`UNICODE_STRING.size`, `.offset("Buffer")`, `.unpack(data)`, `.read(memory, address)`; an instance has the fields as
-attributes, `.pack()` and `.write(memory, address)`; fields not given are zero. `UNICODE_STRING.x86` is the 32-bit
-layout with the same methods. `packed = True` in the class body drops the padding. Layouts are computed at first use.
+`UNICODE_STRING.size`, `.offset("Buffer")`, `.unpack(data)`, `.read(memory, address)`; an instance has the
+fields as attributes, `.pack()` and `.write(memory, address)`; fields not given are zero.
+`UNICODE_STRING.x86` is the 32-bit layout with the same methods. `packed = True` in the class body drops the
+padding. Layouts are computed at first use.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ class Layout:
 
     def unpack(self, data: bytes, start: int = 0) -> Any:
         """An instance from bytes; raises struct.error when there are too few."""
-        instance = self.owner.__new__(self.owner)
+        owner: Any = self.owner
+        instance = owner.__new__(owner)
         for name, value in zip(self._flat, self._codec.unpack_from(data, start), strict=True):
             setattr(instance, name, value)
         for nested in self._nested:
@@ -200,7 +202,8 @@ class Struct(metaclass=StructType):
             raise TypeError(f"{type(self).__name__} has no field {next(iter(values))}")
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{n}={_show(getattr(self, n))}' for n in type(self)._fields)})"
+        shown = ", ".join(f"{name}={_show(getattr(self, name))}" for name in type(self)._fields)
+        return f"{type(self).__name__}({shown})"
 
     @classmethod
     def unpack(cls, data: bytes, start: int = 0) -> Self:

@@ -22,7 +22,9 @@ def map_generic(mask: int, mapping: tuple[int, int, int, int]) -> int:
     """Replace generic bits by what `mapping` (read, write, execute, all) says they mean."""
     specific = mask & 0x0FFF_FFFF
     for bit, meaning in zip(
-        (access.GENERIC_READ, access.GENERIC_WRITE, access.GENERIC_EXECUTE, access.GENERIC_ALL), mapping, strict=True
+        (access.GENERIC_READ, access.GENERIC_WRITE, access.GENERIC_EXECUTE, access.GENERIC_ALL),
+        mapping,
+        strict=True,
     ):
         if mask & bit:
             specific |= meaning
@@ -35,7 +37,9 @@ def check_access(
     """(granted access, status)."""
     descriptor = read_descriptor(memory, address)
     control = int.from_bytes(descriptor[2:4], "little")
-    owner_at, group_at, _, dacl_at = (int.from_bytes(descriptor[i : i + 4], "little") for i in range(4, 20, 4))
+    owner_at, group_at, _, dacl_at = (
+        int.from_bytes(descriptor[i : i + 4], "little") for i in range(4, 20, 4)
+    )
     if not owner_at or not group_at:
         raise NtError(Status.INVALID_SECURITY_DESCR)
     if desired & 0xF000_0000:

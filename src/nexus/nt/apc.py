@@ -1,4 +1,6 @@
-"""User APCs: routines that a thread runs in the guest when it waits alertably (or at once, for special ones)."""
+"""User APCs: routines that a thread runs in the guest when it waits alertably (or at once, for special
+ones).
+"""
 
 from __future__ import annotations
 

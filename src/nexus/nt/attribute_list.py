@@ -17,7 +17,9 @@ _NUMBER = 0xFFFF
 
 
 class Attribute:
-    """One PS_ATTRIBUTE: `kind` with its thread/input/additive flags, `value` is a pointer or the value itself."""
+    """One PS_ATTRIBUTE: `kind` with its thread/input/additive flags, `value` is a pointer or the value
+    itself.
+    """
 
     __slots__ = ("kind", "returned", "size", "value")
 

@@ -72,8 +72,10 @@ def read_unicode_string(memory: Memory, address: int) -> str:
 
 
 def read_attributes(memory: Memory, handles: HandleTable, address: int) -> Attributes:
-    """Fetch OBJECT_ATTRIBUTES at `address`: the name, the root directory's object, the security descriptor."""
-    length, root, name, flags, descriptor, quality = _ATTRIBUTES.unpack(memory.read(address, _ATTRIBUTES.size))
+    """Fetch OBJECT_ATTRIBUTES at `address`: the name, the root's object, the security descriptor."""
+    length, root, name, flags, descriptor, quality = _ATTRIBUTES.unpack(
+        memory.read(address, _ATTRIBUTES.size)
+    )
     if length != _ATTRIBUTES.size:
         raise NtError(Status.INVALID_PARAMETER)
     return Attributes(

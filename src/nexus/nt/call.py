@@ -1,4 +1,6 @@
-"""`Call`: what a syscall's function sees of the machine. One per guest thread, valid for every call it makes."""
+"""`Call`: what a syscall's function sees of the machine. One per guest thread, valid for every call it
+makes.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ class Call:
             raise
 
     def deadline(self, timeout: Ptr[int] | None) -> int | None:
-        """An NT timeout (LARGE_INTEGER: negative relative, else absolute system time) as a kernel deadline."""
+        """An NT timeout (LARGE_INTEGER: negative relative, else absolute) as a kernel deadline."""
         if timeout is None:
             return None
         return self.kernel.clock.deadline(timeout.read())

@@ -31,7 +31,7 @@ def enter(thread: Thread, callback: UserCallback) -> None:
 
 
 def leave(thread: Thread) -> UserCallback:
-    """NtCallbackReturn: restore the registers of the interrupted syscall; returns what it wants to do next."""
+    """NtCallbackReturn: restore the registers of the interrupted syscall; returns what it wants next."""
     if not thread.frames:
         raise NtError(Status.NO_CALLBACK_ACTIVE)
     frame = thread.frames.pop()

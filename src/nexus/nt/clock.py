@@ -1,7 +1,8 @@
 """Time as the guest sees it, in units of 100 ns.
 
 `monotonic()` is the time since the kernel started (interrupt time), `system()` the time since 1601-01-01 UTC.
-`VirtualClock` moves only when it is told to: by the instructions that were run and by idling to the next deadline.
+`VirtualClock` moves only when it is told to: by the instructions that were run and by idling to the next
+deadline.
 """
 
 from __future__ import annotations

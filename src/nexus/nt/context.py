@@ -66,7 +66,10 @@ def flags_of(context: bytes | bytearray) -> int:
 
 
 def load(context: bytes | bytearray, state: CpuState) -> None:
-    """Set the registers from the parts a CONTEXT says it has. Selectors are fixed in user mode and not loaded."""
+    """Set the registers from the parts a CONTEXT says it has.
+
+    Selectors are fixed in user mode and not loaded.
+    """
     flags = flags_of(context)
     if flags & INTEGER:
         for number, value in enumerate(_GPRS.unpack_from(context, RAX)):

@@ -13,7 +13,24 @@ if TYPE_CHECKING:
     from nexus.nt.process import Process
     from nexus.nt.thread import Thread
 
-_NAMES = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15".split()
+_NAMES = [
+    "rax",
+    "rcx",
+    "rdx",
+    "rbx",
+    "rsp",
+    "rbp",
+    "rsi",
+    "rdi",
+    "r8",
+    "r9",
+    "r10",
+    "r11",
+    "r12",
+    "r13",
+    "r14",
+    "r15",
+]
 _STACK_BYTES = 0x4000
 _DEEPEST = 24
 CPP_EXCEPTION = 0xE06D_7363
@@ -63,7 +80,9 @@ class Crash:
             self.where = [self.process.describe_address(self.address or self.rip), *self._callers()]
 
     def _callers(self) -> list[str]:
-        """Stack words that point behind a call instruction in an image: calls, newest first, maybe some stale."""
+        """Stack words that point behind a call instruction in an image: calls, newest first, maybe some
+        stale.
+        """
         window, process = self.process.window, self.process
         rsp = self.registers[4] & ~7
         found: list[str] = []
@@ -83,13 +102,17 @@ class Crash:
 
     def text(self) -> str:
         """The report, several lines."""
-        lines = [f"{self.process.image_name or 'the program'}: unhandled exception {self.code:#010x} ({self.name})"]
+        lines = [
+            f"{self.process.image_name or 'the program'}: unhandled exception {self.code:#010x} ({self.name})"
+        ]
         if self.code == Status.ACCESS_VIOLATION and len(self.parameters) >= 2:
             verb = _ACCESS.get(self.parameters[0], "access")
             lines[0] += f", tried to {verb} {self.parameters[1]:#x}"
         values = [*zip(_NAMES, self.registers, strict=True), ("rip", self.rip)]
         for start in range(0, len(values), 4):
-            lines.append("  " + "  ".join(f"{name:>3}={value:016x}" for name, value in values[start : start + 4]))
+            lines.append(
+                "  " + "  ".join(f"{name:>3}={value:016x}" for name, value in values[start : start + 4])
+            )
         for number, place in enumerate(self.where):
             lines.append(f"  {'at' if number == 0 else 'by'} {place}")
         return "\n".join(lines)

@@ -72,7 +72,9 @@ def _interrupt(thread: Thread, number: int) -> None:
         raise_exception(thread, Status.BREAKPOINT, (state.rax, state.rcx, state.rdx))
     elif number == _FAST_FAIL:
         state.rip -= 2
-        record = exception_record(Status.STACK_BUFFER_OVERRUN, state.rip, (state.rcx,), EXCEPTION_NONCONTINUABLE)
+        record = exception_record(
+            Status.STACK_BUFFER_OVERRUN, state.rip, (state.rcx,), EXCEPTION_NONCONTINUABLE
+        )
         second_chance(thread, record, ctx.capture(state, thread.debug))
     else:  # any other gate is closed to user mode: #GP
         state.rip -= 2

@@ -100,7 +100,11 @@ def push_callback(thread: Thread, index: int, arguments: bytes) -> None:
     if thread.process.version.machine_frames:
         frame = (state.rsp - 0x58 - len(arguments)) & -16
         head = struct.pack("<32xQII", frame + 0x58, len(arguments), index)
-        push(thread, frame, head + machine_frame(state.rip, state.cs, state.eflags, state.rsp, state.ss) + arguments)
+        push(
+            thread,
+            frame,
+            head + machine_frame(state.rip, state.cs, state.eflags, state.rsp, state.ss) + arguments,
+        )
         state.rsp = frame
     else:
         at = (state.rsp - len(arguments)) & -16

@@ -16,12 +16,16 @@ LIMIT_KILL_ON_JOB_CLOSE = 0x2000
 
 
 class JobObject(KernelObject):
-    """`limits` is the JOBOBJECT_EXTENDED_LIMIT_INFORMATION that was set; signalled when its time limit ends it."""
+    """`limits` is the JOBOBJECT_EXTENDED_LIMIT_INFORMATION that was set; signalled when its time limit ends
+    it.
+    """
 
     type = ObjectType(
         "Job",
         read=access.JOB_OBJECT_QUERY,
-        write=access.JOB_OBJECT_ASSIGN_PROCESS | access.JOB_OBJECT_SET_ATTRIBUTES | access.JOB_OBJECT_TERMINATE,
+        write=access.JOB_OBJECT_ASSIGN_PROCESS
+        | access.JOB_OBJECT_SET_ATTRIBUTES
+        | access.JOB_OBJECT_TERMINATE,
         execute=access.SYNCHRONIZE,
         all=access.STANDARD_RIGHTS_ALL | 0x3F,
     )

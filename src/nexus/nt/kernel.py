@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from nexus.nt.numbers import Numbers
     from nexus.nt.objects import KernelObject
     from nexus.nt.start import Starter
-    from nexus.nt.start import Starter
     from nexus.nt.trace import Trace
 
 SLICE = 100_000  # guest instructions; well below a millisecond on every engine but the slowest
@@ -52,8 +51,9 @@ class Deadlock(NexusError):
 class Kernel:
     """One machine. `seed` makes it repeat exactly: virtual time, seeded randomness.
 
-    Other parts hook in here: `on_tick(kernel)` when the guest's clock page should move, `on_thread_end(thread)`,
-    `on_process_end(process)`. `make_vcpu` and `make_window` come from the composition root.
+    Other parts hook in here: `on_tick(kernel)` when the guest's clock page should move,
+    `on_thread_end(thread)`, `on_process_end(process)`. `make_vcpu` and `make_window` come from the
+    composition root.
     """
 
     def __init__(
@@ -95,7 +95,9 @@ class Kernel:
         self.on_tick: list[Callable[[Kernel], None]] = []
         self.on_thread_end: list[Callable[[Thread], None]] = []
         self.on_process_end: list[Callable[[Process], None]] = []
-        self.debug_output: Callable[[bytes], None] = lambda text: None  # what Wine's DLLs print about themselves
+        self.debug_output: Callable[[bytes], None] = lambda text: (
+            None
+        )  # what Wine's DLLs print about themselves
         self.window_station: KernelObject | None = None
         self.process_limit_hit = False
         self.stop_requested: NexusError | None = None
@@ -227,7 +229,7 @@ class Kernel:
 
     def _describe_waits(self) -> list[str]:
         return [
-            f"  process {process.id:#x} thread {thread.id:#x} in {thread.syscall or '?'} from {thread.caller()}"
+            f"  process {process.id:#x} thread {thread.id:#x} in {thread.syscall} from {thread.caller()}"
             for process in self.processes
             for thread in process.threads
         ]
@@ -279,7 +281,7 @@ class Kernel:
         try:
             return thread.process.window.u64(thread.state.rsp)
         except GuestFault:
-            return thread.state.rip
+            return int(thread.state.rip)
 
     def _syscall(self, thread: Thread) -> None:
         state = thread.state
@@ -352,4 +354,3 @@ class Kernel:
             return Status.TIMEOUT, None
         thread.begin_wait(wait)
         return None
-

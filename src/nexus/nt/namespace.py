@@ -1,8 +1,8 @@
 """The object directory: named kernel objects under `\\`, object directories and symbolic links.
 
 A name is looked up component by component, without regard to case. The walk ends at the first object that is
-neither a directory nor a link; when it is a `Device` the rest of the name is the device's own business, otherwise
-a rest is an error. Links restart the walk with their target.
+neither a directory nor a link; when it is a `Device` the rest of the name is the device's own business,
+otherwise a rest is an error. Links restart the walk with their target.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ class SymbolicLink(KernelObject):
 
 
 class Device(KernelObject):
-    """A name below which something else resolves names: a volume, the pipe file system, AFD, the null device."""
+    """A name below which something else resolves names: a volume, the pipe file system, AFD, the null
+    device.
+    """
 
     __slots__ = ()
 
@@ -98,7 +100,7 @@ class Device(KernelObject):
 
 
 class Found:
-    """The end of a walk: the object, and what is left of the name (with its leading backslash) for a device."""
+    """The end of a walk: the object, and what is left of the name (with its backslash) for a device."""
 
     __slots__ = ("object", "rest")
 
@@ -133,7 +135,9 @@ class Namespace:
         """Walk `name` from the root directory (or from `root`). Raises the NT status of the first problem."""
         directory, missing = self._walk(name, root, open_link)
         if missing is not None:
-            raise NtError(Status.OBJECT_PATH_NOT_FOUND if SEPARATOR in missing else Status.OBJECT_NAME_NOT_FOUND)
+            raise NtError(
+                Status.OBJECT_PATH_NOT_FOUND if SEPARATOR in missing else Status.OBJECT_NAME_NOT_FOUND
+            )
         return directory
 
     def _walk(self, name: str, root: KernelObject | None, open_link: bool) -> tuple[Found, str | None]:

@@ -2,10 +2,11 @@
 
 A class of kernel objects sets `type` (its `ObjectType`) and may override
     is_signaled_for(thread)   would a wait by this thread be satisfied now?
-    acquire(thread)           a wait was satisfied: consume the signal; what it returns reaches the `then` of the Wait
+    acquire(thread)           a wait was satisfied: consume the signal; the result reaches `then` of the Wait
     last_handle_closed()      the handle count fell to zero
     handle_closed(process)    one handle of a process was closed
-Setting `signaled` or calling `notify()` makes the waiting threads look again, in the order in which they began.
+Setting `signaled` or calling `notify()` makes the waiting threads look again, in the order in which they
+began.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class ObjectType:
         ObjectType._count += 1
 
     def map_access(self, desired: int) -> int:
-        """Replace generic rights (and MAXIMUM_ALLOWED) by this type's own; refuse rights that do not exist."""
+        """Replace generic rights (and MAXIMUM_ALLOWED) by this type's own; drop those that do not exist."""
         granted = desired & ~0xF200_0000
         if desired & access.GENERIC_READ:
             granted |= self.read

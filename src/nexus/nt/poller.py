@@ -1,4 +1,6 @@
-"""Host file descriptors the kernel watches: pipes, sockets, standard streams. The only place where the host blocks."""
+"""Host file descriptors the kernel watches: pipes, sockets, standard streams. The only place where the host
+blocks.
+"""
 
 from __future__ import annotations
 

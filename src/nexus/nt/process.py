@@ -1,4 +1,6 @@
-"""A guest process: an address space, a handle table, threads, and what the start-up code noted about its image."""
+"""A guest process: an address space, a handle table, threads, and what the start-up code noted about its
+image.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,8 @@ class Module:
 class Process(KernelObject):
     """`window` is its memory, `space` the rules for it.
 
-    The start-up code sets `peb`, `symbols` (ntdll's exports), `version`, `modules` and what it knows of the image.
+    The start-up code sets `peb`, `symbols` (ntdll's exports), `version`, `modules` and what it knows of the
+    image.
     """
 
     type = ObjectType(

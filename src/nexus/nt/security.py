@@ -87,5 +87,7 @@ def select_parts(descriptor: bytes, wanted: int, base: bytes | None = None) -> b
 
 
 def default_descriptor() -> bytes:
-    """What an object without a descriptor of its own shows: the user owns it, user and system have all access."""
+    """What an object without a descriptor of its own shows: the user owns it, user and system have all
+    access.
+    """
     return _join(_DACL_PRESENT, [USER_SID, PRIMARY_GROUP_SID, b"", default_dacl()])

@@ -26,7 +26,9 @@ _STANDARD_HANDLES = ("hStdInput", "hStdOutput", "hStdError")
 
 
 class Request:
-    """What NtCreateUserProcess was asked for: NT path of the image, address of the parameters, handle inheritance."""
+    """What NtCreateUserProcess was asked for: NT path of the image, address of the parameters, handle
+    inheritance.
+    """
 
     __slots__ = ("image", "inherit", "only", "parameters", "parent")
 
@@ -72,7 +74,9 @@ def open_program(call: Call, path: str) -> Section:
     if not isinstance(device, VolumeDevice):
         raise NtError(Status.OBJECT_TYPE_MISMATCH)
     wanted = FILE_EXECUTE | FILE_READ_DATA | SYNCHRONIZE
-    request = OpenRequest(call, found.rest, wanted, _SHARE_READ_DELETE, _FILE_OPEN, _SYNCHRONOUS_NON_DIRECTORY)
+    request = OpenRequest(
+        call, found.rest, wanted, _SHARE_READ_DELETE, _FILE_OPEN, _SYNCHRONOUS_NON_DIRECTORY
+    )
     file, _ = device.open(request)
     try:
         section = image_section(source_of(file), PAGE_EXECUTE_READ, SEC_IMAGE)

@@ -135,7 +135,7 @@ class Semaphore(KernelObject):
 
 
 class Timer(KernelObject):
-    """A waitable timer: signalled at its due time, again each `period`, with an optional APC for its setter."""
+    """A timer: signalled at its due time, again each `period`, with an optional APC for its setter."""
 
     __slots__ = ("apc", "auto_reset", "due", "kernel", "period", "setter")
 
@@ -197,7 +197,9 @@ class Timer(KernelObject):
 
 
 class KeyedEvent(KernelObject):
-    """A meeting point: a waiter and a releaser with the same key (an address) in one process let each other go."""
+    """A meeting point: a waiter and a releaser with the same key (an address) in one process let each other
+    go.
+    """
 
     __slots__ = ("releasing", "waiting")
 

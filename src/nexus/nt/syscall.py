@@ -5,12 +5,13 @@
 
 What an annotation makes of the raw 64-bit argument:
     u8 ... u64, i8 ... i64, uptr, boolean   masked (and sign-extended) to the declared width
-    Handle[T, rights]             the object of class T behind the handle, with `rights` checked; `| None`: 0 allowed
-    Ptr[T], In[T], Out[T]         a typed pointer (not yet read); `| None`: 0 becomes None
+    Handle[T, rights]             the object of class T behind the handle, with `rights` checked; `| None`
+    Ptr[T], In[T], Out[T]         a typed pointer (not yet read); `| None`: 0 becomes None, everywhere
     UnicodeString                 the text of a UNICODE_STRING*; `| None`
     ObjectAttributes              OBJECT_ATTRIBUTES* read into `attributes.Attributes`; `| None`
-Results: None is STATUS_SUCCESS, an int goes to rax, `raise NtError(status)` fails, `Wait`, `UserCallback` and `RESUME`
-are described in `wait`. Decoders are generated at a syscall's first use and shared by equal signatures.
+Results: None is STATUS_SUCCESS, an int goes to rax, `raise NtError(status)` fails, `Wait`, `UserCallback`
+and `RESUME` are described in `wait`. Decoders are generated at a syscall's first use and shared by equal
+signatures.
 """
 
 from __future__ import annotations
@@ -115,7 +116,6 @@ if not TYPE_CHECKING:
     _NAMES.update(Handle=Handle, UnicodeString=UnicodeString, ObjectAttributes=ObjectAttributes)
 
 
-
 class Syscall:
     """One entry of the table: the function, its parameters, and the decoder compiled at first use."""
 
@@ -149,7 +149,9 @@ class Syscall:
         return self._parameters
 
     def invoke(self, call: Call, raw: tuple[int, int, int, int], stack: int) -> Any:
-        """Decode the arguments (four from registers, the others from the guest's stack) and run the function."""
+        """Decode the arguments (four from registers, the others from the guest's stack) and run the
+        function.
+        """
         decode = self._decode
         if decode is None:
             decode = self._decode = _decoder([kind for _, kind in self.parameters])
@@ -187,11 +189,11 @@ def _decoder(kinds: list[Kind]) -> Decoder:
     if kinds:
         names = [f"a{i}" for i in range(max(len(kinds), REGISTER_ARGUMENTS))]
         loads = f"    {', '.join(names[:REGISTER_ARGUMENTS])} = raw\n"
-        if extra := len(kinds) - REGISTER_ARGUMENTS:
-            if extra > 0:
-                read = f"call.memory.read(stack + {STACK_ARGUMENTS:#x}, {8 * extra})"
-                loads += f"    {', '.join(names[REGISTER_ARGUMENTS:])}, = unpack('<{extra}Q', {read})\n"
-    source = f"def decode(function, call, raw, stack):\n{loads}    return function({', '.join(['call', *arguments])})\n"
+        if (extra := len(kinds) - REGISTER_ARGUMENTS) and extra > 0:
+            read = f"call.memory.read(stack + {STACK_ARGUMENTS:#x}, {8 * extra})"
+            loads += f"    {', '.join(names[REGISTER_ARGUMENTS:])}, = unpack('<{extra}Q', {read})\n"
+    passed = ", ".join(["call", *arguments])
+    source = f"def decode(function, call, raw, stack):\n{loads}    return function({passed})\n"
     exec(compile(source, "<syscall decoder>", "exec"), scope)
     decode: Decoder = scope["decode"]
     _decoders[key] = decode
@@ -208,7 +210,9 @@ def syscall(function: F) -> F:
 
 
 def stub(reason: str) -> Callable[[F], F]:
-    """Like `syscall`, for a deliberate stub: it answers without doing the work, for the stated reason, and is counted."""
+    """Like `syscall`, for a deliberate stub: it answers without doing the work, for the stated reason, and
+    is counted.
+    """
 
     def register(function: F) -> F:
         _register(Syscall(function, reason))

@@ -23,7 +23,9 @@ MAXIMUM_SUSPEND_COUNT = 127
 
 
 class Frame:
-    """A syscall that is interrupted by a call into the guest: the registers to return to, and what goes on then."""
+    """A syscall that is interrupted by a call into the guest: the registers to return to, and what goes on
+    then.
+    """
 
     __slots__ = ("callback", "registers")
 
@@ -33,7 +35,7 @@ class Frame:
 
 
 class Thread(KernelObject):
-    """Scheduling states: queued (ready), current, waiting (`wait` is set), suspended (counted), terminated."""
+    """Scheduling states: queued, current, waiting (`wait` is set), suspended (counted), terminated."""
 
     __slots__ = (
         "affinity",

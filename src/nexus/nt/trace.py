@@ -1,4 +1,6 @@
-"""The decoded record of syscalls: `nexus trace`. One line per call, written when it returns, with its result."""
+"""The decoded record of syscalls: `nexus trace`. One line per call, written when it returns, with its
+result.
+"""
 
 from __future__ import annotations
 

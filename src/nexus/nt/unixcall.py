@@ -1,7 +1,7 @@
 """Unix calls: what Wine's DLLs ask of the host half of theirs. Each library answers with one function here.
 
-A library's function gets (call, number, address of the parameters) and returns the NTSTATUS (or whatever integer
-the call is defined to return). What it does not know it must refuse loudly with `call.unsupported`.
+A library's function gets (call, number, address of the parameters) and returns the NTSTATUS (or whatever
+integer the call is defined to return). What it does not know it must refuse loudly with `call.unsupported`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What differs between the versions of the DLLs. The only place that knows; found out from ntdll's exports."""
+"""What differs between the versions of the DLLs.
+
+The only place that knows; found out from ntdll's exports.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ if TYPE_CHECKING:
 
 class Version:
     """`machine_frames`: the Ki* dispatchers expect Windows' own stack layouts (else Wine 8's older ones).
-    `unix_calls`: the number of each of ntdll's unix calls, by name. `user_thread_end`: the codes of NtUserCallNoParam
-    with which user32 says that a thread ends.
+    `unix_calls`: the number of each of ntdll's unix calls, by name. `user_thread_end`: the codes of
+    NtUserCallNoParam with which user32 says that a thread ends.
     """
 
     __slots__ = ("machine_frames", "name", "unix_calls", "user_thread_end")

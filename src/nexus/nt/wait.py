@@ -1,13 +1,13 @@
 """`Wait`: how a syscall blocks. It is a value that the syscall returns; no host thread waits anywhere.
 
-    return Wait((event,), timeout)                          # NtWaitForSingleObject
-    return Wait((port,), timeout, then=_removed, data=(...))   # _removed(call, status, acquired, *data) -> result
+    return Wait((event,), deadline)                            # NtWaitForSingleObject
+    return Wait((port,), deadline, then=_removed, data=(...))  # _removed(call, status, acquired, *data)
 
-The thread sleeps until the objects are satisfied (any of them, or all with `all=True`), the deadline passes, or -
-when alertable - a user APC or alert arrives. `then`, a function at module level, turns the outcome into the
-syscall's result (and may return another Wait); without it the status is the result. `status` is the index of the
-satisfied object (plus STATUS_ABANDONED_WAIT_0 for an abandoned mutant), STATUS_TIMEOUT, STATUS_USER_APC or
-STATUS_ALERTED; `acquired` is what the object's `acquire` returned.
+The thread sleeps until the objects are satisfied (any of them, or all with `all=True`), the deadline
+passes, or - when alertable - a user APC or alert arrives. `then`, a function at module level, turns the
+outcome into the syscall's result (and may return another Wait); without it the status is the result.
+`status` is the index of the satisfied object (plus STATUS_ABANDONED_WAIT_0 for an abandoned mutant),
+STATUS_TIMEOUT, STATUS_USER_APC or STATUS_ALERTED; `acquired` is what the object's `acquire` returned.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 class Wait:
-    """A blocked syscall. `deadline` is in the kernel clock's 100 ns units (see `clock`), None means forever."""
+    """A blocked syscall.
+
+    `deadline` is in the kernel clock's 100 ns units (see `clock`), None means forever.
+    """
 
     __slots__ = ("alertable", "all", "data", "deadline", "objects", "then")
 
@@ -67,9 +70,11 @@ class Wait:
 
 
 class UserCallback:
-    """Call into the guest: `KiUserCallbackDispatcher(index, arguments)`; `then(call, status, output, *data)` follows.
+    """Call into the guest: `KiUserCallbackDispatcher(index, arguments)`; `then(call, status, output,
+    *data)` follows.
 
-    Returned by a syscall like a Wait. Callbacks nest: the frame of the interrupted syscall is kept on the thread.
+    Returned by a syscall like a Wait. Callbacks nest: the frame of the interrupted syscall is kept on the
+    thread.
     """
 
     __slots__ = ("arguments", "data", "index", "then")

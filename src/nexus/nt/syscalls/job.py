@@ -122,7 +122,11 @@ def _process_ids(call: Call, job: JobObject, buffer: int, length: int, returned:
 
 @syscall
 def NtSetInformationJobObject(
-    call: Call, job: Handle[JobObject, JOB_OBJECT_SET_ATTRIBUTES], information_class: u32, buffer: uptr, length: u32
+    call: Call,
+    job: Handle[JobObject, JOB_OBJECT_SET_ATTRIBUTES],
+    information_class: u32,
+    buffer: uptr,
+    length: u32,
 ) -> None:
     """Set a job's limits or its completion port. Of the limits the kernel enforces kill-on-close."""
     if information_class >= _LAST_CLASS:

@@ -1,4 +1,6 @@
-"""Handles and names: closing, duplicating, querying objects; object directories and symbolic links; security."""
+"""Handles and names: closing, duplicating, querying objects; object directories and symbolic links;
+security.
+"""
 
 from __future__ import annotations
 
@@ -64,10 +66,7 @@ def NtDuplicateObject(
     granted = table.access_of(source)
     try:
         if target_process is not None:
-            if options & DUPLICATE_SAME_ACCESS:
-                access = granted
-            else:
-                access = found.type.map_access(access)
+            access = granted if options & DUPLICATE_SAME_ACCESS else found.type.map_access(access)
             flags = attributes
             if options & DUPLICATE_SAME_ATTRIBUTES and table.pseudo(source) is None:
                 flags = OBJ_INHERIT if table.entry(source).flags & INHERIT else 0
@@ -84,9 +83,7 @@ def NtDuplicateObject(
 
 
 @syscall
-def NtCompareObjects(
-    call: Call, first: Handle[KernelObject, 0], second: Handle[KernelObject, 0]
-) -> int:
+def NtCompareObjects(call: Call, first: Handle[KernelObject, 0], second: Handle[KernelObject, 0]) -> int:
     """Do two handles name the same object?"""
     return Status.SUCCESS if first is second else Status.NOT_SAME_OBJECT
 
@@ -98,14 +95,17 @@ def NtQueryObject(
     """Basic facts, the name, the type or the handle flags of an object."""
     handles = call.process.handles
     if information_class == _TYPES:
-        raise call.unsupported("NtQueryObject class ObjectTypesInformation", "src/nexus/nt/syscalls/object.py")
+        raise call.unsupported(
+            "NtQueryObject class ObjectTypesInformation", "src/nexus/nt/syscalls/object.py"
+        )
     target = handles.resolve(handle, KernelObject, 0)
     if information_class == _BASIC:
         if length != OBJECT_BASIC_INFORMATION.size:
             raise NtError(Status.INFO_LENGTH_MISMATCH)
         entry_flags = 0 if handles.pseudo(handle) is not None else handles.entry(handle).flags
         basic = OBJECT_BASIC_INFORMATION(
-            Attributes=(OBJ_INHERIT if entry_flags & INHERIT else 0) | (OBJ_PERMANENT if target.permanent else 0),
+            Attributes=(OBJ_INHERIT if entry_flags & INHERIT else 0)
+            | (OBJ_PERMANENT if target.permanent else 0),
             GrantedAccess=handles.access_of(handle),
             HandleCount=target.handle_count,
             PointerCount=target.handle_count + 1,
@@ -125,7 +125,9 @@ def NtQueryObject(
         raise NtError(Status.INVALID_INFO_CLASS)
 
 
-def _query_name(call: Call, target: KernelObject, buffer: int, length: int, returned: Out[u32] | None) -> None:
+def _query_name(
+    call: Call, target: KernelObject, buffer: int, length: int, returned: Out[u32] | None
+) -> None:
     """OBJECT_NAME_INFORMATION: a UNICODE_STRING with its text behind it."""
     text = target.path.encode("utf-16-le", "surrogatepass")
     if not text:
@@ -136,7 +138,9 @@ def _query_name(call: Call, target: KernelObject, buffer: int, length: int, retu
     answer(call, buffer, length, returned, data, too_small)
 
 
-def _query_type(call: Call, target: KernelObject, buffer: int, length: int, returned: Out[u32] | None) -> None:
+def _query_type(
+    call: Call, target: KernelObject, buffer: int, length: int, returned: Out[u32] | None
+) -> None:
     """OBJECT_TYPE_INFORMATION."""
     kind = target.type
     text = kind.name.encode("utf-16-le")
@@ -149,7 +153,9 @@ def _query_type(call: Call, target: KernelObject, buffer: int, length: int, retu
 
 
 @syscall
-def NtSetInformationObject(call: Call, handle: uptr, information_class: u32, buffer: uptr, length: u32) -> None:
+def NtSetInformationObject(
+    call: Call, handle: uptr, information_class: u32, buffer: uptr, length: u32
+) -> None:
     """Set a handle's inherit and protect-from-close flags."""
     if information_class != _HANDLE_FLAGS:
         raise NtError(Status.INVALID_INFO_CLASS)
@@ -176,7 +182,9 @@ def NtMakeTemporaryObject(call: Call, target: Handle[KernelObject, 0]) -> None:
 
 
 @syscall
-def NtCreateDirectoryObject(call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes | None) -> int:
+def NtCreateDirectoryObject(
+    call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes | None
+) -> int:
     """Create or open an object directory."""
     directory, status = call.kernel.namespace.create(attributes, Directory, Directory)
     call.give_handle(handle, directory, access, attributes)
@@ -252,7 +260,9 @@ def NtCreateSymbolicLinkObject(
 
 
 @syscall
-def NtOpenSymbolicLinkObject(call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes) -> None:
+def NtOpenSymbolicLinkObject(
+    call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes
+) -> None:
     """Open a symbolic link itself."""
     if attributes.name is None:
         raise NtError(Status.OBJECT_PATH_SYNTAX_BAD)
@@ -264,7 +274,10 @@ def NtOpenSymbolicLinkObject(call: Call, handle: Out[uptr], access: u32, attribu
 
 @syscall
 def NtQuerySymbolicLinkObject(
-    call: Call, link: Handle[SymbolicLink, rights.SYMBOLIC_LINK_QUERY], target: uptr, returned: Out[u32] | None
+    call: Call,
+    link: Handle[SymbolicLink, rights.SYMBOLIC_LINK_QUERY],
+    target: uptr,
+    returned: Out[u32] | None,
 ) -> None:
     """Where a symbolic link points: into the buffer of the UNICODE_STRING given."""
     text = link.target.encode("utf-16-le", "surrogatepass")
@@ -282,7 +295,12 @@ def NtQuerySymbolicLinkObject(
 
 @syscall
 def NtQuerySecurityObject(
-    call: Call, target: Handle[KernelObject, READ_CONTROL], parts: u32, buffer: uptr, length: u32, returned: Out[u32]
+    call: Call,
+    target: Handle[KernelObject, READ_CONTROL],
+    parts: u32,
+    buffer: uptr,
+    length: u32,
+    returned: Out[u32],
 ) -> None:
     """The parts of an object's security descriptor that the caller wants, self-relative."""
     descriptor = target.security or default_descriptor()
@@ -293,6 +311,9 @@ def NtQuerySecurityObject(
 def NtSetSecurityObject(
     call: Call, target: Handle[KernelObject, WRITE_DAC], parts: u32, descriptor: uptr
 ) -> None:
-    """Replace parts of an object's security descriptor. It is kept and shown again; access is not decided by it."""
+    """Replace parts of an object's security descriptor.
+
+    It is kept and shown again; access is not decided by it.
+    """
     given = read_descriptor(call.memory, descriptor)
     target.security = select_parts(given, parts, base=target.security or default_descriptor())

@@ -123,7 +123,9 @@ def NtCreateUserProcess(
         if number == _IMAGE_NAME:
             if attribute.size & 1 or attribute.size > 0xFFFE:
                 raise NtError(Status.OBJECT_NAME_INVALID)
-            request.image = call.memory.read(attribute.value, attribute.size).decode("utf-16-le", "surrogatepass")
+            request.image = call.memory.read(attribute.value, attribute.size).decode(
+                "utf-16-le", "surrogatepass"
+            )
         elif number == _PARENT:
             request.parent = table.resolve(attribute.value, Process, PROCESS_CREATE_PROCESS)
         elif number in (_CLIENT_ID, _TEB, _IMAGE_INFO):
@@ -137,7 +139,7 @@ def NtCreateUserProcess(
             raise call.unsupported("starting a process under a debugger", "src/nexus/nt/syscalls/process.py")
         elif number in (_TOKEN, _JOB_LIST):
             table.resolve(attribute.value, KernelObject, 0) if number == _TOKEN else None
-        elif number == _STD_HANDLE_INFO or number == _MACHINE_TYPE or number in _IGNORED:
+        elif number in (_STD_HANDLE_INFO, _MACHINE_TYPE) or number in _IGNORED:
             continue
         else:
             raise call.unsupported(f"process attribute {number}", "src/nexus/nt/syscalls/process.py")
@@ -146,7 +148,9 @@ def NtCreateUserProcess(
     try:
         for attribute in outputs:
             if attribute.number == _CLIENT_ID:
-                attribute.give(call.memory, CLIENT_ID(UniqueProcess=process.id, UniqueThread=thread.id).pack())
+                attribute.give(
+                    call.memory, CLIENT_ID(UniqueProcess=process.id, UniqueThread=thread.id).pack()
+                )
             elif attribute.number == _TEB:
                 attribute.give(call.memory, thread.teb.to_bytes(8, "little"))
             else:

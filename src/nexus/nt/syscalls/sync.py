@@ -172,9 +172,7 @@ def NtCreateMutant(
     call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes | None, owned: boolean
 ) -> int:
     """Create or open a mutant."""
-    return _create(
-        call, handle, access, attributes, Mutant, lambda: Mutant(call.thread if owned else None)
-    )
+    return _create(call, handle, access, attributes, Mutant, lambda: Mutant(call.thread if owned else None))
 
 
 @syscall

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nexus.abi.struct import Struct
-from nexus.abi.types import boolean, u32, uptr
+from nexus.abi.types import u32, uptr
 from nexus.nt import context as ctx
 from nexus.nt.access import (
     PROCESS_CREATE_THREAD,
@@ -184,7 +184,7 @@ def NtQueueApcThreadEx(
     b: uptr,
     c: uptr,
 ) -> None:
-    """Queue a user APC, using a reserve object or - flag 1 - as a special one that needs no alertable wait."""
+    """Queue a user APC, using a reserve object or - flag 1 - as one that needs no alertable wait."""
     special = reserve == QUEUE_USER_APC_FLAGS_SPECIAL_USER_APC
     if reserve and not special:
         call.process.handles.resolve(reserve, KernelObject, 0)
@@ -249,4 +249,3 @@ def NtImpersonateAnonymousToken(call: Call, thread: Handle[Thread, THREAD_IMPERS
 def NtRegisterThreadTerminatePort(call: Call, port: uptr) -> int:
     """There are no LPC ports, so no handle can name one."""
     return Status.INVALID_HANDLE
-

@@ -177,7 +177,12 @@ def NtDuplicateToken(
 
 @syscall
 def NtQueryInformationToken(
-    call: Call, token: Handle[Token, 0], information_class: u32, buffer: uptr, length: u32, returned: Out[u32] | None
+    call: Call,
+    token: Handle[Token, 0],
+    information_class: u32,
+    buffer: uptr,
+    length: u32,
+    returned: Out[u32] | None,
 ) -> None:
     """One class of information about a token."""
     data = _information(call, token, information_class, buffer)
@@ -214,7 +219,9 @@ def _information(call: Call, token: Token, kind: int, buffer: int) -> bytes:
         attributes = SE_GROUP_INTEGRITY | SE_GROUP_INTEGRITY_ENABLED
         return struct.pack("<QI4x", buffer + 16, attributes) + token.integrity
     if kind == _PRIVILEGES:
-        pairs = b"".join(struct.pack("<QI", luid, attributes) for luid, attributes in token.privileges.items())
+        pairs = b"".join(
+            struct.pack("<QI", luid, attributes) for luid, attributes in token.privileges.items()
+        )
         return struct.pack("<I", len(token.privileges)) + pairs
     if kind == _DEFAULT_DACL:
         return struct.pack("<Q", buffer + 8 if token.default_dacl else 0) + token.default_dacl
@@ -390,7 +397,9 @@ def NtFilterToken(
 
 
 @syscall
-def NtPrivilegeCheck(call: Call, token: Handle[Token, TOKEN_QUERY], required: uptr, result: Out[boolean]) -> None:
+def NtPrivilegeCheck(
+    call: Call, token: Handle[Token, TOKEN_QUERY], required: uptr, result: Out[boolean]
+) -> None:
     """Are the privileges of a PRIVILEGE_SET enabled (all of them, or any)?"""
     count, control = struct.unpack("<II", call.memory.read(required, 8))
     if count > _MAXIMUM_PRIVILEGES:
@@ -446,9 +455,7 @@ def NtAllocateLocallyUniqueId(call: Call, luid: Out[i64]) -> None:
 
 
 @syscall
-def NtAllocateUuids(
-    call: Call, time: Out[i64], duration: Out[u32], sequence: Out[u32], seed: uptr
-) -> None:
+def NtAllocateUuids(call: Call, time: Out[i64], duration: Out[u32], sequence: Out[u32], seed: uptr) -> None:
     """A range of time-based UUIDs."""
     time.write(call.kernel.clock.system())
     duration.write(10_000)

@@ -1,6 +1,7 @@
 """Services that this machine does not have, refused as Windows refuses them: LPC ports, paging files, LDTs.
 
-These are complete answers, not placeholders: without the privilege or the partner a real system says the same.
+These are complete answers, not placeholders: without the privilege or the partner a real system says the
+same.
 """
 
 from __future__ import annotations

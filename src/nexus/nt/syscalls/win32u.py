@@ -1,8 +1,8 @@
 """The window and drawing services, as far as programs without windows use them.
 
-There is no display yet: threads have message queues, window stations and desktops have names, nothing can be drawn
-and no window can be created. What a service without an interactive desktop sees on Windows is what a guest sees
-here. All other services stop loudly like any unimplemented syscall.
+There is no display yet: threads have message queues, window stations and desktops have names, nothing can
+be drawn and no window can be created. What a service without an interactive desktop sees on Windows is what
+a guest sees here. All other services stop loudly like any unimplemented syscall.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from nexus.nt.clock import TICKS_PER_SECOND
 from nexus.nt.errors import NtError
 from nexus.nt.messages import MSG, WM_QUIT, MessageQueue
 from nexus.nt.objects import KernelObject, ObjectType, require_waitable
-from nexus.nt.status import Status
 from nexus.nt.syscall import In, Out, stub, syscall
 from nexus.nt.thread import Thread
 from nexus.nt.wait import Wait
@@ -41,14 +40,18 @@ _FILE = "src/nexus/nt/syscalls/win32u.py"
 class WindowStation(KernelObject):
     """A window station; not interactive."""
 
-    type = ObjectType("WindowStation", read=0x20303, write=0x20C, execute=0x20, all=rights.STANDARD_RIGHTS_REQUIRED | 0x37F)
+    type = ObjectType(
+        "WindowStation", read=0x20303, write=0x20C, execute=0x20, all=rights.STANDARD_RIGHTS_REQUIRED | 0x37F
+    )
     waitable = False
 
 
 class Desktop(KernelObject):
     """A desktop of the window station."""
 
-    type = ObjectType("Desktop", read=0x41, write=0xBE, execute=0x100, all=rights.STANDARD_RIGHTS_REQUIRED | 0x1FF)
+    type = ObjectType(
+        "Desktop", read=0x41, write=0xBE, execute=0x100, all=rights.STANDARD_RIGHTS_REQUIRED | 0x1FF
+    )
     waitable = False
 
 
@@ -69,9 +72,7 @@ def queue_of(thread: Thread) -> MessageQueue:
 
 
 @stub(_NO_DISPLAY + "; window procedures are never called")
-def NtUserInitializeClientPfnArrays(
-    call: Call, ansi: uptr, wide: uptr, workers: uptr, module: uptr
-) -> None:
+def NtUserInitializeClientPfnArrays(call: Call, ansi: uptr, wide: uptr, workers: uptr, module: uptr) -> None:
     """user32 announces its window procedures."""
 
 
@@ -210,7 +211,9 @@ def NtUserGetMessage(call: Call, out: Out[MSG], window: uptr, first: u32, last: 
     return Wait((queue_of(call.thread),), then=_got_message, data=(out, first, last))
 
 
-def _got_message(call: Call, status: int, acquired: object, out: Out[MSG], first: int, last: int) -> int | Wait:
+def _got_message(
+    call: Call, status: int, acquired: object, out: Out[MSG], first: int, last: int
+) -> int | Wait:
     found = queue_of(call.thread).find(first, last, True)
     if found is None:  # something came, but not what is wanted: wait for the next one
         deadline = call.kernel.clock.monotonic() + TICKS_PER_SECOND // 100
