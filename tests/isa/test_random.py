@@ -23,7 +23,7 @@ def test_engines_agree_with_the_host(group: str) -> None:
         for name, run in harness.ENGINES.items():
             if name == "oracle" and not compare.has_oracle(case):
                 continue
-            wrong = compare.differences(case, expected, run(case))
+            wrong = compare.differences(case, expected, run(case), sticky=name != "oracle")
             if wrong:
                 failures.append(f"{name}: {compare.describe(case, wrong)}")
     assert not failures, "\n".join(failures[:5]) + f"\n{len(failures)} in all"
