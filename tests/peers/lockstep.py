@@ -67,6 +67,7 @@ class LockstepVcpu:
 
     def close(self) -> None:
         self._t0.close()
+        self._unicorn.close()
 
     def run(self, state: CpuState, budget: int) -> Stop:
         left = budget

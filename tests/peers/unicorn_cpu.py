@@ -79,6 +79,12 @@ class Vcpu:
         self._uc.hook_add(UC_HOOK_INTR, self._on_interrupt)
         self._uc.hook_add(UC_HOOK_INSN_INVALID, self._on_invalid)
 
+    def close(self) -> None:
+        """Let go of the window."""
+        self._forget(0, self.window.top)
+        if self._forget in self.window.on_change:
+            self.window.on_change.remove(self._forget)
+
     def run(self, state: CpuState, budget: int) -> Stop:
         """Execute at most `budget` instructions, or until something happens that a kernel must answer.
 

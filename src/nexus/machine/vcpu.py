@@ -11,7 +11,7 @@ from nexus.isa.x86 import helpers
 from nexus.isa.x86.decode import LONGEST, decode
 from nexus.isa.x86.ins import GENERAL_PROTECTION
 from nexus.isa.x86.registers import FLAG_TF, CpuState
-from nexus.machine import faults
+from nexus.machine import faults, host
 from nexus.machine.faults import SIGBUS
 from nexus.machine.host import PAGE
 from nexus.machine.stop import Stop
@@ -40,11 +40,15 @@ class Vcpu:
         self._engine = faults.acquire()
         self.translations = Translations(window, self._engine)
         window.copy = self._engine.copy
+        self._closed = False
 
     def close(self) -> None:
         """Give the translations back. The vCPU must not be used afterwards."""
-        self.translations.close()
-        faults.release()
+        if not self._closed:
+            self._closed = True
+            self.translations.close()
+            self.window.copy = host.copy
+            faults.release()
 
     def run(self, state: CpuState, budget: int) -> Stop:
         """Execute about `budget` instructions, at least one, or until something happens.

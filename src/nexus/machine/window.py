@@ -82,10 +82,11 @@ class Window:
         self.on_change: list[Callable[[int, int], None]] = []  # (start, end): about to be mapped differently
 
     def close(self) -> None:
-        """Give everything back. The window must not be used afterwards."""
-        host.release(self.host, self._reserved)
-        Window._mappings -= len(self._host_access)
-        self.top = 0
+        """Give everything back; from then on every access of the kernel is a GuestFault."""
+        if self.top:
+            host.release(self.host, self._reserved)
+            Window._mappings -= len(self._host_access)
+            self.top = 0
 
     # mapping ---------------------------------------------------------------------------------------
 

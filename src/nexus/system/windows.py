@@ -145,7 +145,7 @@ class Machine:
             self.io.add_volume(volume)
         self.network = settings.network or settings.permissions.network()
         self.seen: list[Process] = []
-        kernel.on_process_end.append(self.seen.append)
+        kernel.on_process_end.append(self._process_ended)
         registry_defaults.fill(
             self.io.registry,
             USER_SID_TEXT,
@@ -200,7 +200,17 @@ class Machine:
         granted = HostStream.type.map_access(access.GENERIC_READ | access.GENERIC_WRITE)
         return process.handles.add(HostStream(self.io, fd, granted), granted, _HANDLE_ATTRIBUTE_INHERIT)
 
+    def _process_ended(self, process: Process) -> None:
+        """Keep what a report needs, and give back the memory of those that ended before."""
+        for earlier in self.seen:
+            earlier.vcpu.close()
+            earlier.window.close()
+        self.seen.append(process)
+
     def close(self) -> None:
+        for process in (*self.seen, *self.kernel.processes):
+            process.vcpu.close()
+            process.window.close()
         self.io.save_registry()
         self.drive.close()
 
