@@ -131,28 +131,33 @@ def main_archive(sources: list[Source], codename: str) -> Source | None:
 class Apt:
     """apt-get with private lists for one suite of the distribution's archive."""
 
-    def __init__(self, archive: Source, suite: str, components: list[str]) -> None:
+    def __init__(self, archive: Source, suite: str, components: list[str], types: str = "deb") -> None:
         self.suite = suite
-        self.folder = private_folder("apt", suite)
+        self.types = types
+        self.folder = private_folder("apt", suite + ("-source" if types != "deb" else ""))
         self.updated = False
         for part in ("lists/partial", "archives/partial"):
             os.makedirs(os.path.join(self.folder, part), exist_ok=True)
         self.write_configuration(archive, components)
 
     @classmethod
-    def for_this_machine(cls, suite: str = "", components: tuple[str, ...] = ("main",)) -> Apt | None:
-        """apt for `suite` (default: the machine's own release); None where apt or its sources are missing."""
+    def for_this_machine(
+        cls, suite: str = "", components: tuple[str, ...] = ("main",), source: bool = False
+    ) -> Apt | None:
+        """apt for `suite` (default: the machine's own release); None where apt or its sources are missing.
+        `source`: source packages too."""
         if not shutil.which("apt-get"):
             return None
         codename = host.os_release().get("VERSION_CODENAME", "")
         archive = main_archive(machine_sources(), codename)
         if archive is None:
             return None
-        return cls(archive, suite or codename or archive.suites[0], list(components))
+        types = "deb deb-src" if source else "deb"
+        return cls(archive, suite or codename or archive.suites[0], list(components), types)
 
     def write_configuration(self, archive: Source, components: list[str]) -> None:
         lines = [
-            "Types: deb",
+            "Types: " + self.types,
             "URIs: " + " ".join(archive.uris),
             f"Suites: {self.suite}",
             "Components: " + " ".join(components),
@@ -240,6 +245,13 @@ Acquire::AllowDowngradeToInsecureRepositories "false";
                     raise NexusError(f"{name} was not downloaded completely", hint="start again")
                 return entry.path
         raise NexusError(f"apt-get downloaded no file for {package}")
+
+    def download_source(self, package: str, folder: str) -> None:
+        """Download the archives of a source package into `folder`."""
+        self.update()
+        with Progress(f"downloading the source of {package}") as progress:
+            progress.update("")
+            self.run(["source", "--download-only", package], folder)
 
     def unpack(self, package: str, folder: str) -> str:
         """Download a small package and unpack all of it below `folder`."""
