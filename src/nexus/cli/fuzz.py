@@ -35,9 +35,9 @@ def main(arguments: list[str]) -> int:
     if text is not None and not text.isdecimal():
         raise UsageError(f"--seed needs a whole number, not {text!r}")
     seed = int(text) if text is not None else int.from_bytes(os.urandom(4), "little")
-    fuzz.limit_memory()
     try:
         if subject == "pe":
+            fuzz.limit_memory()
             fuzz.fuzz_pe(fuzz.read_programs(found, files), cases, seed)
         else:
             from nexus.cli.trace import chosen

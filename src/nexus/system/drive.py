@@ -59,9 +59,13 @@ class Drive:
         return sum(len(files) for _, _, files in os.walk(self.folder))
 
     def close(self) -> None:
+        """Unlock it; remove it unless it is kept. May be called again."""
+        if self._fd < 0:
+            return
         if not self.kept:
             _remove(self.folder)
         os.close(self._fd)
+        self._fd = -1
 
 
 def volumes(

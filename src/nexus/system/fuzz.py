@@ -19,7 +19,8 @@ from typing import Any
 from nexus.base.errors import BadImage, GuestFault, Unsupported
 from nexus.loader import directories, pe
 from nexus.loader.runnable import check_program
-from nexus.machine.window import READ, WRITE
+from nexus.machine.vcpu import Vcpu
+from nexus.machine.window import READ, WRITE, Window
 from nexus.nt.errors import NtError
 from nexus.nt.process import Process
 from nexus.nt.syscall import SYSCALLS
@@ -121,19 +122,29 @@ def walk(image: pe.Image) -> None:
         pass
 
 
+class NoCpu(Vcpu):
+    """System calls are invoked directly; nothing ever runs."""
+
+    def __init__(self, window: Window) -> None:
+        self.window = window
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+
 class Target:
     """A kernel with one process and one thread, no CPU, and a private drive."""
 
     def __init__(self, sysroot: Sysroot, seed: int) -> None:
         settings = Settings(sysroot)
-        settings.cpu = lambda window: None  # type: ignore[assignment,return-value]
+        settings.cpu = NoCpu
         settings.seed = seed
         settings.memory = 1 << 30
         settings.disk = 16 << 20
         self.machine = Machine(settings, sysroot.dll("cmd.exe"), "/")
         kernel = self.machine.kernel
         window = kernel.make_window()
-        self.process = Process(kernel, window, None)  # type: ignore[arg-type]
+        self.process = Process(kernel, window, kernel.make_vcpu(window))
         window.map(_SCRATCH, _SCRATCH_SIZE, READ | WRITE)
         window.map(_READ_ONLY, 0x1000, READ)
         self.top = window.top

@@ -122,10 +122,9 @@ class Machine:
         self.settings = settings
         self.program = os.path.realpath(program)
         self.folder = folder
-        make_vcpu = settings.cpu or _engine()
         kernel = Kernel(
             Window,
-            make_vcpu,
+            settings.cpu or _engine(),
             Numbers(syscall_names(settings.sysroot)),
             seed=settings.seed,
             processors=settings.processors,
@@ -208,6 +207,7 @@ class Machine:
         self.seen.append(process)
 
     def close(self) -> None:
+        """Store what is kept, remove the rest, give all memory back. May be called again."""
         for process in (*self.seen, *self.kernel.processes):
             process.vcpu.close()
             process.window.close()
