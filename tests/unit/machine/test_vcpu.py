@@ -121,11 +121,34 @@ def test_wild_addresses(machine, address, reported, direction):
     assert machine.state.rip == CODE_AT + 1
     assert shape(machine.run("ff7008", rax=address - 8 & NO_ADDRESS)) == fault  # push [rax + 8]
     assert machine.state.rsp == STACK + PAGE
+    vector = address & -16  # movups [rax], which could also be misaligned, and movaps
+    vector_fault = (Exit.FAULT, vector if reported == address else reported)
+    for load, store in (("0f1008", "0f1108"), ("0f2808", "0f2908")):
+        assert shape(machine.run(load, rax=vector)) == (*vector_fault, False, False)
+        assert shape(machine.run(store, rax=vector)) == (*vector_fault, direction, False)
     for string, expected in (("f348ab", write_fault), ("f3a4", fault), ("48ad", fault)):
         source = address if expected is fault else DATA
         target = address if expected is write_fault else DATA
         assert shape(machine.run(string, rdi=target, rsi=source, rcx=9)) == expected
         assert (machine.state.rcx, machine.state.rip) == (9, CODE_AT)
+
+
+def test_a_misaligned_vector_access_has_no_address(machine):
+    assert shape(machine.run("0f2808", rax=DATA + 8)) == (Exit.FAULT, NO_ADDRESS, False, False)
+    assert shape(machine.run("660f7f08", rax=DATA + 1)) == (Exit.FAULT, NO_ADDRESS, False, False)
+    assert machine.run("0f1008" + SYSCALL, rax=DATA + 1).kind == Exit.SYSCALL
+
+
+def test_a_repeated_instruction_stops_at_the_element_that_faults(machine):
+    end = DATA + 2 * PAGE
+    stop = machine.run("f348ab", rax=7, rdi=end - 24, rcx=9)
+    assert shape(stop) == (Exit.FAULT, end, True, False)
+    state = machine.state
+    assert (state.rip, state.rcx, state.rdi) == (CODE_AT, 6, end)
+    assert machine.window.u64(end - 8) == 7
+    stop = machine.run("fd" + "f3a4", rsi=DATA + 2, rdi=DATA + 0x500, rcx=9)
+    assert shape(stop) == (Exit.FAULT, DATA - 1, False, False)
+    assert (state.rip, state.rcx, state.rsi, state.rdi) == (CODE_AT + 1, 6, DATA - 1, DATA + 0x4FD)
 
 
 @pytest.mark.parametrize("address, reported, direction", WILD)
