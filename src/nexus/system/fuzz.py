@@ -132,6 +132,13 @@ class NoCpu(Vcpu):
         """There is nothing to give back."""
 
 
+class Symbols(dict[str, int]):
+    """ntdll's functions, for calls that enter the guest: no ntdll is mapped, so they all lead to one place."""
+
+    def __missing__(self, name: str) -> int:
+        return _SCRATCH
+
+
 class Target:
     """A kernel with one process and one thread, no CPU, and a private drive."""
 
@@ -145,6 +152,7 @@ class Target:
         kernel = self.machine.kernel
         window = kernel.make_window()
         self.process = Process(kernel, window, kernel.make_vcpu(window))
+        self.process.symbols = Symbols()
         window.map(_SCRATCH, _SCRATCH_SIZE, READ | WRITE)
         window.map(_READ_ONLY, 0x1000, READ)
         self.top = window.top
