@@ -150,6 +150,10 @@ class ImageFile:
             raise NtError(Status.CONFLICTING_ADDRESSES)
         return space.new_region(0, size, MEM_IMAGE, 0, protect, limits)
 
+    def home(self, space: AddressSpace) -> int:
+        """The base the image has when nothing is in its way."""
+        return self._preferred_bases(space)[0]
+
     def _preferred_bases(self, space: AddressSpace) -> list[int]:
         """Where the linker wanted it; but DLLs all want the same, so each gets a fixed place of its own by
         name.

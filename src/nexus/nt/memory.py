@@ -256,8 +256,7 @@ class AddressSpace:
         if base + size > region.end and not how & MEM_COALESCE_PLACEHOLDERS:
             raise NtError(Status.UNABLE_TO_FREE_VM)
         if how == MEM_DECOMMIT:
-            size = size or region.size
-            self._decommit(region, base, size)
+            self._decommit(region, base, size or region.size)
         elif how == MEM_RELEASE:
             size = size or region.size
             self.release(self.regions.cut(region, base, size))
@@ -342,11 +341,11 @@ class AddressSpace:
             raise NtError(Status.NOT_COMMITTED)
         if not is_valid_protection(protect):
             raise NtError(Status.INVALID_PAGE_PROTECTION)
+        old = self.pages[base]
         if region.backing is not None:
             protect = region.backing.checked_protection(region, protect)
             region.backing.before_protect(self, region, base, size, protect)
         self._check_protection(region, protect)
-        old = self.pages[base]
         self.window.protect(base, size, page_access(protect))
         self.pages.set(base, base + size, protect)
         return base, size, old

@@ -11,7 +11,6 @@ from nexus.nt.vad import (
     MEM_COMMIT,
     MEM_FREE,
     MEM_IMAGE,
-    MEM_MAPPED,
     MEM_PRIVATE,
     MEM_RESERVE,
     PAGE,
@@ -85,8 +84,7 @@ def _region(call: Call, space: AddressSpace, address: int, buffer: int, length: 
     if region is None:
         raise NtError(Status.INVALID_ADDRESS if base < space.top else Status.INVALID_PARAMETER)
     committed = sum(end - start for start, end, p in space.pages.runs(region.base, region.end) if p)
-    kind = {MEM_PRIVATE: 1, MEM_MAPPED: 2, MEM_IMAGE: 4}[region.kind]
-    content = _REGION.pack(region.base, region.protect, kind, region.size, committed, 0, 0)[:length]
+    content = _REGION.pack(region.base, region.protect, 0, region.size, committed, 0, 0)[:length]
     call.memory.write(buffer, content)
     return len(content)
 

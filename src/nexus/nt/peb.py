@@ -158,7 +158,6 @@ class Parameters:
         raw.CurrentDirectory = place(directory, max(_MAXIMUM_PATH_BYTES, len(directory) + 2))
         for name, text in texts.items():
             if text or name != "DllPath":  # the loader takes a DllPath that is there, even an empty one
-                if text:  # ntdll takes an empty DllPath with a buffer for a search path without folders
                 setattr(raw, name, place(text, len(text) + 2))
         raw.Size = at - region.base
         raw.Environment, raw.EnvironmentSize = at, len(block)

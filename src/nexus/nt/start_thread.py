@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from nexus.base.errors import NexusError
 from nexus.nt import context as ctx
-from nexus.nt.memory import Limits
+from nexus.nt.memory import zero_bits_limit
 from nexus.nt.peb import write_teb
+from nexus.nt.status import Status
 from nexus.nt.vad import MEM_PRIVATE, PAGE, PAGE_GUARD, PAGE_NOACCESS, PAGE_READWRITE, round_up
 
 TYPE_CHECKING = False
@@ -49,7 +50,7 @@ def allocate_stack(process: Process, reserve: int, commit: int, zero_bits: int) 
     """A stack, committed except for its last page; the page above that is the guard."""
     wanted = max(reserve or process.stack_reserve, commit or process.stack_commit, MINIMUM_STACK)
     size = round_up(wanted, 0x10000)
-    limits = Limits(high=(1 << (32 - zero_bits)) - 1) if 0 < zero_bits < 22 else Limits()
+    limits = zero_bits_limit(zero_bits, Status.INVALID_PARAMETER_3)
     space = process.space
     region = space.new_region(0, size, MEM_PRIVATE, 0, PAGE_READWRITE, limits)
     region.name = "stack"

@@ -6,6 +6,7 @@ import struct
 
 from nexus.abi.types import i32, u32, uptr
 from nexus.base.errors import GuestFault
+from nexus.loader.pe import MACHINE_AMD64
 from nexus.nt.access import (
     PROCESS_QUERY_INFORMATION,
     PROCESS_SET_INFORMATION,
@@ -52,6 +53,7 @@ def extended_parameters(call: Call, address: int, count: int, space: AddressSpac
         raise NtError(Status.INVALID_PARAMETER)
     limits = Limits()
     present: set[int] = set()
+    machine = 0
     for index in range(count):
         kind, value = struct.unpack("<QQ", call.memory.read(address + 16 * index, 16))
         kind &= 0xFF
@@ -63,8 +65,12 @@ def extended_parameters(call: Call, address: int, count: int, space: AddressSpac
         elif kind == _ATTRIBUTES:
             if value & _EC_CODE:
                 raise NtError(Status.INVALID_PARAMETER)
-        elif kind not in (_NUMA_NODE, _IMAGE_MACHINE):
+        elif kind == _IMAGE_MACHINE:
+            machine = value & 0xFFFF_FFFF
+        elif kind != _NUMA_NODE:
             raise NtError(Status.INVALID_PARAMETER)
+    if machine not in (0, MACHINE_AMD64):
+        raise NtError(Status.NOT_SUPPORTED)
     return limits
 
 

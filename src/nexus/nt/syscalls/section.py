@@ -125,13 +125,15 @@ def NtMapViewOfSection(
     inherit: u32,
     flags: u32,
     protect: u32,
-) -> None:
+) -> int:
     """Show a section in a process."""
     address = base.read()
     limits = zero_bits_limit(zero_bits, Status.INVALID_PARAMETER_4)
     if address and limits.high and address > limits.high:
         raise NtError(Status.INVALID_PARAMETER_4)
-    _map(call, section, process, base, offset, size, flags, protect, limits if not address else Limits())
+    if address:
+        limits = Limits()
+    return _map(call, section, process, base, offset, size, flags, protect, limits)
 
 
 @syscall
@@ -146,12 +148,12 @@ def NtMapViewOfSectionEx(
     protect: u32,
     parameters: uptr,
     count: u32,
-) -> None:
+) -> int:
     """Like NtMapViewOfSection, with placeholders and address requirements."""
     limits = extended_parameters(call, parameters, count, process.space)
     if limits.alignment or (base.read() and (limits.low or limits.high)):
         raise NtError(Status.INVALID_PARAMETER)
-    _map(call, section, process, base, offset, size, flags, protect, limits)
+    return _map(call, section, process, base, offset, size, flags, protect, limits)
 
 
 def _map(
@@ -164,7 +166,7 @@ def _map(
     flags: int,
     protect: int,
     limits: Limits,
-) -> None:
+) -> int:
     address, length = base.read(), size.read()
     start = offset.read() if offset is not None else 0
     unit = PAGE if flags & MEM_REPLACE_PLACEHOLDER else GRANULARITY
@@ -185,6 +187,8 @@ def _map(
     except BaseException:
         _unmap(process, region.base)
         raise
+    away = target.image is not None and region.base != target.image.home(process.space)
+    return Status.IMAGE_NOT_AT_BASE if away else Status.SUCCESS
 
 
 @syscall
