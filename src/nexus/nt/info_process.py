@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from nexus.nt.call import Call
 
 FILE = "src/nexus/nt/info_process.py"
-KNOWN_CLASSES = 110
 
 QUOTA_LIMITS, VM_COUNTERS, DEBUG_PORT = 1, 3, 7
 ACCESS_TOKEN, HARD_ERROR_MODE, PRIORITY_CLASS, HANDLE_COUNT, AFFINITY = 9, 12, 18, 20, 21
@@ -36,6 +35,8 @@ WOW64, IMAGE_FILE_NAME, DEBUG_OBJECT, EXECUTE_FLAGS = 26, 27, 30, 34
 COOKIE, INSTRUMENTATION_CALLBACK, THREAD_STACK, IMAGE_FILE_NAME_WIN32 = 36, 40, 41, 43
 HANDLE_TABLE, COMMAND_LINE, POWER_THROTTLING, MANAGE_WRITES = 58, 60, 77, 83
 WINE_MAKE_SYSTEM, WINE_LDT_COPY, WINE_GRANT_ADMIN = 1000, 1001, 1002
+MISSING = (WINE_LDT_COPY,)
+MISSING_TO_SET = (INSTRUMENTATION_CALLBACK, WINE_MAKE_SYSTEM, WINE_GRANT_ADMIN)
 
 _EXECUTE_DISABLE, _EXECUTE_DISABLE_THUNKS, _EXECUTE_PERMANENT = 1, 4, 8
 _VM_COUNTERS_SIZE, _VM_COUNTERS_EX_SIZE = 88, 96
@@ -74,7 +75,7 @@ def query_process(
         return
     answer = _CLASSES.get(kind)
     if answer is None:
-        raise refuse(call, "NtQueryInformationProcess", kind, KNOWN_CLASSES, FILE)
+        raise refuse(call, "NtQueryInformationProcess", kind, MISSING, FILE)
     process = target_process(call, handle, PROCESS_QUERY_INFORMATION)
     deliver(call, answer.function(process), answer.rule, buffer, length, returned)
 
@@ -272,7 +273,7 @@ def set_process(call: Call, process: Process, kind: int, buffer: int, length: in
     elif kind == MANAGE_WRITES:
         raise NtError(Status.NOT_SUPPORTED)
     else:
-        raise refuse(call, "NtSetInformationProcess", kind, KNOWN_CLASSES, FILE)
+        raise refuse(call, "NtSetInformationProcess", kind, MISSING_TO_SET, FILE, Status.NOT_IMPLEMENTED)
 
 
 def checked_affinity(call: Call, mask: int) -> int:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nexus.nt.call import Call
 
 FILE = "src/nexus/nt/info_system.py"
-KNOWN_CLASSES = 240
+MISSING = (76,)  # firmware tables
 TIME_OF_DAY, PROCESSES, INTERRUPT, EXTENDED_PROCESSES, PROCESS_ID, WINE_VERSION = 3, 5, 23, 57, 88, 1000
 PROCESSOR_PERFORMANCE = 8
 IDLE_CYCLES, LOGICAL_PROCESSORS_EX, CPU_SETS, ARCHITECTURES = 83, 107, 175, 181
@@ -53,7 +53,7 @@ def query_system(call: Call, kind: int, buffer: int, length: int, returned: Out[
     else:
         answer = _CLASSES.get(kind)
         if answer is None:
-            raise refuse(call, "NtQuerySystemInformation", kind, KNOWN_CLASSES, FILE)
+            raise refuse(call, "NtQuerySystemInformation", kind, MISSING, FILE)
         deliver(call, answer.function(call), answer.rule, buffer, length, returned)
 
 
@@ -79,7 +79,7 @@ def query_system_ex(
         content = _cpu_sets(call) if kind == CPU_SETS else _architectures(bool(handle))
         _deliver_or_too_small(call, content, buffer, length, returned)
     else:
-        raise refuse(call, "NtQuerySystemInformationEx", kind, KNOWN_CLASSES, FILE)
+        raise refuse(call, "NtQuerySystemInformationEx", kind, MISSING, FILE, Status.NOT_IMPLEMENTED)
 
 
 def _deliver_or_too_small(

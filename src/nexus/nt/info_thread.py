@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Setter = Callable[[Call, Thread, int, int], None]
 
 FILE = "src/nexus/nt/info_thread.py"
-KNOWN_CLASSES = 60
+MISSING = (6, 29)  # descriptor table entries, 32-bit contexts
 
 PRIORITY, BASE_PRIORITY, AFFINITY, IMPERSONATION_TOKEN, ALIGNMENT_FIXUP = 2, 3, 4, 5, 7
 START_ADDRESS, ZERO_TLS_CELL, IDEAL_PROCESSOR, PRIORITY_BOOST = 9, 10, 13, 14
@@ -59,7 +59,7 @@ def query_thread(
         raise NtError(Status.INVALID_INFO_CLASS)
     answer = _CLASSES.get(kind)
     if answer is None:
-        raise refuse(call, "NtQueryInformationThread", kind, KNOWN_CLASSES, FILE)
+        raise refuse(call, "NtQueryInformationThread", kind, MISSING, FILE, Status.NOT_IMPLEMENTED)
     thread = call.process.handles.resolve(handle, Thread, rights)
     deliver(call, answer.function(thread), answer.rule, buffer, length, returned)
 
@@ -168,7 +168,7 @@ def set_thread(call: Call, handle: int, kind: int, buffer: int, length: int) -> 
     thread = call.process.handles.resolve(handle, Thread, rights)
     setter = _SETTERS.get(kind)
     if setter is None:
-        raise refuse(call, "NtSetInformationThread", kind, KNOWN_CLASSES, FILE)
+        raise refuse(call, "NtSetInformationThread", kind, MISSING, FILE, Status.NOT_IMPLEMENTED)
     setter(call, thread, buffer, length)
 
 

@@ -4,8 +4,9 @@ A class's function returns the bytes of its structure. The rule for the buffer's
     EXACT      any other length is STATUS_INFO_LENGTH_MISMATCH
     AT_LEAST   a longer buffer is fine
     CUT        the answer is cut to the buffer
-An unknown class never gets a made-up answer: one that Windows has stops loudly (`Unsupported`), a number that
-no Windows knows is STATUS_INVALID_INFO_CLASS.
+A class that is not in the table never gets a made-up answer. One that Wine answers stops loudly
+(`Unsupported`), because its DLLs and programs count on it; any other is refused with the status Wine gives,
+and counted like a stub.
 """
 
 from __future__ import annotations
@@ -56,11 +57,21 @@ def deliver(
         call.memory.write(buffer, content)
 
 
-def refuse(call: Call, syscall: str, kind: int, known: int, file: str) -> NtError:
-    """The error for a class that is not in the table; `known` is the number of classes Windows has."""
-    if 0 <= kind < known:
-        raise call.unsupported(f"{syscall} class {kind}", file)
-    return NtError(Status.INVALID_INFO_CLASS)
+def refuse(
+    call: Call,
+    syscall: str,
+    kind: int,
+    missing: tuple[int, ...],
+    file: str,
+    status: int = Status.INVALID_INFO_CLASS,
+) -> NtError:
+    """The error for a class that is not in the table; `missing` are those Wine answers and we do not yet."""
+    name = f"{syscall} class {kind}"
+    if kind in missing:
+        raise call.unsupported(name, file)
+    counts = call.kernel.stub_counts
+    counts[name] = counts.get(name, 0) + 1
+    return NtError(status)
 
 
 def unicode_string(text: str, at: int) -> bytes:
