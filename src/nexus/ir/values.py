@@ -26,6 +26,8 @@ class Value:
     """
 
     __slots__ = ("args", "block", "imm", "last", "note", "row", "type")
+    note: Any
+    last: int
 
     def __init__(self, block: Block, row: Row, args: tuple[Value, ...], imm: int) -> None:
         self.block = block
@@ -33,8 +35,6 @@ class Value:
         self.args = args
         self.imm = imm
         self.type = row.result
-        self.note: Any = None
-        self.last = -1
 
     def __bool__(self) -> bool:
         raise TypeError(

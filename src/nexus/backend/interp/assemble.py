@@ -26,6 +26,7 @@ from nexus.backend.interp.survey import (
     TRUNC,
     VECTOR,
     ZEXT,
+    Plan,
     Plans,
     is_immediate,
     survey,
@@ -179,8 +180,19 @@ class _Assembly:
                     home = self.temporary(plan.vector, op.last, i)
                 else:
                     continue
+                used = op.note  # the operands in slots, by the survey
                 op.note = home
-                self.operation(op, home & _INDEX)
+                if plan.simple:
+                    packed, shift = home & _INDEX, 8
+                    for arg in used:
+                        packed |= (arg.note & _INDEX) << shift
+                        shift += 8
+                    if len(used) == len(op.args):
+                        words += (plan.plain, packed)
+                    else:
+                        words += (plan.immediate, packed | (op.args[-1].imm & _WORD) << 32)
+                else:
+                    self.operation(op, plan, used, home & _INDEX)
             elif kind == GET:
                 if op.last < 0:
                     continue
@@ -232,37 +244,27 @@ class _Assembly:
                 words += (self.symbols["exit"], (op.imm & _WORD) << 32)
         return self.finish()
 
-    def operation(self, op: Value, d: int) -> None:
-        """The record of an op with a handler of its own."""
-        plan, args, imm = self.plans[op.row], op.args, op.imm
-        packed, shift = d, 8
-        literal = -1
-        handler = plan.plain
+    def operation(self, op: Value, plan: Plan, used: tuple[Value, ...], d: int) -> None:
+        """The record of an op that has an immediate, an address or many operands; `used` are those in slots."""
+        imm, literal, handler = op.imm, -1, plan.plain
         if plan.scaled:
             scale = imm & 3
             imm >>= 2
             handler = plan.scaled[scale]
-            if plan.scaled_imm[0] and args[-1].row in CONSTANTS:
+            if len(used) != len(op.args):
                 handler = plan.scaled_imm[scale]
-                literal = args[-1].imm
-                args = args[:-1]
-        elif plan.immediate and is_immediate(args[-1]):
-            handler = plan.immediate
-            imm = args[-1].imm
-            args = args[:-1]
+                literal = op.args[-1].imm
         elif plan.wide and (imm + 0x80000000) & _QUAD >= 1 << 32:
             handler = plan.wide
             literal, imm = imm & _QUAD, 0
-        if plan.extra:
-            more = 0
-            for index, arg in enumerate(args[3:]):
-                more |= (arg.note & _INDEX) << index * 8
-            args = args[:3]
-        for arg in args:
+        packed, shift = d | (imm & _WORD) << 32, 8
+        for arg in used[:3]:
             packed |= (arg.note & _INDEX) << shift
             shift += 8
-        packed |= (imm & _WORD) << 32
         if plan.extra:
+            more = 0
+            for index, arg in enumerate(used[3:]):
+                more |= (arg.note & _INDEX) << index * 8
             self.words += (handler, packed, max(literal, 0), more)
         elif literal >= 0:
             self.words += (handler, packed, literal, 0)

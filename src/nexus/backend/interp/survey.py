@@ -53,6 +53,8 @@ class Plan:
         "removable",
         "scaled",
         "scaled_imm",
+        "simple",
+        "takes_immediate",
         "vector",
         "wide",
         "writes",
@@ -74,6 +76,8 @@ class Plan:
             self.scaled = [symbols[f"{name}@{s}"] for s in range(4)]
             self.scaled_imm = [symbols.get(f"{name}@{s}/i", 0) for s in range(4)]
         self.extra = len(row.operands) > 3
+        self.takes_immediate = bool(self.immediate or (self.scaled and self.scaled_imm[0]))
+        self.simple = not (self.scaled or self.extra or row.has_imm)
         self.fault = row.effect in (LOAD, STORE, TRAP)
         reader = row.effect == STATE and row.result is not None and not row.writes and not row.indirect
         self.removable = row.effect == PURE or reader
@@ -150,11 +154,11 @@ def survey(block: Block, plans: Plans) -> Survey:
                 next_read[slot] = i
             for slot in plan.writes:
                 next_write[slot] = i
-            if plan.scaled:
-                if plan.scaled_imm[0] and args[-1].row in CONSTANTS:
+            if plan.takes_immediate:
+                last = args[-1]
+                if last.row in CONSTANTS and (plan.scaled or is_immediate(last)):
                     args = args[:-1]
-            elif plan.immediate and is_immediate(args[-1]):
-                args = args[:-1]
+            op.note = args
         elif kind == GET:
             if op.last >= 0:
                 slot = op.imm + plan.vector
