@@ -57,3 +57,15 @@ def NtSetLdtEntries(
 ) -> int:
     """64-bit processes have no local descriptor table."""
     return Status.NOT_IMPLEMENTED
+
+
+@syscall
+def wine_nt_to_unix_file_name(call: Call, attributes: uptr, name: uptr, size: uptr, disposition: u32) -> int:
+    """Refused: a guest does not learn host paths."""
+    return Status.NOT_SUPPORTED
+
+
+@syscall
+def wine_unix_to_nt_file_name(call: Call, name: uptr, buffer: uptr, size: uptr) -> int:
+    """Refused: a guest does not learn host paths."""
+    return Status.NOT_SUPPORTED

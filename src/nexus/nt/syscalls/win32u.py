@@ -103,6 +103,35 @@ def NtUserCallNoParam(call: Call, code: u32) -> int:
     raise call.unsupported(f"NtUserCallNoParam code {code}", _FILE)
 
 
+_METRICS = {  # SM_* of a machine without a monitor, at 96 dots per inch
+    **dict.fromkeys((0, 1, 43, 76, 77, 78, 79, 80), 0),  # screen, mouse buttons, virtual screen, monitors
+    **dict.fromkeys((2, 3, 9, 10, 20, 21), 17),  # scroll bars
+    **dict.fromkeys((4, 30, 31), 23),  # captions and their buttons
+    **dict.fromkeys((5, 6, 19, 22, 23, 75, 81), 1),  # borders; mouse and wheel exist; one pixel format
+    **dict.fromkeys((7, 8), 3),  # dialog frames
+    **dict.fromkeys((11, 12, 13, 14), 32),  # icons, cursors
+    **dict.fromkeys((15, 54, 55), 20),  # menus
+    **dict.fromkeys((32, 33, 36, 37, 68, 69), 4),  # sizing frame, double click and drag distances
+    **dict.fromkeys((45, 46), 2),  # edges
+    **dict.fromkeys((49, 50), 16),  # small icons
+    **dict.fromkeys((40, 41, 42, 44, 67, 70, 73, 74, 82, 86, 87, 88, 89, 94, 95, 0x1000, 0x2000, 0x2001), 0),
+    63: 3,  # network present
+    92: 4,  # padded border
+}
+_GET_SYSTEM_METRICS = 14
+
+
+@syscall
+def NtUserCallOneParam(call: Call, value: uptr, code: u32) -> int:
+    """Small services by number: of them the system's metrics."""
+    if code == _GET_SYSTEM_METRICS:
+        metric = _METRICS.get(value & 0xFFFF_FFFF)
+        if metric is None:
+            raise call.unsupported(f"GetSystemMetrics({value & 0xFFFF_FFFF})", _FILE)
+        return metric
+    raise call.unsupported(f"NtUserCallOneParam code {code}", _FILE)
+
+
 # -- window stations and desktops -------------------------------------------------------------------------
 
 
