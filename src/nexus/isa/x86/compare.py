@@ -24,11 +24,12 @@ RunBlock = Callable[[Block, State], State]
 
 
 class Result:
-    """What a case did: how it ended, the registers, the whole memory."""
+    """What a case did: how it ended (`argument` of the exit, on engines), the registers, the whole memory."""
 
-    __slots__ = ("memory", "outcome", "state")
+    __slots__ = ("argument", "memory", "outcome", "state")
 
-    def __init__(self, outcome: Outcome, state: r.CpuState, memory: bytes) -> None:
+    def __init__(self, outcome: Outcome, state: r.CpuState, memory: bytes, argument: int = 0) -> None:
+        self.argument = argument
         self.outcome = outcome
         self.state = state
         self.memory = memory
@@ -124,7 +125,7 @@ def run_blocks(case: Case, run: RunBlock, memory: Callable[[], bytes]) -> Result
         values = run(block, values)
         if values.get(SLOTS["exit"], 0) != Exit.LINK or values[SLOTS["pc"]] != case.address:
             break
-    return Result(_outcome(case, values), from_dict(values), memory())
+    return Result(_outcome(case, values), from_dict(values), memory(), values.get(SLOTS["exit_arg"], 0))
 
 
 def _outcome(case: Case, values: State) -> Outcome:

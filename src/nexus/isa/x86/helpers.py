@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     Ticks = Callable[[], int]
 
 FLAGS_LOADED, CPUID, RDTSC, RDTSCP = range(4)
-XCR0 = 0b11  # x87 and SSE state
 PROCESSOR = 0  # TSC_AUX: the number of the processor, as Windows keeps it there
 
 

@@ -37,20 +37,28 @@ def _distance(i: Ins, type: Type, elements: Value | None) -> Value:
     return (bytes_ ^ mask) - mask
 
 
-def _advance(i: Ins, by: Value, *operands: int) -> None:
-    """Move rSI or rDI, whichever the operands use."""
+def _advance(i: Ins, by: Value, *operands: int, idle: Value | None = None) -> None:
+    """Move rSI or rDI, whichever the operands use; not where the i1 `idle` is 1."""
     for n in operands:
         slot = STRING_OPERANDS[i.raw.op_kind(n)][0]
         type = _address_type(i, n)
-        i.block.put(slot, i.get(slot, type) + by.trunc(type))
+        _put(i, slot, i.get(slot, type) + by.trunc(type), idle)
+
+
+def _put(i: Ins, slot: int, value: Value, idle: Value | None) -> None:
+    """With 32-bit addresses, a repetition of no elements leaves even the upper halves alone."""
+    if idle is not None and value.type is I32:
+        value = idle.select(i.get(slot), value.zext(I64))
+    i.block.put(slot, value)
 
 
 def _repeat(i: Ins, done: Value, count: Value, element: Type, *operands: int) -> Value:
     """Commit a step: rCX, rSI, rDI; returns whether elements are left."""
     counter = _address_type(i, operands[0])
     left = count - done
-    _advance(i, _distance(i, element, done), *operands)
-    i.block.put(r.RCX, left.trunc(counter))
+    idle = count.eq(0) if counter is I32 else None
+    _advance(i, _distance(i, element, done), *operands, idle=idle)
+    _put(i, r.RCX, left.trunc(counter), idle)
     return left.ne(0)
 
 

@@ -125,12 +125,10 @@ def rdtscp(i: Ins) -> None:
     i.helper(helpers.RDTSCP)
 
 
-@semantics("XGETBV")
-def xgetbv(i: Ins) -> None:
-    """Only XCR0 exists."""
-    i.block.trap_if(i.get(r.RCX, I32).ne(0), Exit.PRIVILEGED, GENERAL_PROTECTION)
-    i.set(r.RAX, i.const(I32, helpers.XCR0))
-    i.set(r.RDX, i.const(I32, helpers.XCR0 >> 32))
+@semantics("SGDT", "SIDT", "SLDT", "SMSW", "STR")
+def descriptor_tables(i: Ins) -> None:
+    """CPUID reports UMIP, and Windows turns it on: user code does not get to see where the kernel's tables are."""
+    i.trap(Exit.PRIVILEGED, GENERAL_PROTECTION)
 
 
 def _segment_base(slot: int) -> tuple[Callable[[Ins], None], Callable[[Ins], None]]:
@@ -177,9 +175,9 @@ def int1(i: Ins) -> None:
     i.exit(Exit.TRAP)
 
 
-@semantics("UD0", "UD1", "UD2", "SYSENTER", "SYSEXIT", "SYSEXITQ")
+@semantics("UD0", "UD1", "UD2", "XGETBV", "SYSENTER", "SYSEXIT", "SYSEXITQ")
 def illegal(i: Ins) -> None:
-    """SYSENTER too: AMD processors do not have it in 64-bit mode, and no 64-bit Windows program uses it."""
+    """XGETBV too, as long as CPUID does not report OSXSAVE, and SYSENTER, which AMD does not have in 64-bit mode."""
     i.trap(Exit.ILLEGAL)
 
 
