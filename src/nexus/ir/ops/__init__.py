@@ -16,6 +16,7 @@ from nexus.ir.ops import (
     vector_integer,
     vector_move,
     vector_string,
+    x87,
     x87_state,
 )
 from nexus.ir.ops.table import CONTROL, LOAD, PURE, ROWS, STATE, STORE, TRAP, Row
@@ -44,5 +45,6 @@ __all__ = [
     "vector_integer",
     "vector_move",
     "vector_string",
+    "x87",
     "x87_state",
 ]

@@ -222,7 +222,7 @@ def divide(
     if b.kind == ZERO:
         if a.kind == ZERO:
             return fmt.default_nan, IE
-        return fmt.infinity(sign), ZE | _denormal(a)
+        return fmt.infinity(sign), ZE
     if a.kind == ZERO:
         return fmt.zero(sign), _denormal(b)
     shift = 2 * fmt.precision + b.m.bit_length()
@@ -250,7 +250,7 @@ def square_root(fmt: Format, x: int, *, mode: int = NEAREST, precision: int = 0)
 
 
 def convert(source: Format, target: Format, x: int, *, mode: int = NEAREST) -> tuple[int, int]:
-    """Between formats; a NaN keeps the upper bits of its payload and becomes quiet."""
+    """Between formats; only widening raises DE; a NaN keeps the upper bits of its payload and becomes quiet."""
     a = Number(source, x)
     if a.kind == UNSUPPORTED:
         return target.default_nan, IE
@@ -263,7 +263,7 @@ def convert(source: Format, target: Format, x: int, *, mode: int = NEAREST) -> t
     if a.kind == INF:
         return target.infinity(a.sign), 0
     result, status = encode(target, a.sign, a.m, a.e, mode)
-    return result, status | _denormal(a)
+    return result, status | (_denormal(a) if target.precision > source.precision else 0)
 
 
 def to_integer(fmt: Format, x: int, bits: int, *, mode: int = NEAREST) -> tuple[int, int]:

@@ -178,5 +178,13 @@ family(
     lambda w, a, b: ~a & b,
     "Bitwise and of the complement of a with b.",
 )
+family(
+    BUILT,
+    "select.{t}",
+    "i1 {t} {t} -> {t}",
+    "$d = select i1 $a, {T} $b, {T} $c",
+    lambda w, c, a, b: a if c else b,
+    "The second operand where the first is 1, else the third.",
+)
 
 __all__ = ["BUILT", "LANE_BITS", "each", "join", "lanes", "parts", "signed", "split"]

@@ -24,7 +24,8 @@ INDEFINITE = 0xFFFF_C000_0000_0000_0000
 VALUE = (1 << 80) - 1
 STACK_FAULT, EXCEPTIONS, SUMMARY = 0x40, 0x3F, 0x8080  # SF; IE..PE; ES and B
 UNDERFLOW, OVERFLOW = 0x41, 0x241  # stack faults: IE, SF, and C1 for an overflow
-C1, CODES = 0x200, 0x4700
+C1, C2, CODES = 0x200, 0x400, 0x4700
+INHERITED = 0x7F  # of the status of an operand: exceptions and stack fault
 BLOCKING = 0x07  # IE, DE, ZE: unmasked they leave the operands as they are
 
 _FCW, _FSW, _FTOP, _FTAG = (SLOTS[name] for name in ("fcw", "fsw", "ftop", "ftag"))
@@ -94,9 +95,13 @@ row(
 
 # changing ----------------------------------------------------------------------------------------------
 #
-# imm: bits 0-2 the register to set, 3-4 how many registers to pop, bit 5 all condition codes are defined (else C1 only)
+# imm: bits 0-2 the register to set, 3-4 how many registers to pop, 5-7 which condition codes the value defines
 
-ALL_CODES = 0x20
+ONLY_C1, ALL_CODES, QUOTIENT, NO_CODES, RANGE = (mode << 5 for mode in range(5))
+"""The condition codes that are replaced: C1 alone; all; all, but C1 and C2 on a stack fault (FPREM); none, but C1 on a
+stack fault (FCMOV, FCOMI); C1 and C2 (trigonometry)."""
+_CODES_OF = ((2, 2), (15, 15), (15, 6), (0, 2), (6, 6))  # as C3 C2 C1 C0, without and with a stack fault
+_CODE_TABLE = sum(codes << 4 * (2 * mode + fault) for mode, both in enumerate(_CODES_OF) for fault, codes in enumerate(both))
 
 
 def pops(count: int) -> int:
@@ -107,10 +112,22 @@ def pops(count: int) -> int:
 _MERGE = f"""
 %st1 = lshr i128 $a, {STATUS}
 %st2 = trunc i128 %st1 to i64
-%all1 = and i64 $imm, {ALL_CODES}
-%all = icmp ne i64 %all1, 0
-%codes = select i1 %all, i64 {CODES}, i64 {C1}
-%take = or i64 %codes, {EXCEPTIONS | STACK_FAULT}
+%fault1 = and i64 %st2, {STACK_FAULT}
+%fault = icmp ne i64 %fault1, 0
+%mode1 = lshr i64 $imm, 5
+%mode2 = and i64 %mode1, 7
+%mode = call i64 @llvm.umin.i64(i64 %mode2, i64 {len(_CODES_OF) - 1})
+%at1 = shl i64 %mode, 3
+%at2 = select i1 %fault, i64 4, i64 0
+%at = add i64 %at1, %at2
+%nib1 = lshr i64 {_CODE_TABLE}, %at
+%nib2 = and i64 %nib1, 7
+%nib3 = shl i64 %nib2, 8
+%nib4 = and i64 %nib1, 8
+%nib5 = shl i64 %nib4, 11
+%codes = or i64 %nib3, %nib5
+%raise = select i1 %fault, i64 {UNDERFLOW}, i64 {EXCEPTIONS}
+%take = or i64 %codes, %raise
 %st = and i64 %st2, %take
 %clear = xor i64 %codes, -1
 %old = and i64 %fsw, %clear
@@ -125,8 +142,6 @@ store i64 %word, ptr %fsw.p, align 8
 %now1 = and i64 %st, {BLOCKING}
 %now = and i64 %now1, %open
 %blocked = icmp ne i64 %now, 0
-%fault1 = and i64 %st, {STACK_FAULT}
-%fault = icmp ne i64 %fault1, 0
 %plain = and i128 $a, {VALUE}
 %value = select i1 %fault, i128 {INDEFINITE}, i128 %plain
 """
@@ -152,8 +167,11 @@ store i64 %top, ptr %ftop.p, align 8
 
 def merge_status(state: State, value: int, imm: int) -> bool:
     """Fold the status of an x87 value into the status word; True if an unmasked exception blocks the rest."""
-    codes = CODES if imm & ALL_CODES else C1
-    status = value >> STATUS & (codes | EXCEPTIONS | STACK_FAULT)
+    status = value >> STATUS
+    fault = status & STACK_FAULT != 0
+    nibble = _CODES_OF[min(imm >> 5 & 7, len(_CODES_OF) - 1)][fault]
+    codes = (nibble & 7) << 8 | (nibble & 8) << 11
+    status &= codes | (UNDERFLOW if fault else EXCEPTIONS)
     fsw = state.get(_FSW, 0) & ~codes | status
     unmasked = ~state.get(_FCW, 0) & EXCEPTIONS
     state[_FSW] = fsw | SUMMARY if fsw & unmasked else fsw
@@ -188,7 +206,7 @@ def _done(w: int, state: State, value: int, imm: int) -> None:
 
 def _push(w: int, state: State, value: int, imm: int) -> None:
     number = state.get(_FTOP, 0) - 1 & 7
-    if state.get(_FTAG, 0) >> number & 1:
+    if state.get(_FTAG, 0) >> number & 1 and not value >> STATUS & STACK_FAULT:
         value = OVERFLOW << STATUS
     if merge_status(state, value, imm):
         return
@@ -223,23 +241,123 @@ row(
     imm=True,
     indirect=True,
 )
-row(
-    "x87.push",
-    "v128 ->",
+_OVERFLOWS = f"""%st3 = trunc i128 %st1 to i64
+%under1 = and i64 %st3, {STACK_FAULT}
+%under = icmp eq i64 %under1, 0
+%over = and i1 %full, %under
+%st2 = select i1 %over, i64 {OVERFLOW}, i64 %st3"""
+_PUSH = (
     _FIELDS
     + "%n1 = add i64 %ftop, 7\n%n = and i64 %n1, 7\n"
     + _in_use("full", "%n")
-    + _MERGE.replace("%st2 = trunc i128 %st1 to i64", "%st3 = trunc i128 %st1 to i64\n%st2 = select i1 %full, i64 OVER, i64 %st3").replace(
-        "OVER", str(OVERFLOW)
-    )
+    + _MERGE.replace("%st2 = trunc i128 %st1 to i64", _OVERFLOWS)
     + _register("r", "%n")
     + "%before = load i128, ptr %r, align 16\n%final = select i1 %blocked, i128 %before, i128 %value\n"
     + "store i128 %final, ptr %r, align 16\n%bit = shl i64 1, %n\n%more = or i64 %ftag, %bit\n"
     + "%tag = select i1 %blocked, i64 %ftag, i64 %more\nstore i64 %tag, ptr %ftag.p, align 8\n"
-    + "%top = select i1 %blocked, i64 %ftop, i64 %n\nstore i64 %top, ptr %ftop.p, align 8",
+    + "%top = select i1 %blocked, i64 %ftop, i64 %n\nstore i64 %top, ptr %ftop.p, align 8"
+)
+row(
+    "x87.push",
+    "v128 ->",
+    _PUSH,
     _push,
     "Push the value, with its status; onto a register in use it is a stack overflow.",
     imm=True,
+    indirect=True,
+)
+_SKIP = """%c2 = and i64 %fsw, 1024
+%skip = icmp ne i64 %c2, 0
+%kept = select i1 %skip, i64 %fsw, i64 %word
+store i64 %kept,"""
+row(
+    "x87.push_unless_c2",
+    "v128 ->",
+    _PUSH.replace("store i64 %word,", _SKIP).replace(
+        "%blocked = icmp ne i64 %now, 0", "%stop = icmp ne i64 %now, 0\n%blocked = or i1 %stop, %skip"
+    ),
+    lambda w, state, value, imm: None if state.get(_FSW, 0) & C2 else _push(w, state, value, imm),
+    "Push the value as `x87.push` does, but do nothing at all while C2 is set (FPTAN, FSINCOS out of range).",
+    imm=True,
+    indirect=True,
+)
+
+
+def _room(w: int, state: State, value: int) -> int:
+    full = state.get(_FTAG, 0) >> (state.get(_FTOP, 0) - 1 & 7) & 1
+    return OVERFLOW << STATUS if full and not value >> STATUS & STACK_FAULT else value
+
+
+row(
+    "x87.room",
+    "v128 -> v128",
+    _field("ftop")
+    + _field("ftag")
+    + "%n1 = add i64 %ftop, 7\n%n = and i64 %n1, 7\n"
+    + _in_use("full", "%n")
+    + f"%st1 = lshr i128 $a, {STATUS}\n"
+    + _OVERFLOWS
+    + f"\n$d = select i1 %over, i128 {OVERFLOW << STATUS}, i128 $a",
+    _room,
+    "The value, or a stack overflow if there is no room for a push.",
+    indirect=True,
+)
+
+
+def _put(w: int, state: State, value: int, imm: int) -> None:
+    slot = _FIRST + (state.get(_FTOP, 0) + imm & 7)
+    state[slot] = state.get(slot, 0) >> 128 << 128 | value & VALUE
+
+
+row(
+    "x87.put",
+    "v128 ->",
+    _field("ftop")
+    + "%n1 = add i64 %ftop, $imm\n%n = and i64 %n1, 7\n"
+    + _register("r", "%n")
+    + f"%v = and i128 $a, {VALUE}\nstore i128 %v, ptr %r, align 16",
+    _put,
+    "The bits of ST(imm), and nothing else (FRSTOR).",
+    imm=True,
+    indirect=True,
+)
+
+
+def full_tags(registers: list[int], used: int) -> int:
+    """The tag word of FNSTENV from the eight physical registers: 0 valid, 1 zero, 2 special, 3 empty."""
+    word = 0
+    for i, value in enumerate(registers):
+        exponent, significand = value >> 64 & 0x7FFF, value & (1 << 64) - 1
+        if not used >> i & 1:
+            tag = 3
+        elif exponent == 0 and significand == 0:
+            tag = 1
+        else:
+            tag = 2 if exponent in (0, 0x7FFF) or not significand >> 63 else 0
+        word |= tag << 2 * i
+    return word
+
+
+def _tags_template() -> str:
+    text = _field("ftag") + "%w0 = add i64 0, 0\n"
+    for i in range(8):
+        text += _register(f"r{i}", str(i)) + f"%m{i} = load i64, ptr %r{i}, align 16\n"
+        text += f"%q{i} = getelementptr i8, ptr %r{i}, i64 8\n%e1{i} = load i16, ptr %q{i}, align 8\n"
+        text += f"%e{i} = and i16 %e1{i}, 32767\n%ez{i} = icmp eq i16 %e{i}, 0\n%mz{i} = icmp eq i64 %m{i}, 0\n"
+        text += f"%z{i} = and i1 %ez{i}, %mz{i}\n%et{i} = icmp eq i16 %e{i}, 32767\n%un{i} = icmp sge i64 %m{i}, 0\n"
+        text += f"%s1{i} = or i1 %ez{i}, %et{i}\n%s{i} = or i1 %s1{i}, %un{i}\n%a{i} = select i1 %s{i}, i64 2, i64 0\n"
+        text += f"%b{i} = select i1 %z{i}, i64 1, i64 %a{i}\n" + _in_use(f"u{i}", str(i))
+        text += f"%c{i} = select i1 %u{i}, i64 %b{i}, i64 3\n%d{i} = shl i64 %c{i}, {2 * i}\n"
+        text += f"%w{i + 1} = or i64 %w{i}, %d{i}\n"
+    return text + "$d = add i64 %w8, 0"
+
+
+row(
+    "x87.tags",
+    "-> i64",
+    _tags_template,
+    lambda w, state: full_tags([state.get(_FIRST + i, 0) for i in range(8)], state.get(_FTAG, 0)),
+    "The two-bit tags of all registers, as FNSTENV stores them.",
     indirect=True,
 )
 row(

@@ -25,6 +25,8 @@ from nexus.isa.x86.semantics import (
     sse_string,
     strings,
     system,
+    x87,
+    x87_control,
 )
 from nexus.isa.x86.table import SEMANTICS
 
@@ -42,6 +44,8 @@ MODULES = (
     sse_string,
     aes,
     shared_names,
+    x87,
+    x87_control,
 )
 
 
