@@ -7,6 +7,7 @@ import struct
 import time
 
 from nexus.nt.errors import NtError
+from nexus.nt.info_firmware import firmware_table
 from nexus.nt.info_process_list import handle_list, handle_list_ex, process_list
 from nexus.nt.information import AT_LEAST, EXACT, Answer, deliver, processor_time, refuse
 from nexus.nt.process import Process
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
     from nexus.nt.call import Call
 
 FILE = "src/nexus/nt/info_system.py"
-MISSING = (76,)  # firmware tables
 TIME_OF_DAY, PROCESSES, INTERRUPT, EXTENDED_PROCESSES, PROCESS_ID, WINE_VERSION = 3, 5, 23, 57, 88, 1000
-PROCESSOR_PERFORMANCE = 8
+PROCESSOR_PERFORMANCE, FIRMWARE_TABLE = 8, 76
 IDLE_CYCLES, LOGICAL_PROCESSORS_EX, CPU_SETS, ARCHITECTURES = 83, 107, 175, 181
 
 CLOCK_INTERVAL = 156250
@@ -43,6 +43,8 @@ def query_system(call: Call, kind: int, buffer: int, length: int, returned: Out[
         _process_id(call, buffer, length, returned)
     elif kind == WINE_VERSION:
         _wine_version(call, buffer, length, returned)
+    elif kind == FIRMWARE_TABLE:
+        firmware_table(call, buffer, length, returned)
     elif kind == PROCESSOR_PERFORMANCE:
         _processor_performance(call, buffer, length, returned)
     elif kind in (PROCESSES, EXTENDED_PROCESSES):
@@ -53,7 +55,7 @@ def query_system(call: Call, kind: int, buffer: int, length: int, returned: Out[
     else:
         answer = _CLASSES.get(kind)
         if answer is None:
-            raise refuse(call, "NtQuerySystemInformation", kind, MISSING, FILE)
+            raise refuse(call, "NtQuerySystemInformation", kind, (), FILE)
         deliver(call, answer.function(call), answer.rule, buffer, length, returned)
 
 
@@ -79,7 +81,7 @@ def query_system_ex(
         content = _cpu_sets(call) if kind == CPU_SETS else _architectures(bool(handle))
         _deliver_or_too_small(call, content, buffer, length, returned)
     else:
-        raise refuse(call, "NtQuerySystemInformationEx", kind, MISSING, FILE, Status.NOT_IMPLEMENTED)
+        raise refuse(call, "NtQuerySystemInformationEx", kind, (), FILE, Status.NOT_IMPLEMENTED)
 
 
 def _deliver_or_too_small(
