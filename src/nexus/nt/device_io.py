@@ -17,7 +17,7 @@ from nexus.nt.file import (
 from nexus.nt.file_disk import Disk, DiskFile, FileNode
 from nexus.nt.file_open import VolumeDevice, open_file
 from nexus.nt.file_stream import NullDevice
-from nexus.nt.namespace import SymbolicLink
+from nexus.nt.namespace import Device, SymbolicLink
 from nexus.nt.pipe_device import PipeDevice
 from nexus.nt.registry import Registry
 from nexus.nt.registry_store import save
@@ -26,15 +26,39 @@ from nexus.nt.volume import Place, Refusals, Volume
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from typing import Protocol
 
     from nexus.nt.call import Call
     from nexus.nt.directory_watch import DirectoryWatch
     from nexus.nt.kernel import Kernel
     from nexus.nt.thread import Thread
 
+    class NetworkRules(Protocol):
+        """What a guest may do with the network; addresses are numeric."""
+
+        def may_resolve(self, name: str) -> bool: ...
+        def learn(self, name: str, addresses: Iterable[str]) -> None: ...
+        def may_use(self, address: str, port: int) -> bool: ...
+
+
 SYNCHRONIZE = 0x10_0000
 DISK_LIMIT = 4 << 30
+
+
+class AfdDevice(Device):
+    """`\\\\Device\\\\Afd`: sockets. A name below it (`\\\\Device\\\\Afd\\\\Mio`) opens a handle that only polls."""
+
+    __slots__ = ("io",)
+
+    def __init__(self, io: IoManager) -> None:
+        super().__init__()
+        self.io = io
+
+    def open(self, request: OpenRequest) -> tuple[FileObject, int]:
+        from nexus.nt.afd import open_socket  # loaded with the first socket: most programs never open one
+
+        return open_socket(self.io, request)
 
 
 class IoManager:
@@ -51,10 +75,13 @@ class IoManager:
         self.watches: list[DirectoryWatch] = []
         self.touched: dict[str, str] = {}
         self.broken_output = False
+        self.network: NetworkRules | None = None
+        self.certificates: list[bytes] | None = None
         self._saved_changes = 0
         kernel.namespace.insert("\\Device\\Null", NullDevice())
         kernel.namespace.insert("\\GLOBAL??\\NUL", SymbolicLink("\\Device\\Null"))
         kernel.namespace.insert("\\Device\\NamedPipe", PipeDevice(kernel))
+        kernel.namespace.insert("\\Device\\Afd", AfdDevice(self))
         kernel.namespace.insert("\\GLOBAL??\\PIPE", SymbolicLink("\\Device\\NamedPipe"))
         kernel.on_thread_end.append(self._thread_ended)
 

@@ -204,7 +204,7 @@ class Operation(KernelObject):
     It is signalled when it has ended; `status` and `information` are its result.
     """
 
-    __slots__ = ("apc", "context", "event", "file", "immediate", "information", "iosb", "process", "state", "status", "thread")
+    __slots__ = ("apc", "context", "event", "file", "immediate", "information", "input", "iosb", "process", "state", "status", "thread")
 
     def __init__(
         self, call: Call, file: FileObject, event: Event | None, apc: int, context: int, iosb: int
@@ -219,6 +219,7 @@ class Operation(KernelObject):
         self.iosb = iosb
         self.status = Status.PENDING
         self.information = 0
+        self.input = 0  # guest address of a control code's input
         self.immediate = True  # still inside the syscall that began it
         self.state: object = None  # the device's own data while it is pending
 

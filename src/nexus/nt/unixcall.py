@@ -38,3 +38,19 @@ def ntdll(call: Call, number: int, parameters: int) -> int:
 
 
 LIBRARIES["ntdll.dll"] = ntdll
+
+
+def _later(module: str, name: str) -> Callable[[Call, int, int], Any]:
+    """A library whose module is loaded by its first call."""
+
+    def library(call: Call, number: int, parameters: int) -> Any:
+        from importlib import import_module
+
+        loaded = LIBRARIES[f"{name}.dll"] = getattr(import_module(module), name)
+        return loaded(call, number, parameters)
+
+    return library
+
+
+for _name in ("bcrypt", "crypt32", "ws2_32"):
+    LIBRARIES[f"{_name}.dll"] = _later(f"nexus.nt.unixlib_{_name}", _name)

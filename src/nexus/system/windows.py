@@ -143,6 +143,7 @@ class Machine:
         for volume in volumes(self.drive, settings.sysroot, grants, never, self.io.refusals):
             self.io.add_volume(volume)
         self.network = settings.network or settings.permissions.network()
+        self.io.network = self.network
         self.seen: list[Process] = []
         kernel.on_process_end.append(self._process_ended)
         registry_defaults.fill(

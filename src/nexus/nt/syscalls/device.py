@@ -42,6 +42,7 @@ def NtDeviceIoControlFile(
     given = _input(call, data, data_length)
 
     def work(op: Operation) -> int:
+        op.input = data
         return file.control(op, code, given, buffer, length)
 
     return run(call, file, event, apc, context, iosb, work)
