@@ -29,6 +29,7 @@ from nexus.backend.interp.survey import (
     Plan,
     Plans,
     is_immediate,
+    is_low_part,
     survey,
 )
 from nexus.base.errors import NexusError
@@ -98,6 +99,7 @@ class _Assembly:
         "alias_last",
         "at",
         "block",
+        "done",
         "expire",
         "free",
         "free_vectors",
@@ -122,6 +124,7 @@ class _Assembly:
         self.alias_last: dict[
             int, int
         ] = {}  # slot of the architecture -> last use of a value that lives in it
+        self.done: set[int] = set()  # positions of puts that the op computing the value has done
         self.links: list[tuple[int, int]] = []  # index of a pointer word, guest address it leads to
         self.offsets: list[int] = []
 
@@ -138,6 +141,17 @@ class _Assembly:
             self.expire[when] = [slot]
         return slot
 
+    def folded(self, op: Value, now: int) -> int:
+        """The slot that the op may compute its value straight into, which does its put; or -1."""
+        if op not in self.survey.into:
+            return -1
+        slot, put = self.survey.into[op]
+        if self.alias_last.get(slot, -1) > now:
+            return -1
+        self.done.add(put)
+        self.alias_last[slot] = op.last
+        return slot
+
     def constant(self, slot: int, number: int) -> None:
         if (number + 0x80000000) & _QUAD < 1 << 32:
             self.words += (self.symbols["const.i64"], slot | (number & _WORD) << 32)
@@ -152,8 +166,7 @@ class _Assembly:
             self.expire,
             self.alias_last,
         )
-        into = self.survey.into
-        done: set[int] = set()
+        into, done = self.survey.into, self.done
         marks = block.marks
         words += (self.symbols["enter"], len(marks) << 32, block.start & _QUAD, 0)
         next_mark, mark_at = 0, marks[0][0] if marks else -1
@@ -172,10 +185,8 @@ class _Assembly:
             if kind == OP:
                 if op.type is None:
                     home = 0
-                elif op in into and alias_last.get(into[op][0], -1) <= i:
-                    home, put = into[op]
-                    done.add(put)
-                    alias_last[home] = op.last
+                elif op in into and (home := self.folded(op, i)) >= 0:
+                    pass
                 elif op.last >= 0 or not plan.removable:
                     home = self.temporary(plan.vector, op.last, i)
                 else:
@@ -272,13 +283,15 @@ class _Assembly:
             self.words += (handler, packed)
 
     def extension(self, op: Value, i: int) -> None:
-        """zext: another name for a clean value, else a copy of the low bits."""
+        """zext: another name for a value that fills its slot, else a copy of the low bits."""
         value = op.args[0]
         note: int = value.note
-        if not note & _DIRTY:
+        if not is_low_part(value, self.plans):
             op.note = note
             return
-        op.note = self.temporary(0, op.last, i)
+        op.note = self.folded(op, i)
+        if op.note < 0:
+            op.note = self.temporary(0, op.last, i)
         self.words += (self.plans[op.row].plain, op.note | (note & _INDEX) << 8)
 
     def branch(self, i: int, op: Value) -> None:

@@ -130,9 +130,7 @@ def survey(block: Block, plans: Plans) -> Survey:
     next_write: dict[int, int] = {}
     next_read: dict[int, int] = {}
     next_fault = NEVER
-    puts: dict[
-        Value, tuple[int, int, int]
-    ] = {}  # value -> its first put: position, slot, next write after it
+    puts: dict[Value, tuple[int, int, int]] = {}  # value -> its first put: at, slot, next write of that
     for op in ops:
         op.last = -1
     for i in range(len(ops) - 1, -1, -1):
@@ -140,13 +138,13 @@ def survey(block: Block, plans: Plans) -> Survey:
         plan = plans[op.row]
         kind = plan.kind
         args = op.args
+        if kind in (OP, ZEXT) and op in puts:
+            at, slot, limit = puts[op]
+            untouched = next_write[slot] == at and next_read.get(slot, NEVER) > at
+            if untouched and at < next_fault and op.last <= limit:
+                into[op] = slot, at
         if kind == OP:
-            if op in puts:
-                at, slot, limit = puts[op]
-                untouched = next_write[slot] == at and next_read.get(slot, NEVER) > at
-                if untouched and at < next_fault and op.last <= limit:
-                    into[op] = slot, at
-            elif op.last < 0 and plan.removable:
+            if op.last < 0 and plan.removable:
                 continue
             if plan.fault:
                 next_fault = i
@@ -175,11 +173,12 @@ def survey(block: Block, plans: Plans) -> Survey:
             if op.last < 0:
                 continue
             value = args[0]
-            if kind == ZEXT and op in puts and (value not in puts or puts[value][0] > puts[op][0]):
-                puts[value] = puts[op]
-            if value.last < op.last:
-                value.last = op.last
-            continue
+            if kind == TRUNC or not is_low_part(value, plans):
+                if kind == ZEXT and op in puts and (value not in puts or puts[value][0] > puts[op][0]):
+                    puts[value] = puts[op]
+                if value.last < op.last:
+                    value.last = op.last
+                continue
         elif kind == BRANCH:
             condition, negated = _condition(args[0])
             if _absorbs(ops, i, condition, plans):
@@ -195,6 +194,11 @@ def survey(block: Block, plans: Plans) -> Survey:
             if arg.last < i:
                 arg.last = i
     return out
+
+
+def is_low_part(value: Value, plans: Plans) -> bool:
+    """Is it a name for the low bits of a slot that may hold more? Extending it is an op then, not another name."""
+    return plans[value.row].kind in (GET, TRUNC)
 
 
 def _condition(value: Value) -> tuple[Value, bool]:
