@@ -157,7 +157,8 @@ class Parameters:
 
         raw.CurrentDirectory = place(directory, max(_MAXIMUM_PATH_BYTES, len(directory) + 2))
         for name, text in texts.items():
-            if text or name != "DllPath":  # the loader takes a DllPath that is there, even an empty one
+            # The loader takes a DllPath that is there, a C runtime a RuntimeInfo, even an empty one.
+            if text or name not in ("DllPath", "RuntimeInfo"):
                 setattr(raw, name, place(text, len(text) + 2))
         raw.Size = at - region.base
         raw.Environment, raw.EnvironmentSize = at, len(block)
