@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import struct
 
-from nexus.nt import access
 from nexus.nt.directory import allocation, times_of
 from nexus.nt.errors import NtError
 from nexus.nt.file import FileObject
@@ -155,7 +154,6 @@ def _case_sensitive(file: DiskFile, granted: int) -> bytes:
     return bytes(4)
 
 
-_NEEDS_ATTRIBUTES = (4, 18, 34, 35, 68)
 # class -> (function, size of the part that must fit)
 _DISK: dict[int, tuple[Query, int]] = {
     4: (_basic, 40),
@@ -204,8 +202,6 @@ def query(file: FileObject, kind: int, length: int, granted: int) -> tuple[bytes
             raise NtError(Status.INVALID_PARAMETER)
         return None
     function, fixed = row
-    if kind in _NEEDS_ATTRIBUTES and not granted & access.FILE_READ_ATTRIBUTES:
-        raise NtError(Status.ACCESS_DENIED)
     if length < fixed:
         raise NtError(Status.INFO_LENGTH_MISMATCH)
     return _fitted(function(file, granted), length)

@@ -13,7 +13,6 @@ from nexus.nt.file import SYNCHRONOUS, FileObject
 from nexus.nt.file_disk import DiskFile
 from nexus.nt.file_rename import dispose, link, rename
 from nexus.nt.status import Status
-from nexus.nt.volume import host_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def _case_sensitive(call: Call, file: DiskFile, data: bytes) -> None:
 
 # class -> (function, length that must be there, right the handle must hold)
 _DISK = {
-    4: (_basic, 40, access.FILE_WRITE_ATTRIBUTES),
+    4: (_basic, 40, 0),  # Wine's SetFileAttributes opens with SYNCHRONIZE alone
     10: (_rename, 20, access.DELETE),
     11: (_link, 20, 0),
     13: (_disposition, 1, access.DELETE),
