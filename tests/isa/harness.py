@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 from functools import cache
 
-import t0
 from iced_x86 import CpuidFeature, Decoder, Instruction
 
+import t0
 from nexus.ir.state import SLOTS, Exit
 from nexus.ir.values import Block
 from nexus.isa.x86 import fuzz, native

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import pytest
-from isa import harness
 
+from isa import harness
 from nexus.isa.x86 import compare, fuzz
 from nexus.isa.x86.semantics import MODULES
 

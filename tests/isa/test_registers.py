@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from isa import harness
 
+from isa import harness
 from nexus.ir.state import STATE_BYTES
 from nexus.isa.x86 import registers as r
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
 import t0
 from isa import harness
-
 from nexus.ir.state import SLOTS, Exit
 from nexus.isa.x86 import compare, fuzz
 
@@ -44,7 +44,8 @@ def test_long_runs_end_as_on_the_host(name: str) -> None:
 
 
 def test_a_long_run_gives_the_budget_back_at_page_ends() -> None:
-    """A repeated instruction counts once per page: with a budget of 3 it stops after three steps, resumable."""
+    """A repeated instruction counts once per page: with a budget of 3 it stops after three steps,
+    resumable."""
     case = harness.case("f3aa", rax=7, rdi=0x10800, rcx=0x5000)
     engine = t0.shared()
     record = engine.place(compare.block_of(case))

@@ -1,10 +1,11 @@
-"""Instructions that cannot be compared with the host: system calls, interrupts, flags as a word, identification."""
+"""Instructions that cannot be compared with the host: system calls, interrupts, flags as a word,
+identification."""
 
 from __future__ import annotations
 
 import pytest
-from isa import harness
 
+from isa import harness
 from nexus.ir.state import Exit
 from nexus.isa.x86 import fuzz, helpers
 from nexus.isa.x86 import registers as r

@@ -21,7 +21,7 @@ _UPDATES = {
 
 
 def load_modify(w: int, memory: Any, address: int) -> int:
-    """A load that counts as a write when it faults, as processors report it for what they are going to write."""
+    """A load that counts as a write when it faults, as processors report it."""
     try:
         return int(memory.load(address, w // 8))
     except GuestFault as fault:
@@ -74,7 +74,7 @@ for _t in (*INTEGERS, V128):
         f"%pair = cmpxchg $p, {_t.llvm} $b, {_t.llvm} $c seq_cst seq_cst, align {_t.bits // 8}\n"
         f"$d = extractvalue {{ {_t.llvm}, i1 }} %pair, 0",
         lambda w, memory, address, expected, new: _exchange(w, memory, address, expected, new),
-        "Put the third operand if the second is there; the result is what was there before. 128 bits must be aligned.",
+        "Put the third operand if the second is there; the result is what was. 128 bits: aligned.",
         effect=STORE,
         imm=True,
         address=1,

@@ -31,7 +31,10 @@ row(
 
 
 def _wide(op: str) -> str:
-    return f"%a2 = {op} i64 $a to i128\n%b2 = {op} i64 $b to i128\n%p = mul i128 %a2, %b2\n%h = lshr i128 %p, 64\n$d = trunc i128 %h to i64"
+    return (
+        f"%a2 = {op} i64 $a to i128\n%b2 = {op} i64 $b to i128\n%p = mul i128 %a2, %b2\n"
+        "%h = lshr i128 %p, 64\n$d = trunc i128 %h to i64"
+    )
 
 
 row(
@@ -58,7 +61,8 @@ def truncated(a: int, b: int) -> int:
 row(
     "divu.i64",
     "i64 i64 -> i64",
-    "%zero = icmp eq i64 $b, 0\n%by = select i1 %zero, i64 1, i64 $b\n%q = udiv i64 $a, %by\n$d = select i1 %zero, i64 0, i64 %q",
+    "%zero = icmp eq i64 $b, 0\n%by = select i1 %zero, i64 1, i64 $b\n%q = udiv i64 $a, %by\n"
+    "$d = select i1 %zero, i64 0, i64 %q",
     lambda w, a, b: truncated(a, b),
     "Unsigned quotient; 0 when the divisor is 0.",
 )
@@ -143,7 +147,8 @@ def _quotient_s(w: int, high: int, low: int, by: int) -> int:
 row(
     "divu.i128",
     "i64 i64 i64 -> i64",
-    "%ok = icmp ult i64 $a, $c\n%v = select i1 %ok, i64 $c, i64 1\n%n1 = select i1 %ok, i64 $a, i64 0\n%n0 = add i64 $b, 0\n"
+    "%ok = icmp ult i64 $a, $c\n%v = select i1 %ok, i64 $c, i64 1\n"
+    "%n1 = select i1 %ok, i64 $a, i64 0\n%n0 = add i64 $b, 0\n"
     + _LONG
     + "$d = select i1 %ok, i64 %quotient, i64 0",
     _quotient_u,
@@ -154,7 +159,7 @@ row(
     "i64 i64 -> i1",
     "$d = icmp uge i64 $a, $b",
     lambda w, high, by: high >= by,
-    "Whether a 128-bit dividend with this high half divided by the second operand overflows (or divides by 0).",
+    "Whether dividing 128 bits with this high half by the second operand overflows (or divides by 0).",
 )
 _SIGNED = (
     """

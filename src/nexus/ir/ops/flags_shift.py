@@ -1,10 +1,10 @@
 """Shifts through the carry, double shifts, and the flags of all shifts and rotates.
 
-Counts are already masked to 0..31 (0..63 for 64 bits). A flags row comes twice: plain (the count is known not to be
-0, no flag is read for that) and `.cl` (a count of 0 leaves every flag as it is).
+Counts are already masked to 0..31 (0..63 for 64 bits). A flags row comes twice: plain (the count is known
+not to be 0, no flag is read for that) and `.cl` (a count of 0 leaves every flag as it is).
 
-What the manual leaves undefined: OF of a shift by more than 1 is what the formula for 1 says of the final result; AF
-stays.
+What the manual leaves undefined: OF of a shift by more than 1 is what the formula for 1 says of the final
+result; AF stays.
 """
 
 from collections.abc import Callable
@@ -85,7 +85,8 @@ def _top(w: int, value: int) -> int:
 SHIFT = ("cf", "of", "nz", "pf")
 ROTATE = ("cf", "of")
 # %s is the value shifted by one less than the count (in 64 bits), so the last bit out is still there
-_BEFORE = "%n64 = {zext $b}\n%less = sub i64 %n64, 1\n%before = and i64 %less, 63\n%wide = {EXT $a}\n%s = OP i64 %wide, %before\n"
+_BEFORE = "%n64 = {zext $b}\n%less = sub i64 %n64, 1\n%before = and i64 %less, 63\n"
+_BEFORE += "%wide = {EXT $a}\n%s = OP i64 %wide, %before\n"
 _TOP = "%top = lshr {T} %r, {m}\n%top64 = {zext %top}\n"
 
 
@@ -126,7 +127,8 @@ _shift_family(
 _shift_family(
     "shr",
     "lshr",
-    "%carry = and i64 %s, 1\n%full = lshr i64 %s, 1\n%r = {trunc %full}\n%twice = shl {T} %r, 1\n%change = xor {T} %r, %twice\n"
+    "%carry = and i64 %s, 1\n%full = lshr i64 %s, 1\n%r = {trunc %full}\n%twice = shl {T} %r, 1\n"
+    "%change = xor {T} %r, %twice\n"
     "%over = lshr {T} %change, {m}\n$new.of = {zext %over}\n$new.cf = add i64 %carry, 0\n",
     _shr,
     "The flags of a shifted right.",
@@ -134,7 +136,8 @@ _shift_family(
 _shift_family(
     "sar",
     "ashr",
-    "%carry = and i64 %s, 1\n%full = ashr i64 %s, 1\n%r = {trunc %full}\n$new.cf = add i64 %carry, 0\n$new.of = add i64 0, 0\n",
+    "%carry = and i64 %s, 1\n%full = ashr i64 %s, 1\n%r = {trunc %full}\n$new.cf = add i64 %carry, 0\n"
+    "$new.of = add i64 0, 0\n",
     _sar,
     "The flags of a shifted right arithmetically.",
 )
@@ -143,7 +146,8 @@ _shift_family(
 
 _ROL = "%r = add {T} $a, 0\n%low = and {T} %r, 1\n%carry = {zext %low}\n" + _TOP
 _ROL += "$new.cf = add i64 %carry, 0\n$new.of = xor i64 %top64, %carry\n"
-_SECOND = "%up = shl {T} %r, 1\n%next = lshr {T} %up, {m}\n%next64 = {zext %next}\n$new.of = xor i64 %top64, %next64\n"
+_SECOND = "%up = shl {T} %r, 1\n%next = lshr {T} %up, {m}\n%next64 = {zext %next}\n"
+_SECOND += "$new.of = xor i64 %top64, %next64\n"
 _ROR = "%r = add {T} $a, 0\n" + _TOP + "$new.cf = add i64 %top64, 0\n" + _SECOND
 _flags_pair(
     INTEGERS,
@@ -253,17 +257,30 @@ def _double_flags(double: Callable[[int, int, int, int], tuple[int, int]]) -> Ca
 
 for _t in (I16, I32, I64):
     _w, _T = _t.bits, _t.llvm
+    _third = 128 - 3 * _w if _w == 16 else 127
+    _mask = -1 if _w == 16 else 0  # b once more only for 16 bits
     _start = f"%first = zext {_T} $a to i128\n%second = zext {_T} $b to i128\n%n = zext {_T} $c to i128\n"
-    _left = f"%up = shl i128 %first, {128 - _w}\n%mid = shl i128 %second, {128 - 2 * _w}\n%down = shl i128 %second, {128 - 3 * _w if _w == 16 else 127}\n"
-    _left = _start + _left + ("%again = or i128 %mid, %down\n" if _w == 16 else "%again = or i128 %mid, 0\n")
-    _left += f"%joined = or i128 %up, %again\n%moved = shl i128 %joined, %n\n%place = lshr i128 %moved, {128 - _w}\n%r = trunc i128 %place to {_T}\n"
-    _out_left = "%less = sub i128 %n, 1\n%before = and i128 %less, 127\n%almost = shl i128 %joined, %before\n%last = lshr i128 %almost, 127\n"
-    _right = _start + f"%mid = shl i128 %second, {_w}\n%up = shl i128 %second, {2 * _w if _w == 16 else 127}\n"
-    _right += "%again = or i128 %mid, %up\n" if _w == 16 else "%again = or i128 %mid, 0\n"
-    _right += (
-        f"%joined = or i128 %first, %again\n%moved = lshr i128 %joined, %n\n%r = trunc i128 %moved to {_T}\n"
-    )
-    _out_right = "%less = sub i128 %n, 1\n%before = and i128 %less, 127\n%last = lshr i128 %joined, %before\n"
+    _less = "%less = sub i128 %n, 1\n%before = and i128 %less, 127\n"
+    _left = f"""{_start}%up = shl i128 %first, {128 - _w}
+%mid = shl i128 %second, {128 - 2 * _w}
+%again0 = shl i128 %second, {_third}
+%again = and i128 %again0, {_mask}
+%two = or i128 %up, %mid
+%joined = or i128 %two, %again
+%moved = shl i128 %joined, %n
+%place = lshr i128 %moved, {128 - _w}
+%r = trunc i128 %place to {_T}
+"""
+    _out_left = _less + "%almost = shl i128 %joined, %before\n%last = lshr i128 %almost, 127\n"
+    _right = f"""{_start}%mid = shl i128 %second, {_w}
+%again0 = shl i128 %second, {2 * _w if _w == 16 else 127}
+%again = and i128 %again0, {_mask}
+%two = or i128 %first, %mid
+%joined = or i128 %two, %again
+%moved = lshr i128 %joined, %n
+%r = trunc i128 %moved to {_T}
+"""
+    _out_right = _less + "%last = lshr i128 %joined, %before\n"
     _sign = f"%change = xor {_T} %r, $a\n%sign = lshr {_T} %change, {{m}}\n$new.of = {{zext %sign}}\n"
     for _name, _text, _out, _double in (
         ("shld", _left, _out_left, _double_left),

@@ -138,7 +138,8 @@ family(
     (I16, I32, I64),
     "flags.count.{t}",
     "{t} ->",
-    "$new.cf = add i64 0, 0\n$new.of = add i64 0, 0\n$new.af = add i64 0, 0\n$new.nz = {zext $a}\n$new.pf = add i64 1, 0",
+    "$new.cf = add i64 0, 0\n$new.of = add i64 0, 0\n$new.af = add i64 0, 0\n$new.nz = {zext $a}\n"
+    "$new.pf = add i64 1, 0",
     lambda w, state, a: {"cf": 0, "of": 0, "af": 0, "nz": a, "pf": 1},
     "ZF: the operand, not negative, is 0; all others cleared (POPCNT).",
     writes=FLAGS,

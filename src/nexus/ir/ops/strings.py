@@ -1,9 +1,9 @@
 """Runs of string elements: what x86's repeated string instructions do, a page at most per step.
 
 Operands: destination address (the row's address), source address or value, count of elements left. The result
-is how many elements were done: as many as stay within one page on both sides, at least one if any is left. So a
-step either happens whole or faults at its first element with nothing done, and its time is bounded. The direction is DF;
-addresses beyond the guest's window are clamped like those of a plain access.
+is how many elements were done: as many as stay within one page on both sides, at least one if any is left.
+So a step either happens whole or faults at its first element with nothing done, and its time is bounded. The
+direction is DF; addresses beyond the guest's window are clamped like those of a plain access.
 """
 
 from typing import Any
@@ -246,7 +246,7 @@ for _t in INTEGERS:
             ).replace("{w/8}", str(_t.bits // 8))
             + _flags_of_last(),
             _cmps(_until),
-            f"Flags of source - destination, element by element while {_word} (REP CMPS); none left: flags stay.",
+            f"Flags of source - destination, element by element while {_word} (REP CMPS).",
             effect=LOAD,
             imm=True,
             address=1,

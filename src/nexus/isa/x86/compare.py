@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from nexus.base.errors import GuestFault
 from nexus.ir import oracle
 from nexus.ir.ops import CONTROL
@@ -15,12 +13,17 @@ from nexus.isa.x86.fuzz import MEMORY, MEMORY_SIZE, Case, undefined_flags
 from nexus.isa.x86.native import Outcome
 from nexus.isa.x86.semantics import lower
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    RunBlock = Callable[[Block, dict[int, int]], dict[int, int]]
+
 ARCHITECTURAL_VECTORS = 40  # vector registers and x87
 MOST_STEPS = 5000  # of one repeated instruction
 MXCSR_BITS, STICKY, ROUNDING = r.MXCSR_MASK, 0x3F, 0xE040
 BY_NAME = ("get", "put", "lea", "trap_if")  # rows that the oracle knows by name
 State = dict[int, int]
-RunBlock = Callable[[Block, State], State]
 
 
 class Result:
@@ -95,8 +98,8 @@ def block_of(case: Case) -> Block:
 
 
 def has_oracle(case: Case) -> bool:
-    """Whether the oracle speaks for the case: approximations like RCPPS have none (the host defines them), and
-    floating point rounds to nearest there, without flushing denormals."""
+    """Whether the oracle speaks for the case: approximations like RCPPS have none (the host defines them),
+    and floating point rounds to nearest there, without flushing denormals."""
     plain = not case.state.mxcsr & ROUNDING
     for op in block_of(case).ops:
         name = op.row.name
@@ -139,7 +142,8 @@ def _outcome(case: Case, values: State) -> Outcome:
 
 
 def canonical(outcome: Outcome) -> Outcome:
-    """An access to a non-canonical address is #GP on the host; an engine reports it as a fault with that address."""
+    """An access to a non-canonical address is #GP on the host; an engine reports it as a fault with that
+    address."""
     if outcome.exit == Exit.FAULT and outcome.address >> 47 not in (0, 0x1FFFF):
         return Outcome(Exit.PRIVILEGED, outcome.pc)
     if outcome.exit == Exit.FAULT and outcome.address == (1 << 64) - 1:

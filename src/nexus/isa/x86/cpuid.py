@@ -1,7 +1,7 @@
 """What CPUID answers: a processor with what the front-end implements, and nothing else.
 
-`FEATURES` is the one list of optional instruction groups; a test asks iced for the instructions of each and looks
-for their semantics. Layout: Intel SDM volume 2, CPUID; AMD64 APM volume 3, appendix E.
+`FEATURES` is the one list of optional instruction groups; a test asks iced for the instructions of each and
+looks for their semantics. Layout: Intel SDM volume 2, CPUID; AMD64 APM volume 3, appendix E.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Random single-instruction cases, made from iced's description of the operands of each encoding.
 
-A case is an instruction with a whole register state and patches to a stretch of memory that every engine has at
-the same guest addresses; most of its accesses hit that memory, some cross its end, some are non-canonical. What the
-result must be is not in it: an engine is compared with another one, or with the host (`native.py`).
+A case is an instruction with a whole register state and patches to a stretch of memory that every engine
+has at the same guest addresses; most of its accesses hit that memory, some cross its end, some are
+non-canonical. What the result must be is not in it: an engine is compared with another one, or with the
+host (`native.py`).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
 
 from iced_x86 import (
     Code,
@@ -30,6 +30,11 @@ from nexus.isa.x86 import registers as r
 from nexus.isa.x86.operands import GENERAL, SEGMENT_BASE
 from nexus.isa.x86.table import SEMANTICS
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any as Numbered  # a number of one of iced's enums, which its stubs call classes
+
 MEMORY, MEMORY_SIZE = 0x10000, 0x10000  # accessible guest memory
 BARRED = 0x40000  # nothing is mapped from the end of that memory to here
 CODE = 0x50000
@@ -38,7 +43,8 @@ _U64 = (1 << 64) - 1
 
 
 class Case:
-    """`code` at `address`, the state before it, and `patches` (address, bytes) on top of the common memory."""
+    """`code` at `address`, the state before it, and `patches` (address, bytes) on top of the common
+    memory."""
 
     __slots__ = ("address", "code", "instruction", "patches", "state")
 
@@ -62,15 +68,17 @@ def common_memory(seed: int = 0) -> bytes:
     return bytes(out)
 
 
-# which instructions ------------------------------------------------------------------------------------------
+# which instructions ------------------------------------------------------------------------------------
 
 # They reach the system, the clock or the host's own FS; single-stepping and ports need other tests as well.
-NOT_COMPARABLE = frozenset(
-    """SYSCALL INT INT1 INT3 CPUID RDTSC RDTSCP XGETBV POPF POPFQ IRETQ RDFSBASE WRFSBASE WRGSBASE
-    RDGSBASE SYSENTER SYSEXIT SYSEXITQ UD0 UD1 IN OUT INSB INSW INSD OUTSB OUTSW OUTSD CLI STI HLT RDSSPD RDSSPQ
-    SGDT SIDT SLDT SMSW STR RESERVEDNOP ENDBR32 CLDEMOTE PREFETCHWT1""".split()
-)
-_CODES: dict[int, list[int]] = {}
+NOT_COMPARABLE = frozenset((
+    "SYSCALL", "INT", "INT1", "INT3", "CPUID", "RDTSC", "RDTSCP", "XGETBV", "POPF", "POPFQ", "IRETQ",
+    "RDFSBASE", "WRFSBASE", "WRGSBASE", "RDGSBASE", "SYSENTER", "SYSEXIT", "SYSEXITQ", "UD0", "UD1",
+    "IN", "OUT", "INSB", "INSW", "INSD", "OUTSB", "OUTSW", "OUTSD", "CLI", "STI", "HLT", "RDSSPD",
+    "RDSSPQ", "SGDT", "SIDT", "SLDT", "SMSW", "STR", "RESERVEDNOP", "ENDBR32", "CLDEMOTE",
+    "PREFETCHWT1",
+))  # fmt: skip
+_CODES: dict[int, list[Numbered]] = {}
 
 
 def names() -> dict[int, str]:
@@ -78,11 +86,12 @@ def names() -> dict[int, str]:
     return {value: name for name, value in vars(Mnemonic).items() if isinstance(value, int)}
 
 
-def codes_of(mnemonic: int) -> list[int]:
+def codes_of(mnemonic: int) -> list[Numbered]:
     """The encodings of a mnemonic that exist in 64-bit user mode: legacy and VEX."""
     if not _CODES:
-        for name, code in vars(Code).items():
-            if not isinstance(code, int) or name.startswith("_"):
+        values: dict[str, Numbered] = vars(Code)
+        for name, code in values.items():
+            if not name.isupper():
                 continue
             info = OpCodeInfo(code)
             known = info.encoding in (EncodingKind.LEGACY, EncodingKind.VEX)
@@ -123,7 +132,7 @@ def random_cases(
             yield case
 
 
-# registers and memory ------------------------------------------------------------------------------------------
+# registers and memory ----------------------------------------------------------------------------------
 
 _EDGES = [0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 63, 64, 127, 128, 255, 256, 0x7FFF, 0x8000, 0xFFFF, 0x10000]
 _EDGES += [
@@ -253,7 +262,8 @@ def random_state(rng: random.Random) -> r.CpuState:
 
 
 def _place(rng: random.Random) -> int:
-    """An address for an access: mostly well inside, sometimes at an end of the memory or of a page, or outside."""
+    """An address for an access: mostly well inside, sometimes at an end of the memory or of a page, or
+    outside."""
     kind = rng.random()
     if kind < 0.75:
         at = MEMORY + 0x800 + rng.randrange(MEMORY_SIZE - 0x1000)
@@ -265,7 +275,7 @@ def _place(rng: random.Random) -> int:
     return MEMORY + MEMORY_SIZE + rng.randrange(0x8000)
 
 
-# instructions --------------------------------------------------------------------------------------------------
+# instructions ------------------------------------------------------------------------------------------
 
 _K = OpCodeOperandKind
 _REGISTER_KINDS: dict[int, tuple[int, int]] = {}
@@ -311,7 +321,7 @@ _TARGETS = (Mnemonic.CALL, Mnemonic.JMP, Mnemonic.RET)
 _INFO = InstructionInfoFactory()
 
 
-def _case(rng: random.Random, code: int, usable: Callable[[Instruction], bool]) -> Case | None:
+def _case(rng: random.Random, code: Numbered, usable: Callable[[Instruction], bool]) -> Case | None:
     """A case for one encoding, or None if it has operands that are not made here or cannot be used."""
     info = OpCodeInfo(code)
     for _ in range(40):
@@ -345,7 +355,7 @@ def _operands(rng: random.Random, raw: Instruction, info: OpCodeInfo, state: r.C
     memory = False
     for n in range(info.op_count):
         kind = info.op_kind(n)
-        if kind in _OR_MEMORY and rng.random() < 0.5 or kind in (_K.MEM, _K.MEM_OFFS):
+        if (kind in _OR_MEMORY and rng.random() < 0.5) or kind in (_K.MEM, _K.MEM_OFFS):
             raw.set_op_kind(n, OpKind.MEMORY)
             memory = True
         elif kind in _REGISTER_KINDS:
@@ -403,7 +413,7 @@ def _immediate(rng: random.Random, bits: int) -> int:
 def _aim(rng: random.Random, raw: Instruction, state: r.CpuState, narrow: bool) -> None:
     """Choose a form of address, and registers and displacement so that it comes out at a random place."""
     target = _place(rng)
-    first = Register.EAX if narrow else Register.RAX
+    first: Numbered = Register.EAX if narrow else Register.RAX
     if not narrow and rng.random() < 0.04:
         target = rng.choice((1 << 63, 0x8000 << 44, _U64 - 15, 0x1234 << 48)) + rng.randrange(1 << 16) & _U64
     if rng.random() < 0.1:
@@ -444,7 +454,7 @@ def _set_target(rng: random.Random, case: Case) -> None:
         case.state.set_gpr(GENERAL[raw.op0_register][0], target)
     places = [address for address, _ in accesses(case)]
     case.patches = [
-        (at, target.to_bytes(8, "little")) for at in places if MEMORY <= at and at + 8 <= MEMORY + MEMORY_SIZE
+        (at, target.to_bytes(8, "little")) for at in places if at >= MEMORY and at + 8 <= MEMORY + MEMORY_SIZE
     ]
 
 
@@ -484,15 +494,16 @@ def _register(register: int, state: r.CpuState) -> int:
 
 
 def _within(access: tuple[int, int]) -> bool:
-    """Whether an access is one that both sides survive: to the memory, to what is barred, or not canonical."""
+    """Whether an access is one that both sides survive: to the memory, to what is barred, or not
+    canonical."""
     address, size = access
-    if MEMORY <= address and address + size <= BARRED:
+    if address >= MEMORY and address + size <= BARRED:
         return True
     top = address >> 47
     return top not in (0, 0x1FFFF) and (address + size) >> 47 not in (0, 0x1FFFF)
 
 
-# flags that the manual leaves undefined --------------------------------------------------------------------------
+# flags that the manual leaves undefined ----------------------------------------------------------------
 
 _BITS = {
     RflagsBits.OF: r.FLAG_OF,

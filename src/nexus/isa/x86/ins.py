@@ -1,8 +1,8 @@
 """`Ins`: one instruction while its IR is being built, with its operands as IR values.
 
 Semantics functions get an `Ins` and use nothing of iced directly. The order inside one function is always
-the same: read operands, compute, `write` (memory stores happen here), then flags; so nothing the guest can see changes
-before the last access that can fault.
+the same: read operands, compute, `write` (memory stores happen here), then flags; so nothing the guest can
+see changes before the last access that can fault.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class Ins:
         return self.raw.op_kind(n) in IMMEDIATES
 
     def type(self, n: int) -> Type:
-        """The type of an operand as encoded: register width, memory size, or the immediate's extended width."""
+        """The type of an operand as encoded: register width, memory size, or the immediate's extended
+        width."""
         kind = self.raw.op_kind(n)
         if kind == OpKind.REGISTER:
             register = self.raw.op_register(n)
@@ -108,7 +109,8 @@ class Ins:
         return self.block.get(type, slot)
 
     def set(self, slot: int, value: Value) -> None:
-        """Write a general register by the sub-register rules: 32 bits clear the upper half, 8 and 16 keep the rest."""
+        """Write a general register by the sub-register rules: 32 bits clear the upper half, 8 and 16 keep
+        the rest."""
         if value.type is I8 or value.type is I16:
             value = self.block.emit(f"deposit.{value.type}", self.block.get(I64, slot), value)
         self.block.put(slot, value)
@@ -121,7 +123,8 @@ class Ins:
         self.block.put(slot, self.block.const(I1, value) if isinstance(value, int) else value)
 
     def read(self, n: int, type: Type | None = None) -> Value:
-        """Operand `n` as a value of its width; `type` overrides the width (low part of a register, size of a load)."""
+        """Operand `n` as a value of its width; `type` overrides the width (low part of a register, size of
+        a load)."""
         kind = self.raw.op_kind(n)
         if kind == OpKind.REGISTER:
             register = self.raw.op_register(n)
@@ -172,7 +175,8 @@ class Ins:
     # addresses -------------------------------------------------------------------------------------
 
     def memory(self, n: int = -1) -> Address:
-        """The effective address of the memory operand (there is at most one explicit one), segment base included.
+        """The effective address of the memory operand (there is at most one explicit one), segment base
+        included.
 
         `n` matters only for string instructions, which have two implicit ones.
         """
@@ -257,7 +261,8 @@ class Ins:
         return value ^ 1 if code & 1 else value
 
     def flags(self, kind: str, *args: Value) -> None:
-        """Emit row flags.<kind>.<type of the first operand>; only after the last access of the instruction."""
+        """Emit row flags.<kind>.<type of the first operand>; only after the last access of the
+        instruction."""
         self.block.emit(f"flags.{kind}.{args[0].type}", *args)
 
     def set_zero_flag(self, zero: Value) -> None:

@@ -1,8 +1,8 @@
 """Runs one instruction on the host's own processor, from a given register state, and survives what it does.
 
-For comparing with the engines; x86-64 Linux hosts only. Code and data lie at fixed low addresses, the same that
-the engines use, so that addresses in registers mean the same on both sides. Every run ends in a signal - the
-breakpoint behind the instruction, or the fault it raised - whose handler copies the registers out.
+For comparing with the engines; x86-64 Linux hosts only. Code and data lie at fixed low addresses, the same
+that the engines use, so that addresses in registers mean the same on both sides. Every run ends in a signal
+- the breakpoint behind the instruction, or the fault it raised - whose handler copies the registers out.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ from iced_x86 import Code, Encoder, Instruction, MemoryOperand, Register
 
 from nexus.ir.state import Exit
 from nexus.isa.x86 import registers as r
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any as Numbered  # a number of one of iced's enums, which its stubs call classes
 
 CODE = 0x50000  # the instruction lies in the middle of two pages of breakpoints
 CODE_SIZE = 0x2000
@@ -83,7 +87,8 @@ def host_flags() -> frozenset[str]:
 
 
 class Outcome:
-    """How a run ended: `exit` is EXIT_NONE with `pc` where the guest would go on, or the Exit kind of a fault."""
+    """How a run ended: `exit` is EXIT_NONE with `pc` where the guest would go on, or the Exit kind of a
+    fault."""
 
     __slots__ = ("address", "exit", "pc", "write")
 
@@ -115,9 +120,7 @@ class Native:
         self.features = host_flags()
         map_fixed(CODE, CODE_SIZE, executable=True)
         map_fixed(_CONTROL, 0x2000, executable=True)
-        self._code = (ctypes.c_char * CODE_SIZE).from_address(CODE)
         self._input = (ctypes.c_uint64 * 19).from_address(_IN)
-        self._input_fx = (ctypes.c_char * 512).from_address(_IN_FX)
         self._signal = (ctypes.c_uint64 * 2).from_address(_OUT_SIGNAL)
         self._output = (ctypes.c_uint64 * 23).from_address(_OUT_REGISTERS)
         self._output_fx = (ctypes.c_char * 512).from_address(_OUT_FX)
@@ -142,7 +145,8 @@ class Native:
         return at + len(data) + 15 & ~15
 
     def run(self, code: bytes, state: r.CpuState) -> Outcome:
-        """Execute the instruction in `code` at `state.rip` (within the code pages) and bring `state` up to date.
+        """Execute the instruction in `code` at `state.rip` (within the code pages) and bring `state` up to
+        date.
 
         Of EFLAGS only the arithmetic flags and DF are loaded; FS stays the host's.
         """
@@ -150,12 +154,12 @@ class Native:
         if not 0 <= offset <= CODE_SIZE - len(code):
             raise ValueError("the instruction must lie in the code pages")
         ctypes.memset(CODE, _BREAKPOINT, CODE_SIZE)
-        self._code[offset : offset + len(code)] = code
+        ctypes.memmove(CODE + offset, code, len(code))
         for number in range(16):
             self._input[number] = state.gpr(number)
         self._input[16], self._input[17] = state.rip, state.eflags & r.SPLIT_FLAGS | r.FLAG_IF | r.ALWAYS_SET
         self._input[18] = state.gs_base
-        self._input_fx[:] = state.fxsave()
+        ctypes.memmove(_IN_FX, state.fxsave(), 512)
         saved = [_Sigaction() for _ in SIGNALS]
         for number, old in zip(SIGNALS, saved, strict=True):
             _libc.sigaction(number, ctypes.byref(self._action), ctypes.byref(old))
@@ -190,19 +194,19 @@ def _absolute(address: int) -> MemoryOperand:
     return MemoryOperand(displ=address, displ_size=8)
 
 
-def _load(register: int, address: int) -> Instruction:
+def _load(register: Numbered, address: int) -> Instruction:
     return Instruction.create_reg_mem(Code.MOV_R64_RM64, register, _absolute(address))
 
 
-def _store(address: int, register: int) -> Instruction:
+def _store(address: int, register: Numbered) -> Instruction:
     return Instruction.create_mem_reg(Code.MOV_RM64_R64, _absolute(address), register)
 
 
-def _push(register: int) -> Instruction:
+def _push(register: Numbered) -> Instruction:
     return Instruction.create_reg(Code.PUSH_R64, register)
 
 
-def _pop(register: int) -> Instruction:
+def _pop(register: Numbered) -> Instruction:
     return Instruction.create_reg(Code.POP_R64, register)
 
 
@@ -231,14 +235,15 @@ def _return_stub() -> list[Instruction]:
 
 
 def _handler(return_stub: int) -> list[Instruction]:
-    """Copy signal number, address, registers and the FXSAVE image out; make the signal return to the host's code."""
+    """Copy signal number, address, registers and the FXSAVE image out; make the signal return to the host's
+    code."""
     context, scratch = Register.R8, Register.RAX
     copy = Instruction.create_rep_movsq(64)
 
-    def field(base: int, offset: int) -> MemoryOperand:
+    def field(base: Numbered, offset: int) -> MemoryOperand:
         return MemoryOperand(base=base, displ=offset, displ_size=8)
 
-    def set_number(register: int, number: int) -> Instruction:
+    def set_number(register: Numbered, number: int) -> Instruction:
         return Instruction.create_reg_i32(Code.MOV_RM64_IMM32, register, number)
 
     return [

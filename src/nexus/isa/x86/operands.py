@@ -42,7 +42,7 @@ for _name in dir(MemorySize):
     if _name.isupper():
         _size = getattr(MemorySize, _name)
         _bits = MemorySizeInfo(_size).size * 8
-        if _bits in _VECTOR_OF_BITS or _bits >= 8 and _bits in INTEGER_OF_BITS:
+        if _bits in _VECTOR_OF_BITS or (_bits >= 8 and _bits in INTEGER_OF_BITS):
             MEMORY_TYPE[_size] = _VECTOR_OF_BITS.get(_bits) or INTEGER_OF_BITS[_bits]
 
 IMMEDIATES = {
@@ -57,7 +57,8 @@ IMMEDIATES = {
     OpKind.IMMEDIATE32TO64: I64,
 }
 
-# implicit memory operands of string instructions: kind -> (base register slot, 32-bit address, segment may be overridden)
+# implicit memory operands of string instructions: kind -> (base register slot, 32-bit address, segment may
+# be overridden)
 STRING_OPERANDS = {
     OpKind.MEMORY_SEG_RSI: (r.RSI, False, True),
     OpKind.MEMORY_SEG_ESI: (r.RSI, True, True),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from iced_x86 import Mnemonic
 
 from nexus.isa.x86.ins import Ins

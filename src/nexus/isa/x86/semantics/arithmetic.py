@@ -1,8 +1,7 @@
-"""Integer arithmetic and logic: add to cmp, inc, dec, neg, not, multiplication, division, exchange-and-add."""
+"""Integer arithmetic and logic: add to cmp, inc, dec, neg, not, multiplication, division,
+exchange-and-add."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from iced_x86 import Register
 
@@ -14,6 +13,9 @@ from nexus.isa.x86.ins import Ins
 from nexus.isa.x86.semantics.moves import atomic
 from nexus.isa.x86.table import register, semantics
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ACCUMULATORS = (Register.AL, Register.AX, Register.EAX, Register.RAX)
 
@@ -24,7 +26,8 @@ def carry_in(i: Ins, type: Type) -> Value:
 
 
 def update(i: Ins, kind: str, operand: Value, compute: Callable[[Value], Value]) -> tuple[Value, Value]:
-    """Operand 0 := compute(operand 0), by row atomic.`kind` with `operand` when locked. Returns old and new value."""
+    """Operand 0 := compute(operand 0), by row atomic.`kind` with `operand` when locked. Returns old and new
+    value."""
     if i.raw.has_lock_prefix:
         old = atomic(i, kind, operand)
         return old, compute(old)
@@ -112,7 +115,8 @@ def not_(i: Ins) -> None:
 
 @semantics("NEG")
 def neg(i: Ins) -> None:
-    """Locked: a compare-and-exchange that is tried again, from the same instruction, when another thread came between."""
+    """Locked: a compare-and-exchange that is tried again, from the same instruction, when another thread
+    came between."""
     zero = i.const(i.type(0), 0)
     if not i.raw.has_lock_prefix:
         a = i.read_modify(0)
@@ -164,7 +168,8 @@ def cmpxchg(i: Ins) -> None:
 
 
 def _keep_or_load(i: Ins, equal: Value, old: Value) -> None:
-    """rAX := old when unequal. When equal all 64 bits stay, so a 32-bit form does not clear the upper half then."""
+    """rAX := old when unequal. When equal all 64 bits stay, so a 32-bit form does not clear the upper half
+    then."""
     if old.type is I32:
         i.set(r.RAX, equal.select(i.get(r.RAX), old.zext(I64)))
     else:
@@ -264,7 +269,8 @@ def imul(i: Ins) -> None:
 
 @semantics("MULX")
 def mulx(i: Ins) -> None:
-    """Unsigned rDX times operand 2, without flags; the high half wins if both destinations are one register."""
+    """Unsigned rDX times operand 2, without flags; the high half wins if both destinations are one
+    register."""
     type = i.type(0)
     b, a = i.read(2), i.get(r.RDX, type)
     if type is I64:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from nexus.ir.types import I16, I32, I64, Type
 from nexus.ir.values import Address, Value
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.ins import Ins
 from nexus.isa.x86.table import register, semantics
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # bt, bts, btr, btc ---------------------------------------------------------------------------------------
 
@@ -151,7 +153,8 @@ def bextr(i: Ins) -> None:
 
 @semantics("BZHI")
 def bzhi(i: Ins) -> None:
-    """Clear the bits from the index (low byte of operand 2) on; CF says that the index is beyond the width."""
+    """Clear the bits from the index (low byte of operand 2) on; CF says that the index is beyond the
+    width."""
     source, type = i.read(1), i.type(0)
     index = i.read(2) & 255
     result = source & ((i.const(type, 1) << index) - 1)

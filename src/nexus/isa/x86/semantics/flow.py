@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from iced_x86 import Code, Mnemonic, OpKind
 
 from nexus.ir.types import I32, I64
@@ -12,6 +10,10 @@ from nexus.isa.x86 import registers as r
 from nexus.isa.x86.ins import Ins
 from nexus.isa.x86.semantics.moves import CONDITIONS, push_value
 from nexus.isa.x86.table import register, semantics
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _NEAR = (OpKind.NEAR_BRANCH64, OpKind.NEAR_BRANCH32, OpKind.NEAR_BRANCH16)
 

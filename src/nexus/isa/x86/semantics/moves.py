@@ -1,8 +1,7 @@
-"""Moving data: mov and its extensions, lea, xchg, the stack, conditional moves, sign extension of the accumulator."""
+"""Moving data: mov and its extensions, lea, xchg, the stack, conditional moves, sign extension of the
+accumulator."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from iced_x86 import Code
 
@@ -13,6 +12,10 @@ from nexus.isa.x86 import registers as r
 from nexus.isa.x86.ins import GENERAL_PROTECTION, PRIVILEGED_INSTRUCTION, Ins
 from nexus.isa.x86.operands import SEGMENT
 from nexus.isa.x86.table import register, semantics
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # iced's names of the condition codes 0..15
 CONDITIONS = ("O", "NO", "B", "AE", "E", "NE", "BE", "A", "S", "NS", "P", "NP", "L", "GE", "LE", "G")

@@ -1,4 +1,5 @@
-"""String instructions. A repeated one is a block by itself that does a page at most and then goes on at itself."""
+"""String instructions. A repeated one is a block by itself that does a page at most and then goes on at
+itself."""
 
 from __future__ import annotations
 
@@ -103,7 +104,8 @@ def lods(i: Ins) -> None:
 
 
 def _while_flags_say(i: Ins, done: Value, count: Value, element: Type, *operands: int) -> None:
-    """Go on while elements are left and ZF is as the prefix wants it. With nothing to do the flags mean nothing."""
+    """Go on while elements are left and ZF is as the prefix wants it. With nothing to do the flags mean
+    nothing."""
     more = _repeat(i, done, count, element, *operands)
     wanted = i.condition(5 if i.raw.has_repne_prefix else 4)
     i.branch(more & wanted, i.address, i.next)

@@ -1,17 +1,20 @@
-"""Flags as a whole, hints and fences, identification, system calls, interrupts, and what only ring 0 may do."""
+"""Flags as a whole, hints and fences, identification, system calls, interrupts, and what only ring 0 may
+do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from nexus.ir.state import Exit
-from nexus.ir.types import I8, I16, I32, I64
+from nexus.ir.types import I8, I16, I64
 from nexus.ir.values import Address, Value
 from nexus.isa.x86 import helpers
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.ins import GENERAL_PROTECTION, PRIVILEGED_INSTRUCTION, Ins
 from nexus.isa.x86.semantics.moves import push_value
 from nexus.isa.x86.table import register, semantics
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Of EFLAGS, what POPF and IRET can change in ring 3 (Intel SDM volume 2, POPF, table 4-16, CPL 3 and IOPL 0).
 USER_FLAGS = r.SPLIT_FLAGS | r.FLAG_TF | r.FLAG_NT | r.FLAG_AC | r.FLAG_ID
@@ -107,7 +110,7 @@ def clflush(i: Ins) -> None:
     i.read(0, I8)
 
 
-# identification, time, bases ---------------------------------------------------------------------------------
+# identification, time, bases ---------------------------------------------------------------------------
 
 
 @semantics("CPUID")
@@ -127,7 +130,8 @@ def rdtscp(i: Ins) -> None:
 
 @semantics("SGDT", "SIDT", "SLDT", "SMSW", "STR")
 def descriptor_tables(i: Ins) -> None:
-    """CPUID reports UMIP, and Windows turns it on: user code does not get to see where the kernel's tables are."""
+    """CPUID reports UMIP, and Windows turns it on: user code does not get to see where the kernel's tables
+    are."""
     i.trap(Exit.PRIVILEGED, GENERAL_PROTECTION)
 
 
@@ -150,7 +154,7 @@ for _name, _slot in (("FS", r.FS_BASE), ("GS", r.GS_BASE)):
     register(f"WR{_name}BASE", _write)
 
 
-# leaving -----------------------------------------------------------------------------------------------------
+# leaving -----------------------------------------------------------------------------------------------
 
 
 @semantics("SYSCALL")
@@ -177,7 +181,8 @@ def int1(i: Ins) -> None:
 
 @semantics("UD0", "UD1", "UD2", "XGETBV", "SYSENTER", "SYSEXIT", "SYSEXITQ")
 def illegal(i: Ins) -> None:
-    """XGETBV too, as long as CPUID does not report OSXSAVE, and SYSENTER, which AMD does not have in 64-bit mode."""
+    """XGETBV too, as long as CPUID does not report OSXSAVE, and SYSENTER, which AMD does not have in 64-bit
+    mode."""
     i.trap(Exit.ILLEGAL)
 
 
