@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from iced_x86 import Mnemonic
 
 from nexus.isa.x86.ins import Ins
