@@ -32,3 +32,12 @@ class Stop:
             return f"Stop({name}, {self.argument})"
         verb = "execute" if self.execute else "write" if self.write else "read"
         return f"Stop({name}, {verb} {self.address:#x})"
+
+
+class FetchFault(Exception):
+    """The instruction at `pc` cannot be fetched, because `address` may not be executed."""
+
+    def __init__(self, pc: int, address: int) -> None:
+        super().__init__(f"{address:#x} cannot be executed")
+        self.pc = pc
+        self.address = address

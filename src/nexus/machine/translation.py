@@ -14,17 +14,15 @@ from bisect import bisect_right
 from nexus.backend.interp.assemble import OutOfSlots
 from nexus.backend.interp.engine import Lookup
 from nexus.backend.interp.records import LOOKUP_BYTES
-from nexus.base.errors import GuestFault
-from nexus.ir.rewrite import rewrite
-from nexus.ir.values import Block
-from nexus.isa.x86.decode import LONGEST, decode, instructions
-from nexus.isa.x86.semantics import lower
 from nexus.machine import host
 from nexus.machine.host import PAGE, HostMemoryError
-from nexus.machine.window import CODE, EXECUTE
+from nexus.machine.page_cache import PageCache
+from nexus.machine.window import CODE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nexus.backend.interp.assemble import Code
     from nexus.backend.interp.engine import Interpreter
     from nexus.machine.window import Window
@@ -35,26 +33,28 @@ _LARGEST = 1 << 20  # no block has that many bytes of records
 _INSTRUCTIONS = 100  # in a block, at most
 
 
-class FetchFault(Exception):
-    """The guest went to an address that it may not execute."""
-
-    def __init__(self, pc: int, address: int) -> None:
-        super().__init__(f"{address:#x} cannot be executed")
-        self.pc = pc
-        self.address = address
-
-
 class Translation:
     """One block: guest addresses, records, the pages it was made from, the link records that lead to it."""
 
-    __slots__ = ("addresses", "incoming", "offsets", "pages", "record", "start")
+    __slots__ = ("addresses", "incoming", "links", "offsets", "pages", "record", "size", "start")
 
-    def __init__(self, code: Code, record: int, pages: tuple[int, ...]) -> None:
-        self.start = code.start
-        self.addresses = code.addresses
-        self.offsets = code.offsets
+    def __init__(
+        self,
+        start: int,
+        record: int,
+        size: int,
+        pages: tuple[int, ...],
+        offsets: Sequence[int],
+        addresses: Sequence[int],
+        links: tuple[tuple[int, int, int], ...],
+    ) -> None:
+        self.start = start
         self.record = record
+        self.size = size
         self.pages = pages
+        self.offsets = offsets  # of the first record of each instruction, and their addresses
+        self.addresses = addresses
+        self.links = links  # offset of a link record, offset of the pointer that leads to it, target
         self.incoming: list[int] = []
 
 
@@ -74,11 +74,15 @@ class Translations:
         self._pages: dict[int, list[Translation]] = {}
         self._records: list[int] = []  # ascending; `_owners` in parallel, including dropped blocks
         self._owners: list[Translation] = []
+        self._asked: set[int] = set()  # pages that the cache was asked for
         self._once: Translation | None = None
+        self._cache = PageCache(window, engine)
         window.on_code_write = self._drop_page
         window.on_change.append(self._drop_range)
 
     def close(self) -> None:
+        self._cache.save(self._pages)
+        self._cache.close()
         self.window.on_code_write = None
         self.window.on_change.remove(self._drop_range)
         for page in list(self._pages):
@@ -92,7 +96,15 @@ class Translations:
     def find(self, pc: int) -> Translation:
         """The block at a guest address, translated now if it has to be; raises FetchFault."""
         block = self._blocks.get(pc)
-        return block if block is not None else self._translate(pc)
+        if block is not None:
+            return block
+        page = pc & -PAGE
+        if page not in self._asked:
+            self._asked.add(page)
+            self._adopt(page)
+            if pc in self._blocks:
+                return self._blocks[pc]
+        return self._translate(pc)
 
     def once(self, pc: int, instructions: int, locked: bool) -> int:
         """Translate at most so many instructions to be run once; returns their record.
@@ -100,12 +112,13 @@ class Translations:
         Without `locked`, a write to the page they come from is not seen: for a single instruction, which may
         overwrite itself.
         """
-        block, pages = self._lower(pc, instructions)
+        from nexus.machine.lowering import lower_block
+
+        block, pages = lower_block(self.window, pc, instructions)
         if locked:
             self._lock(pages)
         code = self.engine.assemble(block, self._arena)
-        ctypes.memmove(self._arena, code.data, len(code.data))
-        self._once = Translation(code, self._arena, pages)
+        self._once = _put(code, self._arena, pages)
         return self._arena
 
     def locate(self, record: int) -> tuple[int, int]:
@@ -126,12 +139,12 @@ class Translations:
     # making ----------------------------------------------------------------------------------------
 
     def _translate(self, pc: int) -> Translation:
+        from nexus.machine.lowering import lower_block
+
         limit = _INSTRUCTIONS
         while True:
-            block, pages = self._lower(pc, limit)
-            rewrite(block)
-            if self._next + _LARGEST > self._arena + self._arena_bytes:
-                self.drop_all()
+            block, pages = lower_block(self.window, pc, limit)
+            self._ensure_room()
             self._lock(pages)
             try:
                 code = self.engine.assemble(block, self._next)
@@ -140,47 +153,36 @@ class Translations:
                 if limit == 1:
                     raise
                 limit //= 2
-        found = Translation(code, self._next, pages)
-        ctypes.memmove(self._next, code.data, len(code.data))
-        self._next += len(code.data)
-        self._records.append(found.record)
-        self._owners.append(found)
-        self._blocks[pc] = found
-        for page in pages:
-            self._pages[page].append(found)
+        found = _put(code, self._next, pages)
+        self._next += found.size
+        self._add(found)
+        self._cache.note(found)
         return found
 
-    def _lower(self, pc: int, limit: int) -> tuple[Block, tuple[int, ...]]:
-        """The IR of the instructions at `pc`, and the pages they are in."""
-        page = pc & -PAGE
-        pages: tuple[int, ...] = (page,)
-        code = self._fetch(pc, pc, page + PAGE - pc)
-        block = Block(pc)
-        at = pc
-        for instruction in instructions(code, pc):
-            at = instruction.next_ip
-            if lower(instruction, block):
-                return block, pages
-            limit -= 1
-            if not limit:
-                break
-        if at == pc:
-            code += self._fetch(pc, page + PAGE, LONGEST)
-            pages = (page, page + PAGE)
-            instruction = decode(code, pc)
-            if lower(instruction, block):
-                return block, pages
-            at = instruction.next_ip
-        block.goto(at)
-        return block, pages
+    def _adopt(self, page: int) -> None:
+        """Take over what an earlier run translated."""
+        saved = self._cache.find(page)
+        if saved is None:
+            return
+        self._ensure_room()
+        self._lock((page,))
+        data = self._cache.place(saved, self._next)
+        ctypes.memmove(self._next, data, len(data))
+        for start, begin, size, offsets, addresses, links in saved[-1]:
+            if start not in self._blocks:
+                self._add(Translation(start, self._next + begin, size, (page,), offsets, addresses, links))
+        self._next += len(data)
 
-    def _fetch(self, pc: int, address: int, size: int) -> bytes:
-        if not (self.window.access(address) or 0) & EXECUTE:
-            raise FetchFault(pc, address)
-        try:
-            return self.window.read(address, size)
-        except GuestFault:  # a page beyond the end of its file
-            raise FetchFault(pc, address) from None
+    def _ensure_room(self) -> None:
+        if self._next + _LARGEST > self._arena + self._arena_bytes:
+            self.drop_all()
+
+    def _add(self, block: Translation) -> None:
+        self._records.append(block.record)
+        self._owners.append(block)
+        self._blocks[block.start] = block
+        for page in block.pages:
+            self._pages[page].append(block)
 
     def _lock(self, pages: tuple[int, ...]) -> None:
         for page in pages:
@@ -196,6 +198,7 @@ class Translations:
 
     def _drop_page(self, page: int) -> None:
         """The page's lock is gone already."""
+        self._asked.discard(page)
         for block in self._pages.pop(page, ()):
             if self._blocks.get(block.start) is block:
                 del self._blocks[block.start]
@@ -218,9 +221,21 @@ class Translations:
         for page in self._pages:
             self.window.unlock(page, CODE)
         self._pages.clear()
+        self._asked.clear()
         self._blocks.clear()
         self._records.clear()
         self._owners.clear()
         self.lookup.clear()
         self._next = self._arena + _ONCE_BYTES
         self.generation += 1
+
+
+def _put(code: Code, at: int, pages: tuple[int, ...]) -> Translation:
+    """Copy an assembled block to where it was assembled for."""
+    data = code.data
+    ctypes.memmove(at, data, len(data))
+    links = tuple(
+        (stub, int.from_bytes(data[stub + 24 : stub + 32], "little") - at, target)
+        for stub, target in code.links.items()
+    )
+    return Translation(code.start, at, len(data), pages, code.offsets, code.addresses, links)

@@ -8,15 +8,11 @@ from time import perf_counter_ns
 from nexus.base.errors import Unsupported
 from nexus.ir.state import SLOTS, Exit
 from nexus.isa.x86 import helpers
-from nexus.isa.x86.decode import LONGEST, decode
-from nexus.isa.x86.ins import GENERAL_PROTECTION
 from nexus.isa.x86.registers import FLAG_TF, CpuState
 from nexus.machine import faults, host
 from nexus.machine.faults import SIGBUS
-from nexus.machine.host import PAGE
-from nexus.machine.stop import Stop
-from nexus.machine.translation import FetchFault, Translations
-from nexus.machine.window import EXECUTE
+from nexus.machine.stop import FetchFault, Stop
+from nexus.machine.translation import Translations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +24,7 @@ _PC, _EFLAGS, _ZERO = SLOTS["pc"], SLOTS["eflags"], SLOTS["zero"]
 _WINDOW, _TOP, _LOOKUP, _BUDGET = SLOTS["window"], SLOTS["top"], SLOTS["lookup"], SLOTS["budget"]
 _EXIT, _EXIT_ARG, _EXIT_AT = SLOTS["exit"], SLOTS["exit_arg"], SLOTS["exit_at"]
 _UNKNOWN_ADDRESS = (1 << 64) - 1  # what a #GP reports, which has no address
+_GENERAL_PROTECTION = 1  # argument of a #GP that is not for a ring-0 instruction (`isa/x86/ins.py`)
 _CANONICAL_END, _KERNEL_HALF = 1 << 47, (1 << 64) - (1 << 47)
 
 
@@ -120,7 +117,7 @@ class Vcpu:
         if kind == Exit.HELPER:
             helpers.run(slots[_EXIT_ARG], state, self.ticks)
             return None
-        if kind == Exit.PRIVILEGED and slots[_EXIT_ARG] == GENERAL_PROTECTION:
+        if kind == Exit.PRIVILEGED and slots[_EXIT_ARG] == _GENERAL_PROTECTION:
             return Stop(Exit.FAULT, 0, _UNKNOWN_ADDRESS)
         if kind == Exit.UNIMPLEMENTED:
             raise self._unsupported(slots[_PC])
@@ -138,12 +135,10 @@ class Vcpu:
 
     def _unsupported(self, pc: int) -> Unsupported:
         """An instruction that the front-end does not know."""
-        size = PAGE - pc % PAGE
-        code = self.window.read(pc, min(size, LONGEST))
-        if size < LONGEST and (self.window.access(pc + size) or 0) & EXECUTE:
-            code += self.window.read(pc + size, LONGEST - size)
-        instruction = decode(code, pc)
-        text = f"the instruction `{instruction}` ({code[: instruction.len].hex(' ')})"
+        from nexus.machine.lowering import instruction_at
+
+        instruction, code = instruction_at(self.window, pc)
+        text = f"the instruction `{instruction}` ({code.hex(' ')})"
         return Unsupported(text, f"{pc:#x}", "src/nexus/isa/x86/semantics/")
 
 

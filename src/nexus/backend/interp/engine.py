@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import zlib
 
 from nexus.backend import cache
 from nexus.backend.blob import Blob, DamagedBlob
@@ -53,7 +54,11 @@ class Interpreter:
     """One per process. `symbols` are the blob's host addresses; `on_signal` and `previous` are described in
     `runtime.py`."""
 
-    def __init__(self, blob: Blob) -> None:
+    def __init__(self, path: str) -> None:
+        """`path` is the blob's file, which names everything that this engine is; `base` is where it lies."""
+        blob = Blob(path)
+        self.path = path
+        self.base = blob.address
         self._blob = blob
         self.symbols = blob.symbols
         self._assembler = Assembler(blob.symbols)
@@ -163,11 +168,9 @@ def _slot(state: int, index: int) -> int:
 
 
 def key() -> str:
-    """Names the blob: a hash of everything that its code depends on."""
-    import hashlib
-
+    """Names the blob: a checksum of everything that its code depends on."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
-    digest = hashlib.blake2b(cache.processor(), digest_size=16)
+    text = cache.processor()
     for name in _SOURCES:
         path = os.path.join(root, name)
         files = [path]
@@ -175,8 +178,8 @@ def key() -> str:
             files = sorted(os.path.join(path, f) for f in os.listdir(path) if f.endswith(".py"))
         for file in files:
             with open(file, "rb") as source:
-                digest.update(source.read())
-    return digest.hexdigest()
+                text += source.read()
+    return f"{zlib.crc32(text):08x}{zlib.adler32(text):08x}{len(text):x}"
 
 
 _loaded: dict[str, Interpreter] = {}  # never dropped: the signal handler is code of the blob
@@ -188,12 +191,12 @@ def load(base: str | None = None) -> Interpreter:
     if path not in _loaded:
         if os.path.exists(path):
             try:
-                _loaded[path] = Interpreter(Blob(path))
+                _loaded[path] = Interpreter(path)
                 return _loaded[path]
             except DamagedBlob:
                 os.unlink(path)
         _build(path)
-        _loaded[path] = Interpreter(Blob(path))
+        _loaded[path] = Interpreter(path)
     return _loaded[path]
 
 

@@ -1,0 +1,67 @@
+"""Guest bytes to IR: the instructions of one block, fetched as the processor would.
+
+Only imported when something has to be translated; a program whose pages are all in the cache needs none.
+"""
+
+from __future__ import annotations
+
+from nexus.base.errors import GuestFault
+from nexus.ir.rewrite import rewrite
+from nexus.ir.values import Block
+from nexus.isa.x86.decode import LONGEST, decode, instructions
+from nexus.isa.x86.semantics import lower
+from nexus.machine.host import PAGE
+from nexus.machine.stop import FetchFault
+from nexus.machine.window import EXECUTE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nexus.isa.x86.decode import Instruction
+    from nexus.machine.window import Window
+
+
+def lower_block(window: Window, pc: int, limit: int) -> tuple[Block, tuple[int, ...]]:
+    """The IR of at most `limit` instructions at `pc`, and the pages they are in; raises FetchFault."""
+    page = pc & -PAGE
+    pages: tuple[int, ...] = (page,)
+    code = _fetch(window, pc, pc, page + PAGE - pc)
+    block = Block(pc)
+    at = pc
+    for instruction in instructions(code, pc):
+        at = instruction.next_ip
+        if lower(instruction, block):
+            rewrite(block)
+            return block, pages
+        limit -= 1
+        if not limit:
+            break
+    if at == pc:  # the first instruction crosses into the next page
+        code += _fetch(window, pc, page + PAGE, LONGEST)
+        pages = (page, page + PAGE)
+        instruction = decode(code, pc)
+        at = instruction.next_ip
+        if lower(instruction, block):
+            rewrite(block)
+            return block, pages
+    block.goto(at)
+    rewrite(block)
+    return block, pages
+
+
+def instruction_at(window: Window, pc: int) -> tuple[Instruction, bytes]:
+    """The instruction at an address, and its bytes; raises FetchFault."""
+    size = min(PAGE - pc % PAGE, LONGEST)
+    code = _fetch(window, pc, pc, size)
+    if size < LONGEST and (window.access(pc + size) or 0) & EXECUTE:
+        code += _fetch(window, pc, pc + size, LONGEST - size)
+    instruction = decode(code, pc)
+    return instruction, code[: instruction.len]
+
+
+def _fetch(window: Window, pc: int, address: int, size: int) -> bytes:
+    if not (window.access(address) or 0) & EXECUTE:
+        raise FetchFault(pc, address)
+    try:
+        return window.read(address, size)
+    except GuestFault:  # a page beyond the end of its file
+        raise FetchFault(pc, address) from None

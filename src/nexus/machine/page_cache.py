@@ -1,0 +1,257 @@
+"""Translations kept between runs, by the page of guest code they were made from.
+
+One file per image that a guest has mapped, named by its address, its headers and everything that makes
+translations what they are. In it, per page, a hash of the page's bytes and its blocks: records with addresses
+relative to the interpreter and to the place where they lie, so that a page is moved into the arena by one
+addition of big numbers. Branches from one block of a page to another are already joined.
+
+Only pages that the guest may not write are kept, only whole blocks inside one page. The folder is the one of
+`backend/cache.py`; a file that cannot be read as it was written is built again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import marshal
+import os
+import sys
+import zlib
+from hashlib import blake2b
+
+from nexus.backend import cache
+from nexus.backend.interp import records
+from nexus.base.errors import GuestFault
+from nexus.base.intervals import IntervalMap
+from nexus.ir.ops import ROWS
+from nexus.machine.host import PAGE
+from nexus.machine.window import EXECUTE, WRITE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nexus.backend.interp.engine import Interpreter
+    from nexus.machine.translation import Translation
+    from nexus.machine.window import Window
+
+    # start, offset of its records, their size, offsets and addresses of instructions,
+    # (stub, pointer, target) per link
+    Entry = tuple[int, int, int, tuple[int, ...], tuple[int, ...], tuple[tuple[int, int, int], ...]]
+    # hash of the page; records; where handlers and places in the arena are to be added; blocks
+    Saved = tuple[bytes, bytes, int, int, tuple[Entry, ...]]
+
+_MAGIC = b"NXPAGES1"
+_GRANULE = 0x10000
+_LARGEST_IMAGE = 1 << 30
+_FOLDER_LIMIT = 1 << 30
+_WORD = 8
+_SHORT, _LONG = 16, 32
+_CONTROLS_LONG = {"enter", "goto", "branch", "link", "trap_if"}
+
+
+class Image:
+    """The saved pages of one mapped image, and how many blocks are new since."""
+
+    __slots__ = ("new", "pages", "path")
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.new = 0
+        self.pages: dict[int, Saved] = _read(path)
+
+    @property
+    def stale(self) -> bool:
+        """Are there so many new blocks that the file should be written again?"""
+        return self.new > 8 and self.new * 50 > sum(len(saved[-1]) for saved in self.pages.values())
+
+
+class PageCache:
+    """What is kept for the images of one window."""
+
+    def __init__(self, window: Window, engine: Interpreter) -> None:
+        self._window = window
+        self._folder = os.path.dirname(engine.path)
+        self._base = engine.base
+        self._sizes = _record_sizes(engine.symbols)
+        self._images: dict[int, Image] = {}
+        self._homes: IntervalMap[int] = IntervalMap(-1)  # image base, 0 for none, -1 not looked at yet
+        self._prefix = _version(engine.path)
+        window.on_change.append(self._forget)
+
+    def close(self) -> None:
+        self._window.on_change.remove(self._forget)
+
+    def _forget(self, start: int, end: int) -> None:
+        """An image is looked for again where the mapping changes."""
+        if end - start >= _GRANULE:
+            self._homes.set(start & -_GRANULE, end, -1)
+
+    # loading ---------------------------------------------------------------------------------------
+
+    def find(self, page: int) -> Saved | None:
+        """What was saved for a page of executable code, if its bytes are the same."""
+        image = self._image(page)
+        if image is None:
+            return None
+        saved = image.pages.get(page)
+        if saved is None or saved[0] != self._hash(page):
+            return None
+        return saved
+
+    def place(self, saved: Saved, at: int) -> bytes:
+        """The records of a page for host address `at`."""
+        _, data, handlers, places, _ = saved
+        number = int.from_bytes(data, "little") + self._base * handlers + at * places
+        return number.to_bytes(len(data), "little")
+
+    def _hash(self, page: int) -> bytes:
+        return blake2b(self._window.read(page, PAGE), digest_size=16).digest()
+
+    def _image(self, page: int) -> Image | None:
+        access = self._window.access(page) or 0
+        if not access & EXECUTE or access & WRITE:
+            return None
+        home = self._homes[page]
+        if home < 0:
+            home = self._find_home(page)
+        return self._images.get(home)
+
+    def _find_home(self, page: int) -> int:
+        """The base of the image a page belongs to: the nearest PE header below that says it is as large."""
+        window = self._window
+        base = page & -_GRANULE
+        while base and page - base < _LARGEST_IMAGE and window.access(base) is not None:
+            size = self._image_size(base)
+            if base + size > page:
+                if base not in self._images:
+                    name = f"{self._prefix}-{base:x}-{self._hash(base).hex()}.pages"
+                    self._images[base] = Image(os.path.join(self._folder, name))
+                self._homes.set(base, base + size, base)
+                return base
+            base -= _GRANULE
+        self._homes.set(page & -_GRANULE, (page & -_GRANULE) + _GRANULE, 0)
+        return 0
+
+    def _image_size(self, base: int) -> int:
+        """SizeOfImage of the PE image at a guest address, 0 if there is none."""
+        window = self._window
+        try:
+            if window.u16(base) != 0x5A4D:
+                return 0
+            header = base + min(window.u32(base + 0x3C), PAGE - 0x100)
+            if window.u32(header) != 0x4550:
+                return 0
+            return min(window.u32(header + 0x50), _LARGEST_IMAGE)
+        except GuestFault:
+            return 0
+
+    # saving ----------------------------------------------------------------------------------------
+
+    def note(self, block: Translation) -> None:
+        """A block is new."""
+        image = self._image(block.start & -PAGE)
+        if image is not None and len(block.pages) == 1:
+            image.new += 1
+
+    def save(self, pages: dict[int, list[Translation]]) -> None:
+        """Write the files of images with new blocks. `pages` are all blocks that are good now."""
+        stale = {image for image in self._images.values() if image.stale}
+        if not stale:
+            return
+        for page, blocks in pages.items():
+            image = self._image(page)
+            if image in stale:
+                saved = self._pack(page, blocks)
+                if saved is not None:
+                    image.pages[page] = saved
+        _make_room(self._folder)
+        for image in stale:
+            body = marshal.dumps(image.pages)
+            check = zlib.crc32(body).to_bytes(4, "little")
+            cache.write(image.path, _MAGIC + check + body)
+
+    def _pack(self, page: int, blocks: list[Translation]) -> Saved | None:
+        """The blocks that lie in this page only, with addresses made relative."""
+        kept = {block.start: block for block in blocks if block.pages == (page,)}
+        offsets, size = {}, 0
+        for block in kept.values():
+            offsets[block.start] = size
+            size += block.size
+        data = bytearray()
+        for block in kept.values():
+            data += ctypes.string_at(block.record, block.size)
+        words = memoryview(data).cast("Q")
+        handlers = places = 0
+        entries = []
+        for block in kept.values():
+            begin = offsets[block.start]
+            for stub, pointer, target in block.links:
+                aim = offsets.get(target, begin + stub)
+                words[(begin + pointer) // _WORD] = aim
+                words[(begin + stub) // _WORD + 3] = begin + pointer
+                places |= 1 << (begin + pointer) * 8 | 1 << (begin + stub + 3 * _WORD) * 8
+            at = begin
+            while at < begin + block.size:
+                handler = words[at // _WORD]
+                words[at // _WORD] = handler - self._base
+                handlers |= 1 << at * 8
+                at += self._sizes[handler]
+            if at != begin + block.size:
+                raise AssertionError(f"the records of {block.start:#x} do not end where they should")
+            addresses = tuple(block.addresses)
+            entries.append((block.start, begin, block.size, tuple(block.offsets), addresses, block.links))
+        if not entries:
+            return None
+        return self._hash(page), bytes(data), handlers, places, tuple(entries)
+
+
+def _record_sizes(symbols: dict[str, int]) -> dict[int, int]:
+    """How long the record of a handler is, by the handler's address."""
+    sizes = {}
+    for row in ROWS.values():
+        for variant in records.variants(row):
+            sizes[symbols[variant.name]] = _LONG if variant.long else _SHORT
+    for name in records.CONTROLS:
+        sizes[symbols[name]] = _LONG if name in _CONTROLS_LONG else _SHORT
+    return sizes
+
+
+def _version(engine: str) -> str:
+    """Names everything that decides what a translation is: the engine, the sources above it, this Python."""
+    root = os.path.dirname(os.path.dirname(__file__))
+    digest = blake2b(f"{engine} {sys.implementation.cache_tag}".encode(), digest_size=8)
+    for name in ("base", "ir", "isa/x86", "backend/interp", "machine"):
+        for folder, _, files in sorted(os.walk(os.path.join(root, name))):
+            for file in sorted(files):
+                if file.endswith(".py"):
+                    info = os.stat(os.path.join(folder, file))
+                    digest.update(f"{file} {info.st_size} {info.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _read(path: str) -> dict[int, Saved]:
+    """The pages in a file; none if it is not there or damaged."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except FileNotFoundError:
+        return {}
+    head = len(_MAGIC) + 4
+    check = zlib.crc32(content[head:]).to_bytes(4, "little")
+    if content[:head] != _MAGIC + check:
+        return {}
+    pages: dict[int, Saved] = marshal.loads(memoryview(content)[head:])
+    return pages
+
+
+def _make_room(folder: str) -> None:
+    """Remove the page files that were not written for longest when all together are too large."""
+    with os.scandir(folder) as listing:
+        found: Iterable[os.DirEntry[str]] = [entry for entry in listing if entry.name.endswith(".pages")]
+        known = sorted((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path) for entry in found)
+    total = sum(size for _, size, _ in known)
+    for _, size, path in known:
+        if total <= _FOLDER_LIMIT:
+            break
+        os.unlink(path)
+        total -= size
