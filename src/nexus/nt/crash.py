@@ -102,9 +102,10 @@ class Crash:
 
     def text(self) -> str:
         """The report, several lines."""
-        lines = [
-            f"{self.process.image_name or 'the program'}: unhandled exception {self.code:#010x} ({self.name})"
-        ]
+        program = self.process.image_name.removeprefix("\\??\\") or "the program"
+        lines = [f"{program}: unhandled exception {self.code:#010x}"]
+        if self.name != f"{self.code:#010x}":
+            lines[0] += f" ({self.name})"
         if self.code == Status.ACCESS_VIOLATION and len(self.parameters) >= 2:
             verb = _ACCESS.get(self.parameters[0], "access")
             lines[0] += f", tried to {verb} {self.parameters[1]:#x}"
@@ -116,6 +117,62 @@ class Crash:
         for number, place in enumerate(self.where):
             lines.append(f"  {'at' if number == 0 else 'by'} {place}")
         return "\n".join(lines)
+
+
+def crash_behind(thread: Thread, status: int) -> Crash | None:
+    """The exception a process dies of when it ends itself with `status`, or None when that is just an exit code.
+
+    ntdll looks for handlers of raised exceptions in the guest, so the kernel may first hear of one now; then its
+    record and context are still on the stack.
+    """
+    if status >> 30 != 3:
+        return None
+    crash = thread.last_crash
+    if crash is None or crash.code != status:
+        crash = _on_stack(thread, status)
+    if crash is not None:
+        crash.note_stack()
+    return crash
+
+
+def _on_stack(thread: Thread, status: int) -> Crash | None:
+    """An EXCEPTION_RECORD with that code, and the CONTEXT that goes with it, on the thread's stack."""
+    window, process = thread.process.window, thread.process
+    lowest, size = thread.stack
+    start = max(lowest, thread.state.rsp - _STACK_BYTES) & ~15
+    try:
+        content = window.read_forced(start, min(lowest + size, start + 4 * _STACK_BYTES) - start)
+    except GuestFault:
+        return None
+    wanted = status.to_bytes(4, "little")
+    at = content.find(wanted)
+    while at >= 0:
+        record = content[at : at + 0x98]
+        if not at % 8 and len(record) == 0x98:
+            _, flags, nested, address, count = struct.unpack_from("<IIQQI", record)
+            if flags < 0x100 and not nested and count <= 15 and process.module_at(address):
+                context = _context_of(content, address)
+                if context is not None:
+                    return Crash.of(thread, record, context)
+        at = content.find(wanted, at + 1)
+    return None
+
+
+def _context_of(content: bytes, address: int) -> bytes | None:
+    """A CONTEXT whose Rip is `address`."""
+    wanted = address.to_bytes(8, "little")
+    at = content.find(wanted, ctx.RIP)
+    while at >= 0:
+        start = at - ctx.RIP
+        flags = int.from_bytes(content[start + ctx.FLAGS : start + ctx.FLAGS + 4], "little")
+        if (
+            not start % 16
+            and flags & ctx.CONTEXT_FULL == ctx.CONTEXT_FULL
+            and start + ctx.CONTEXT_SIZE <= len(content)
+        ):
+            return content[start : start + ctx.CONTEXT_SIZE]
+        at = content.find(wanted, at + 1)
+    return None
 
 
 def _follows_call(before: bytes) -> bool:

@@ -106,6 +106,7 @@ def raise_exception(thread: Thread, code: int, parameters: tuple[int, ...] = ())
 
 def dispatch(thread: Thread, record: bytes, context: bytearray) -> None:
     """First chance: let the guest's handlers see it."""
+    before = thread.last_crash
     thread.last_crash = Crash.of(thread, record, context)
     trace = thread.kernel.trace
     if trace is not None:
@@ -113,12 +114,13 @@ def dispatch(thread: Thread, record: bytes, context: bytearray) -> None:
     try:
         frames.push_exception(thread, record, context)
     except (frames.StackOverflow, GuestFault):
-        second_chance(thread, record, context)
+        overflowed = before if before is not None and before.code == Status.STACK_OVERFLOW else None
+        second_chance(thread, record, context, overflowed)
 
 
-def second_chance(thread: Thread, record: bytes, context: bytearray) -> None:
-    """No handler took it: the process ends with the exception's code."""
-    crash = Crash.of(thread, record, context)
+def second_chance(thread: Thread, record: bytes, context: bytearray, cause: Crash | None = None) -> None:
+    """No handler took it (or none had the stack to run on, after `cause`): the process ends with its code."""
+    crash = cause or Crash.of(thread, record, context)
     crash.note_stack()
     thread.process.crash = crash
     thread.process.terminate(crash.code)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nexus.nt.thread import Thread
 
 PAGE = 0x1000
+MINIMUM_GUARANTEE = 2 * PAGE  # what a stack overflow handler has at least, in a 64-bit process
 TEB_STACK_LIMIT = 0x10
 TEB_GUARANTEED_STACK_BYTES = 0x1748
 
@@ -44,7 +45,7 @@ def guard_hit(thread: Thread, address: int) -> int | None:
         return Status.GUARD_PAGE_VIOLATION
     window = thread.process.window
     guaranteed = window.u32(thread.teb + TEB_GUARANTEED_STACK_BYTES)
-    guaranteed = max(PAGE, (guaranteed + PAGE - 1) & -PAGE)
+    guaranteed = max(MINIMUM_GUARANTEE, (guaranteed + PAGE - 1) & -PAGE)
     limit, used_up = space.grow_stack(address & -PAGE, lowest, guaranteed)
     window.w64(thread.teb + TEB_STACK_LIMIT, limit)
     return Status.STACK_OVERFLOW if used_up else Status.SUCCESS

@@ -23,6 +23,7 @@ MINIMUM_STACK = 1 << 20
 """ntdll clears nearly 1 MB below the first context, so no thread has less."""
 
 _HOME_SPACE = 0x28
+_LOWEST_GUARDS = 3 * PAGE
 
 
 def start_thread(
@@ -33,7 +34,7 @@ def start_thread(
     """
     process = thread.process
     stack = allocate_stack(process, reserve, commit, zero_bits)
-    limit = stack.base + 2 * PAGE
+    limit = stack.base + _LOWEST_GUARDS + PAGE
     try:
         teb = write_teb(process.space, process.peb, process.id, thread.id, stack, limit)
     except BaseException:
@@ -47,7 +48,9 @@ def start_thread(
 
 
 def allocate_stack(process: Process, reserve: int, commit: int, zero_bits: int) -> Region:
-    """A stack, committed except for its last page; the page above that is the guard."""
+    """A stack, committed except for its last page; above that come guard pages, so that the handler of a
+    stack overflow has two pages when the last guard but two is hit.
+    """
     wanted = max(reserve or process.stack_reserve, commit or process.stack_commit, MINIMUM_STACK)
     size = round_up(wanted, 0x10000)
     limits = zero_bits_limit(zero_bits, Status.INVALID_PARAMETER_3)
@@ -57,8 +60,10 @@ def allocate_stack(process: Process, reserve: int, commit: int, zero_bits: int) 
     region.charged = False
     try:
         space.commit_pages(region, region.base, PAGE, PAGE_NOACCESS)
-        space.commit_pages(region, region.base + PAGE, PAGE, PAGE_READWRITE | PAGE_GUARD)
-        space.commit_pages(region, region.base + 2 * PAGE, size - 2 * PAGE, PAGE_READWRITE)
+        space.commit_pages(region, region.base + PAGE, _LOWEST_GUARDS, PAGE_READWRITE | PAGE_GUARD)
+        space.commit_pages(
+            region, region.base + PAGE + _LOWEST_GUARDS, size - PAGE - _LOWEST_GUARDS, PAGE_READWRITE
+        )
     except BaseException:
         space.release(region)
         raise

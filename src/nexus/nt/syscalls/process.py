@@ -10,6 +10,7 @@ from nexus.nt.access import (
 )
 from nexus.nt.attribute_list import read_attribute_list
 from nexus.nt.call import Call
+from nexus.nt.crash import crash_behind
 from nexus.nt.errors import NtError
 from nexus.nt.objects import KernelObject
 from nexus.nt.process import Process
@@ -62,10 +63,7 @@ def NtTerminateProcess(call: Call, handle: uptr, status: u32) -> None:
         return
     process = call.process.handles.resolve(handle, Process, PROCESS_TERMINATE)
     if process is call.process:
-        crash = call.thread.last_crash
-        if crash is not None and crash.code == status and status >> 30 == 3:
-            crash.note_stack()
-            process.crash = crash
+        process.crash = crash_behind(call.thread, status)
     process.terminate(status)
 
 
