@@ -256,7 +256,8 @@ class _Assembly:
         return self.finish()
 
     def operation(self, op: Value, plan: Plan, used: tuple[Value, ...], d: int) -> None:
-        """The record of an op that has an immediate, an address or many operands; `used` are those in slots."""
+        """The record of an op that has an immediate, an address or many operands; `used` are those in
+        slots."""
         imm, literal, handler = op.imm, -1, plan.plain
         if plan.scaled:
             scale = imm & 3

@@ -197,7 +197,8 @@ def survey(block: Block, plans: Plans) -> Survey:
 
 
 def is_low_part(value: Value, plans: Plans) -> bool:
-    """Is it a name for the low bits of a slot that may hold more? Extending it is an op then, not another name."""
+    """Is it a name for the low bits of a slot that may hold more? Extending it is an op then, not another
+    name."""
     return plans[value.row].kind in (GET, TRUNC)
 
 

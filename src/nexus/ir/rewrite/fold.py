@@ -34,6 +34,7 @@ _FOLDABLE = frozenset(
     and not any(t.is_vector for t in row.operands)
     and (row.oracle is not None or row.name == "lea.i64")
 )
+_IDEMPOTENT = frozenset(row for name, row in ROWS.items() if name.partition(".")[0] in ("and", "or"))
 _NOT: Row = ROWS["xor.i1"]
 
 
@@ -54,6 +55,9 @@ def fold(block: Block) -> None:
                     args = op.args = tuple(replaced.get(a, a) for a in args)
                     break
         if op.row not in _FOLDABLE:
+            continue
+        if op.row in _IDEMPOTENT and _same_slot(block.ops, index):
+            replaced[op] = args[0]
             continue
         result = _simpler(op, args)
         if isinstance(result, int):
@@ -93,6 +97,14 @@ def _simpler(op: Value, args: tuple[Value, ...]) -> Value | int | None:
             if inner.type is op.type:
                 return inner
     return None
+
+
+def _same_slot(ops: list[Value], index: int) -> bool:
+    """Are the two ops before `index` the operands, and reads of one slot (`test rax, rax`)?"""
+    first, second = ops[index].args
+    if index < 2 or ops[index - 2] is not first or ops[index - 1] is not second:
+        return first is second
+    return first.row is second.row and first.imm == second.imm and first.row.name.startswith("get.")
 
 
 def _compute(op: Value, args: tuple[Value, ...]) -> int:
