@@ -1,4 +1,4 @@
-"""Building small Windows programs for tests: the `ziglang` wheel of the test group, else an installed mingw."""
+"""Building small Windows programs for tests: by the `ziglang` wheel of the test group, else by mingw."""
 
 from __future__ import annotations
 

@@ -120,10 +120,11 @@ class Crash:
 
 
 def crash_behind(thread: Thread, status: int) -> Crash | None:
-    """The exception a process dies of when it ends itself with `status`, or None when that is just an exit code.
+    """The exception a process dies of when it ends itself with `status`, or None when that is just an exit
+    code.
 
-    ntdll looks for handlers of raised exceptions in the guest, so the kernel may first hear of one now; then its
-    record and context are still on the stack.
+    ntdll looks for handlers of raised exceptions in the guest, so the kernel may first hear of one now;
+    then its record and context are still on the stack.
     """
     if status >> 30 != 3:
         return None

@@ -25,9 +25,8 @@ def scan(exports: Mapping[str, int], code_at: Mapping[int, bytes]) -> dict[int, 
         code = code_at[rva]
         if code.startswith(_STUB) and len(code) >= 8:
             number = int.from_bytes(code[4:8], "little")
-            if name.startswith("Zw") and number in numbers:
-                continue
-            numbers[number] = name
+            if number not in numbers or name.startswith("Nt"):  # other names are aliases: Zw*, a few Rtl*
+                numbers[number] = name
     return numbers
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EXCEPTION_RECORD_SIZE = 0x98
 KCONTINUE_FLAG_TEST_ALERT = 1
+MAXIMUM_DEBUG_TEXT = 0x10000
 LAST_BOOLEAN = 0xFF  # NtContinueEx takes a BOOLEAN or a pointer to KCONTINUE_ARGUMENT
 
 
@@ -90,3 +91,10 @@ def NtRaiseHardError(
 @stub("debug filters only matter to a kernel debugger")
 def NtSetDebugFilterState(call: Call, component: u32, level: u32, state: boolean) -> None:
     """Accepted, without effect."""
+
+
+@syscall
+def __wine_dbg_write(call: Call, text: uptr, length: u32) -> int:
+    """Wine 8's DLLs print what they say about themselves."""
+    call.kernel.debug_output(call.memory.read(text, min(length, MAXIMUM_DEBUG_TEXT)))
+    return length

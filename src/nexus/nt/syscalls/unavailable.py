@@ -1,4 +1,4 @@
-"""Services that this machine does not have, refused as Windows refuses them: LPC ports, paging files, LDTs.
+"""Services that this machine does not have, refused as Windows refuses them: drivers, LPC, power, tracing.
 
 These are complete answers, not placeholders: without the privilege or the partner a real system says the
 same.
@@ -6,7 +6,7 @@ same.
 
 from __future__ import annotations
 
-from nexus.abi.types import u32, uptr
+from nexus.abi.types import boolean, u32, uptr
 from nexus.nt.call import Call
 from nexus.nt.status import Status
 from nexus.nt.syscall import Out, UnicodeString, syscall
@@ -68,4 +68,56 @@ def wine_nt_to_unix_file_name(call: Call, attributes: uptr, name: uptr, size: up
 @syscall
 def wine_unix_to_nt_file_name(call: Call, name: uptr, buffer: uptr, size: uptr) -> int:
     """Refused: a guest does not learn host paths."""
+    return Status.NOT_SUPPORTED
+
+
+@syscall
+def NtLoadDriver(call: Call, name: UnicodeString) -> int:
+    """Refused: the token does not hold SeLoadDriverPrivilege."""
+    return Status.PRIVILEGE_NOT_HELD
+
+
+@syscall
+def NtUnloadDriver(call: Call, name: UnicodeString) -> int:
+    """Refused: the token does not hold SeLoadDriverPrivilege."""
+    return Status.PRIVILEGE_NOT_HELD
+
+
+@syscall
+def NtShutdownSystem(call: Call, action: u32) -> int:
+    """Refused: SeShutdownPrivilege is not enabled."""
+    return Status.PRIVILEGE_NOT_HELD
+
+
+@syscall
+def NtInitiatePowerAction(call: Call, action: u32, least: u32, flags: u32, asynchronous: boolean) -> int:
+    """Refused: SeShutdownPrivilege is not enabled."""
+    return Status.PRIVILEGE_NOT_HELD
+
+
+@syscall
+def NtSetIntervalProfile(call: Call, interval: u32, source: u32) -> int:
+    """Refused: the token does not hold SeSystemProfilePrivilege."""
+    return Status.PRIVILEGE_NOT_HELD
+
+
+@syscall
+def NtSystemDebugControl(
+    call: Call, command: u32, data: uptr, data_length: u32, buffer: uptr, length: u32, returned: uptr
+) -> int:
+    """There is no kernel debugger."""
+    return Status.DEBUGGER_INACTIVE
+
+
+@syscall
+def NtDisplayString(call: Call, text: UnicodeString) -> int:
+    """Refused: the boot screen belongs to SeTcbPrivilege."""
+    return Status.PRIVILEGE_NOT_HELD
+
+
+@syscall
+def NtTraceControl(
+    call: Call, function: u32, data: uptr, data_length: u32, buffer: uptr, length: u32, returned: uptr
+) -> int:
+    """Event tracing has no sessions and no providers here."""
     return Status.NOT_SUPPORTED
