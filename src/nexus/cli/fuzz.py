@@ -1,15 +1,17 @@
-"""`nexus fuzz pe|syscalls`: look for input that makes the loader or the kernel do what it never may."""
+"""`nexus fuzz isa|pe|syscalls`: compare instructions with the host's; look for input that makes the loader
+or the kernel do what it never may."""
 
 from __future__ import annotations
 
 import os
 
-from nexus.base.errors import Unsupported, UsageError
+from nexus.base.errors import UsageError
 from nexus.cli.options import FLAG, LIST, VALUE, Option, help_text, number, parse
 
 OPTIONS = [
-    Option("cases", VALUE, "how many (default 1000; for syscalls: per system call)", "N"),
+    Option("cases", VALUE, "how many (default 1000; for syscalls and isa: per system call or group)", "N"),
     Option("seed", VALUE, "repeat the cases of this seed (default: a random one, printed)", "N"),
+    Option("group", LIST, "only these instructions: a file of isa/x86/semantics or a mnemonic", "NAME"),
     Option("events", LIST, "only these system calls", "NAME", short="e"),
     Option("sysroot", VALUE, "Windows DLLs to use: a version or a path", "VERSION|PATH"),
     Option("help", FLAG, "print this help", short="h"),
@@ -19,31 +21,36 @@ OPTIONS = [
 def main(arguments: list[str]) -> int:
     parsed = parse(arguments, OPTIONS, "fuzz", mixed=True)
     if parsed.flag("help") or not parsed.rest:
-        print("usage: nexus fuzz pe [options] [FILE ...]\n       nexus fuzz syscalls [options]\n")
+        print(
+            "usage: nexus fuzz isa [options]\n       nexus fuzz pe [options] [FILE ...]\n       nexus fuzz syscalls [options]\n"
+        )
         print(help_text(OPTIONS))
         return 0 if parsed.flag("help") else 2
     subject, *files = parsed.rest
-    if subject == "isa":
-        raise Unsupported("fuzzing instructions", "nexus fuzz isa", "src/nexus/cli/fuzz.py")
-    if subject not in ("pe", "syscalls") or (files and subject == "syscalls"):
+    if subject not in ("isa", "pe", "syscalls") or (files and subject != "pe"):
         raise UsageError(f"nexus fuzz cannot {' '.join(parsed.rest)}", hint="nexus fuzz --help")
     from nexus.system import fuzz, sysroot
 
-    found = sysroot.find(parsed.value("sysroot"))
     cases = number(parsed, "cases") or 1000
     text = parsed.value("seed")
     if text is not None and not text.isdecimal():
         raise UsageError(f"--seed needs a whole number, not {text!r}")
     seed = int(text) if text is not None else int.from_bytes(os.urandom(4), "little")
     try:
-        if subject == "pe":
+        if subject == "isa":
+            from nexus.system.fuzz_isa import fuzz_isa
+
+            cases = fuzz_isa(parsed.list("group"), cases, seed)
+        elif subject == "pe":
             fuzz.limit_memory()
+            found = sysroot.find(parsed.value("sysroot"))
             fuzz.fuzz_pe(fuzz.read_programs(found, files), cases, seed)
         else:
             from nexus.cli.trace import chosen
             from nexus.nt.syscall import SYSCALLS
 
             names = chosen(",".join(parsed.list("events"))) if parsed.list("events") else SYSCALLS
+            found = sysroot.find(parsed.value("sysroot"))
             fuzz.fuzz_syscalls(found, cases, seed, sorted(names))
     except fuzz.Finding as finding:
         print(finding)
