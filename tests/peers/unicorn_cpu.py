@@ -81,7 +81,8 @@ class Vcpu:
 
     def close(self) -> None:
         """Let go of the window."""
-        self._forget(0, self.window.top)
+        if self.window.top:
+            self._forget(0, self.window.top)
         if self._forget in self.window.on_change:
             self.window.on_change.remove(self._forget)
 

@@ -40,8 +40,9 @@ def main(arguments: list[str]) -> int:
     from nexus.system import sysroot
     from nexus.system.needs import Survey
 
-    program, _, found = locate(parsed)
-    needs = Survey(program, found or sysroot.find(parsed.value("sysroot"))).run(program)
+    target = locate(parsed)
+    program = target.path
+    needs = Survey(program, target.sysroot or sysroot.find(parsed.value("sysroot"))).run(program)
     if parsed.flag("json"):
         import json
 

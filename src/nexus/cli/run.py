@@ -60,8 +60,9 @@ def execute(parsed: Parsed, trace: Trace | None = None) -> int:
     environment = run_options.environment(parsed)
     seed = run_options.seed(parsed)
     folder = working_folder(parsed)
-    program, guest_name, found = locate(parsed)
-    settings = Settings(found or sysroot.find(parsed.value("sysroot")))
+    target = locate(parsed)
+    settings = Settings(target.sysroot or sysroot.find(parsed.value("sysroot")))
+    settings.package = target.package
     settings.permissions = permissions
     settings.environment = environment
     settings.drive = parsed.value("drive")
@@ -71,9 +72,9 @@ def execute(parsed: Parsed, trace: Trace | None = None) -> int:
     settings.handles = limits.handles or settings.handles
     settings.memory = limits.memory or settings.memory
     settings.disk = limits.disk or settings.disk
-    machine = Machine(settings, program, folder, trace)
+    machine = Machine(settings, target.path, folder, trace)
     try:
-        return run_machine(machine, parsed, words, guest_name, limits.timeout)
+        return run_machine(machine, parsed, words, target.guest_name, limits.timeout)
     finally:
         machine.close()
 
@@ -194,28 +195,47 @@ def working_folder(parsed: Parsed) -> str:
         raise UsageError("the current folder does not exist any more", hint="change to another one") from None
 
 
-def locate(parsed: Parsed) -> tuple[str, str | None, Sysroot | None]:
-    """(host path, name for the guest if it is not on Z:, the sysroot if it had to be found for this)."""
+class Target:
+    """What PROGRAM means: `guest_name` if it is not on Z:, `package` if it came from one, `sysroot` if
+    found already.
+    """
+
+    __slots__ = ("guest_name", "package", "path", "sysroot")
+
+    def __init__(
+        self,
+        path: str,
+        guest_name: str | None = None,
+        package: str | None = None,
+        found: Sysroot | None = None,
+    ) -> None:
+        self.path = path
+        self.guest_name = guest_name
+        self.package = package
+        self.sysroot = found
+
+
+def locate(parsed: Parsed) -> Target:
+    """Find the program and refuse what cannot run."""
     name = parsed.rest[0]
+    drive = parsed.value("drive")
+    package = None
+    guest_name = None
     if packages.is_reference(name):
-        path = packages.locate(name, parsed.flag("refresh"), parsed.flag("offline"))
-        check_host_program(path)
-        return path, None, None
-    if paths.is_guest(name) and not os.path.exists(name):
-        if name[:1].upper() != "C":
-            name = paths.to_host(name)
-        elif parsed.value("drive") is not None and os.path.exists(paths.to_host(name, parsed.value("drive"))):
-            return paths.to_host(name, parsed.value("drive")), name, None
-        else:
-            name = name.replace("/", "\\").rpartition("\\")[2]
-            return system_program(name, parsed)
-    if "/" not in name and not os.path.exists(name):
+        name, package = packages.locate(name, parsed.flag("refresh"), parsed.flag("offline"))
+    elif paths.is_guest(name) and not os.path.exists(name):
+        if name[:1].upper() == "C":
+            if drive is None or not os.path.exists(paths.to_host(name, drive)):
+                return system_program(name.replace("/", "\\").rpartition("\\")[2], parsed)
+            guest_name = name
+        name = paths.to_host(name, drive)
+    elif "/" not in name and not os.path.exists(name):
         return system_program(name, parsed)
     check_host_program(name)
-    return name, None, None
+    return Target(name, guest_name, package)
 
 
-def system_program(name: str, parsed: Parsed) -> tuple[str, str | None, Sysroot | None]:
+def system_program(name: str, parsed: Parsed) -> Target:
     """A program of the sysroot, like cmd or reg, named without a folder."""
     candidates = [name] if name.lower().endswith(".exe") else [name + ".exe", name]
     found = sysroot.find(parsed.value("sysroot"))
@@ -223,7 +243,7 @@ def system_program(name: str, parsed: Parsed) -> tuple[str, str | None, Sysroot 
         path = os.path.join(found.windows, candidate.lower())
         if os.path.isfile(path):
             check_host_program(path)
-            return path, f"C:\\windows\\system32\\{candidate.lower()}", found
+            return Target(path, f"C:\\windows\\system32\\{candidate.lower()}", found.windows, found)
     raise NotFound(
         f"{name} was not found here, nor among Wine's programs", hint="give a path, pypi:NAME or npm:NAME"
     )

@@ -74,8 +74,8 @@ def check(word: str, allowed: str, text: str) -> None:
         )
 
 
-def locate(text: str, refresh: bool = False, offline: bool = False) -> str:
-    """The host path of the program a reference means, downloaded if needed."""
+def locate(text: str, refresh: bool = False, offline: bool = False) -> tuple[str, str]:
+    """The host path of the program a reference means and the package's folder, downloaded if needed."""
     reference = parse(text)
     version = reference.version or current_version(reference)
     folder = os.path.join(reference.folder, version)
@@ -85,7 +85,7 @@ def locate(text: str, refresh: bool = False, offline: bool = False) -> str:
         from nexus.system.packages_fetch import fetch
 
         folder = fetch(reference)
-    return os.path.join(folder, choose(reference, read_index(folder)))
+    return os.path.join(folder, choose(reference, read_index(folder))), folder
 
 
 def current_version(reference: Reference) -> str:

@@ -125,7 +125,7 @@ class Permissions:
     def network(self) -> Network:
         return Network(self.net, self.deny_net)
 
-    def grants(self, program: str, folder: str) -> tuple[list[Grant], str]:
+    def grants(self, program: str, folder: str, package: str | None = None) -> tuple[list[Grant], str]:
         """The kernel's grants for a host program started in `folder`, and a line to say when `folder` is
         left out.
 
@@ -140,7 +140,7 @@ class Permissions:
 
         program = os.path.realpath(program)
         beside = os.path.dirname(program)
-        add(program if too_wide(beside) else beside, True, False)
+        add(package or (program if too_wide(beside) else beside), True, False)
         left_out = ""
         if not self.isolated:
             if not too_wide(folder):

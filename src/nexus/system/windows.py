@@ -108,6 +108,7 @@ class Settings:
         self.cpu: Callable[[Window], Vcpu] | None = None
         self.seed: int | None = None
         self.processors = 1
+        self.package: str | None = None
         self.memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
         self.disk = DEFAULT_DISK
         self.processes = 256
@@ -137,7 +138,7 @@ class Machine:
         self.drive = Drive(settings.drive)
         self.io = kernel.io
         self.io.disk.limit = settings.disk
-        grants, self.left_out = settings.permissions.grants(self.program, folder)
+        grants, self.left_out = settings.permissions.grants(self.program, folder, settings.package)
         self.grants = grants
         never = protected(os.path.dirname(settings.sysroot.windows))
         for volume in volumes(self.drive, settings.sysroot, grants, never, self.io.refusals):

@@ -92,5 +92,6 @@ def test_a_cached_package_needs_no_network(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(NexusError, match="not downloaded"):
         locate("pypi:my-tool", offline=True)
     (folder.parent / "current").write_text("1.0\n")
-    assert locate("pypi:My_Tool", offline=True) == os.path.join(folder, "bin/tool.exe")
-    assert locate("pypi:my-tool==1.0", offline=True) == os.path.join(folder, "bin/tool.exe")
+    expected = (os.path.join(folder, "bin/tool.exe"), str(folder))
+    assert locate("pypi:My_Tool", offline=True) == expected
+    assert locate("pypi:my-tool==1.0", offline=True) == expected
