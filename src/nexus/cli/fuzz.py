@@ -22,7 +22,8 @@ def main(arguments: list[str]) -> int:
     parsed = parse(arguments, OPTIONS, "fuzz", mixed=True)
     if parsed.flag("help") or not parsed.rest:
         print(
-            "usage: nexus fuzz isa [options]\n       nexus fuzz pe [options] [FILE ...]\n       nexus fuzz syscalls [options]\n"
+            "usage: nexus fuzz isa [options]\n       nexus fuzz pe [options] [FILE ...]\n"
+            "       nexus fuzz syscalls [options]\n"
         )
         print(help_text(OPTIONS))
         return 0 if parsed.flag("help") else 2
