@@ -37,15 +37,19 @@ if TYPE_CHECKING:
     # start, offset of its records, their size, offsets and addresses of instructions,
     # (stub, pointer, target) per link
     Entry = tuple[int, int, int, tuple[int, ...], tuple[int, ...], tuple[tuple[int, int, int], ...]]
-    # hash of the page; records; where handlers and places in the arena are to be added; blocks
-    Saved = tuple[bytes, bytes, int, int, tuple[Entry, ...]]
+    # hash of the page; records; what to add to each 16 bytes of them, a letter each; blocks
+    Saved = tuple[bytes, bytes, bytes, tuple[Entry, ...]]
 
-_MAGIC = b"NXPAGES1"
+_MAGIC = b"NXPAGES2"
 _GRANULE = 0x10000
 _LARGEST_IMAGE = 1 << 30
 _FOLDER_LIMIT = 1 << 30
 _WORD = 8
 _SHORT, _LONG = 16, 32
+_CHUNK = 16  # a record's first half: handler and fields; its second half: two words
+_NOTHING, _HANDLER, _FIRST, _SECOND, _BOTH = b"ABCDE"  # words of a chunk: to add to
+_NO_WORD, _FIRST_WORD, _SECOND_WORD = bytes(16), b"\1" + bytes(15), bytes(8) + b"\1" + bytes(7)
+_BOTH_WORDS = b"\1" + bytes(7) + b"\1" + bytes(7)
 _CONTROLS_LONG = {"enter", "goto", "branch", "link", "trap_if"}
 
 
@@ -100,8 +104,8 @@ class PageCache:
 
     def place(self, saved: Saved, at: int) -> bytes:
         """The records of a page for host address `at`."""
-        _, data, handlers, places, _ = saved
-        number = int.from_bytes(data, "little") + self._base * handlers + at * places
+        _, data, letters, _ = saved
+        number = int.from_bytes(data, "little") + self._base * _handlers(letters) + at * _places(letters)
         return number.to_bytes(len(data), "little")
 
     def _hash(self, page: int) -> bytes:
@@ -181,20 +185,21 @@ class PageCache:
         for block in kept.values():
             data += ctypes.string_at(block.record, block.size)
         words = memoryview(data).cast("Q")
-        handlers = places = 0
+        letters = bytearray([_NOTHING]) * (size // _CHUNK)
         entries = []
         for block in kept.values():
             begin = offsets[block.start]
             for stub, pointer, target in block.links:
                 aim = offsets.get(target, begin + stub)
-                words[(begin + pointer) // _WORD] = aim
-                words[(begin + stub) // _WORD + 3] = begin + pointer
-                places |= 1 << (begin + pointer) * 8 | 1 << (begin + stub + 3 * _WORD) * 8
+                for at, value in ((begin + pointer, aim), (begin + stub + 3 * _WORD, begin + pointer)):
+                    words[at // _WORD] = value
+                    chunk, letter = at // _CHUNK, _SECOND if at % _CHUNK else _FIRST
+                    letters[chunk] = letter if letters[chunk] == _NOTHING else _BOTH
             at = begin
             while at < begin + block.size:
                 handler = words[at // _WORD]
                 words[at // _WORD] = handler - self._base
-                handlers |= 1 << at * 8
+                letters[at // _CHUNK] = _HANDLER
                 at += self._sizes[handler]
             if at != begin + block.size:
                 raise AssertionError(f"the records of {block.start:#x} do not end where they should")
@@ -202,7 +207,23 @@ class PageCache:
             entries.append((block.start, begin, block.size, tuple(block.offsets), addresses, block.links))
         if not entries:
             return None
-        return self._hash(page), bytes(data), handlers, places, tuple(entries)
+        return self._hash(page), bytes(data), bytes(letters), tuple(entries)
+
+
+def _handlers(letters: bytes) -> int:
+    """A number with a 1 in every word that a handler's address goes to."""
+    only = letters.translate(_ONLY_HANDLERS)
+    return int.from_bytes(only.replace(b"A", _NO_WORD).replace(b"B", _FIRST_WORD), "little")
+
+
+def _places(letters: bytes) -> int:
+    """A number with a 1 in every word that points into the arena."""
+    words = letters.translate(_ONLY_PLACES).replace(b"A", _NO_WORD).replace(b"C", _FIRST_WORD)
+    return int.from_bytes(words.replace(b"D", _SECOND_WORD).replace(b"E", _BOTH_WORDS), "little")
+
+
+_ONLY_HANDLERS = bytes.maketrans(b"CDE", b"AAA")
+_ONLY_PLACES = bytes.maketrans(b"B", b"A")
 
 
 def _record_sizes(symbols: dict[str, int]) -> dict[int, int]:
