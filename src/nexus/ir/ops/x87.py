@@ -11,7 +11,7 @@ from nexus.ir.ops import float_model as model
 from nexus.ir.ops import x87_model as oracle
 from nexus.ir.ops.float_model import CHOP, F80, NEAREST
 from nexus.ir.ops.table import row
-from nexus.ir.ops.x87_state import C1, CODES, EXCEPTIONS, INHERITED, STATUS, VALUE
+from nexus.ir.ops.x87_state import C1, CODES, EXCEPTIONS, INHERITED, NO_QUOTIENT, STATUS, VALUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,8 +85,24 @@ _two("sub", "fsub %st(1), %st", lambda a, b: model.add(F80, a, b, negate=True, x
 _two("mul", "fmul %st(1), %st", lambda a, b: model.multiply(F80, a, b, x87=True), "a * b.")
 _two("div", "fdiv %st(1), %st", lambda a, b: model.divide(F80, a, b, x87=True), "a / b.")
 _two("scale", "fscale", oracle.scale, "a * 2**trunc(b) (FSCALE).")
-_two("prem", "fprem", lambda a, b: oracle.remainder(a, b, False), "Partial remainder, quotient truncated (FPREM).", CODES)
-_two("prem1", "fprem1", lambda a, b: oracle.remainder(a, b, True), "Partial remainder, quotient to nearest (FPREM1).", CODES)
+
+
+def _remainder(name: str, nearest: bool) -> None:
+    """With the mark for a NaN, which has no quotient."""
+    code = f"fldt $3\nfldt $2\nf{name}\nfnstsw $1\nfstpt $0\nfstp %st(0)"
+    mark = "%e1 = lshr i128 %out, 64\n%e = and i128 %e1, 32767\n%nan = icmp eq i128 %e, 32767\n"
+    mark += f"%m = select i1 %nan, i128 {NO_QUOTIENT << STATUS}, i128 0\n$d = or i128 %marked, %m"
+    row(
+        f"x87.{name}",
+        "v128 v128 -> v128",
+        lambda: _host(code, _PAIR, "i128") + _joined("ab", codes=CODES).replace("$d =", "%marked =") + "\n" + mark,
+        oracle.binary(lambda a, b: oracle.remainder(a, b, nearest)),
+        f"Partial remainder, quotient {'to nearest' if nearest else 'truncated'} (F{name.upper()}).",
+    )
+
+
+_remainder("prem", nearest=False)
+_remainder("prem1", nearest=True)
 for _name, _doc in (("patan", "arctan(b / a)"), ("yl2x", "b * log2(a)"), ("yl2xp1", "b * log2(a + 1)")):
     _row(
         f"x87.{_name}",

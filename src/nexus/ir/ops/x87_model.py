@@ -8,7 +8,7 @@ from __future__ import annotations
 from nexus.ir.ops import float_model as model
 from nexus.ir.ops.float_model import CHOP, DE, F80, FINITE, FORMAT_OF_BITS, IE, INF, NAN, UNSUPPORTED, ZE, ZERO, Number
 from nexus.ir.ops.scalar import signed
-from nexus.ir.ops.x87_state import INHERITED, STATUS, VALUE
+from nexus.ir.ops.x87_state import INHERITED, NO_QUOTIENT, STATUS, VALUE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,10 +73,10 @@ def remainder(a: int, b: int, nearest: bool) -> tuple[int, int]:
     """FPREM (quotient truncated) or FPREM1 (to nearest): at most 63 bits of exponent difference per step."""
     x, y = number(a), number(b)
     found = model.special(F80, x, y, True)
+    if found is None and (x.kind == INF or y.kind == ZERO):
+        found = F80.default_nan, IE
     if found:
-        return found
-    if x.kind == INF or y.kind == ZERO:
-        return F80.default_nan, IE
+        return found[0], found[1] | NO_QUOTIENT
     denormal = DE if x.denormal or y.denormal else 0
     if x.kind == ZERO or y.kind == INF:
         return model.encode(F80, x.sign, x.m, x.e)[0], denormal

@@ -24,8 +24,11 @@ INDEFINITE = 0xFFFF_C000_0000_0000_0000
 VALUE = (1 << 80) - 1
 STACK_FAULT, EXCEPTIONS, SUMMARY = 0x40, 0x3F, 0x8080  # SF; IE..PE; ES and B
 UNDERFLOW, OVERFLOW = 0x41, 0x241  # stack faults: IE, SF, and C1 for an overflow
+CONTROL_BITS, CONTROL_ONE = 0x1F3F, 0x40  # of the control word: those that exist, and the reserved one that reads as 1
+STATUS_BITS = 0x477F  # of the status word, without TOP and the summary
 C1, C2, CODES = 0x200, 0x400, 0x4700
 INHERITED = 0x7F  # of the status of an operand: exceptions and stack fault
+NO_QUOTIENT = 0x8000  # in the status of an x87 value: FPREM gave a NaN
 BLOCKING = 0x07  # IE, DE, ZE: unmasked they leave the operands as they are
 
 _FCW, _FSW, _FTOP, _FTAG = (SLOTS[name] for name in ("fcw", "fsw", "ftop", "ftag"))
@@ -98,7 +101,7 @@ row(
 # imm: bits 0-2 the register to set, 3-4 how many registers to pop, 5-7 which condition codes the value defines
 
 ONLY_C1, ALL_CODES, QUOTIENT, NO_CODES, RANGE = (mode << 5 for mode in range(5))
-"""The condition codes that are replaced: C1 alone; all; all, but C1 and C2 on a stack fault (FPREM); none, but C1 on a
+"""The condition codes that are replaced: C1 alone; all; all, but C1 and C2 without a quotient (FPREM); none, but C1 on a
 stack fault (FCMOV, FCOMI); C1 and C2 (trigonometry)."""
 _CODES_OF = ((2, 2), (15, 15), (15, 6), (0, 2), (6, 6))  # as C3 C2 C1 C0, without and with a stack fault
 _CODE_TABLE = sum(codes << 4 * (2 * mode + fault) for mode, both in enumerate(_CODES_OF) for fault, codes in enumerate(both))
@@ -118,7 +121,9 @@ _MERGE = f"""
 %mode2 = and i64 %mode1, 7
 %mode = call i64 @llvm.umin.i64(i64 %mode2, i64 {len(_CODES_OF) - 1})
 %at1 = shl i64 %mode, 3
-%at2 = select i1 %fault, i64 4, i64 0
+%odd1 = and i64 %st2, {STACK_FAULT | NO_QUOTIENT}
+%odd = icmp ne i64 %odd1, 0
+%at2 = select i1 %odd, i64 4, i64 0
 %at = add i64 %at1, %at2
 %nib1 = lshr i64 {_CODE_TABLE}, %at
 %nib2 = and i64 %nib1, 7
@@ -169,7 +174,7 @@ def merge_status(state: State, value: int, imm: int) -> bool:
     """Fold the status of an x87 value into the status word; True if an unmasked exception blocks the rest."""
     status = value >> STATUS
     fault = status & STACK_FAULT != 0
-    nibble = _CODES_OF[min(imm >> 5 & 7, len(_CODES_OF) - 1)][fault]
+    nibble = _CODES_OF[min(imm >> 5 & 7, len(_CODES_OF) - 1)][status & (STACK_FAULT | NO_QUOTIENT) != 0]
     codes = (nibble & 7) << 8 | (nibble & 8) << 11
     status &= codes | (UNDERFLOW if fault else EXCEPTIONS)
     fsw = state.get(_FSW, 0) & ~codes | status
@@ -360,28 +365,40 @@ row(
     "The two-bit tags of all registers, as FNSTENV stores them.",
     indirect=True,
 )
+def summary(fsw: int, fcw: int) -> int:
+    """The status word with the summary bits that follow from it and the control word."""
+    return fsw & STATUS_BITS | (SUMMARY if fsw & ~fcw & EXCEPTIONS else 0)
+
+
+def control(word: int) -> int:
+    """A control word as the processor takes it."""
+    return word & CONTROL_BITS | CONTROL_ONE
+
+
+# From %c and %s, loaded words: %cw and %fw, what becomes of them; and the host takes %cw with all exceptions masked.
+_CONTROL = f"""
+%cw1 = and i64 %c, {CONTROL_BITS}
+%cw = or i64 %cw1, {CONTROL_ONE}
+%hc1 = trunc i64 %cw to i16
+%hc = or i16 %hc1, {EXCEPTIONS}
+%hcp = alloca i16, align 2
+store i16 %hc, ptr %hcp, align 2
+call void asm sideeffect "fldcw $0", "*m,~{{fpsr}}"(ptr elementtype(i16) %hcp)
+%open1 = xor i64 %cw, -1
+%open = and i64 %open1, {EXCEPTIONS}
+%raised = and i64 %s, %open
+%any = icmp ne i64 %raised, 0
+%clean = and i64 %s, {STATUS_BITS}
+%with = or i64 %clean, {SUMMARY}
+%fw = select i1 %any, i64 %with, i64 %clean
+"""
 row(
     "x87.control",
     "i64 ->",
-    f"""
-%c = trunc i64 $a to i16
-%m = or i16 %c, {EXCEPTIONS}
-%p = alloca i16, align 2
-store i16 %m, ptr %p, align 2
-call void asm sideeffect "fldcw $0", "*m,~{{fpsr}}"(ptr elementtype(i16) %p)
-$new.fcw = and i64 $a, 65535
-%open1 = xor i64 $a, -1
-%open = and i64 %open1, {EXCEPTIONS}
-%raised = and i64 $fsw, %open
-%any = icmp ne i64 %raised, 0
-%clean = and i64 $fsw, {0xFFFF ^ SUMMARY}
-%with = or i64 %clean, {SUMMARY}
-$new.fsw = select i1 %any, i64 %with, i64 %clean
-""",
-    lambda w, state, a: {
-        "fcw": a & 0xFFFF,
-        "fsw": state["fsw"] & 0xFFFF & ~SUMMARY | (SUMMARY if state["fsw"] & ~a & EXCEPTIONS else 0),
-    },
+    "%c = and i64 $a, 65535\n%s = add i64 $fsw, 0\n"
+    + _CONTROL
+    + "$new.fcw = add i64 %cw, 0\n$new.fsw = add i64 %fw, 0",
+    lambda w, state, a: {"fcw": control(a), "fsw": summary(state["fsw"], a)},
     "Load the control word, for the guest and the host; the status word's summary bits follow.",
     reads=("fsw",),
     writes=("fcw", "fsw"),
@@ -468,8 +485,8 @@ def _fx_save(w: int, state: State, memory: Memory, address: int) -> None:
 
 def _fx_load(w: int, state: State, memory: Memory, address: int) -> None:
     words = [memory.load(address + 16 * i, 16) for i in range(26)]
-    state[_FCW] = words[0] & 0xFFFF
-    state[_FSW] = words[0] >> 16 & 0xC7FF
+    state[_FCW] = control(words[0])
+    state[_FSW] = summary(words[0] >> 16, state[_FCW])
     top = state[_FTOP] = words[0] >> 27 & 7
     state[_FTAG] = words[0] >> 32 & 255
     state[_MXCSR] = words[1] >> 64 & 0xFFFF
@@ -500,14 +517,12 @@ def _fx_template(save: bool) -> str:
         text += _at("last", "%area", FX_BYTES - 1) + "%probe = load volatile i8, ptr %last, align 1\n"
         text += _at("q24", "%area", 24) + "%h = load volatile i64, ptr %area, align 1\n%mx = load i32, ptr %q24, align 1\n"
         text += _field("fcw") + _field("fsw") + _field("ftag") + _field("mxcsr")
-        text += "%c = and i64 %h, 65535\nstore i64 %c, ptr %fcw.p, align 8\n%w1 = lshr i64 %h, 16\n%w2 = and i64 %w1, 51199\n"
-        text += "store i64 %w2, ptr %fsw.p, align 8\n%t1 = lshr i64 %h, 27\n%top = and i64 %t1, 7\n"
+        text += "%c = and i64 %h, 65535\n%s = lshr i64 %h, 16\n" + _CONTROL
+        text += "store i64 %cw, ptr %fcw.p, align 8\nstore i64 %fw, ptr %fsw.p, align 8\n%t1 = lshr i64 %h, 27\n%top = and i64 %t1, 7\n"
         text += "store i64 %top, ptr %ftop.p, align 8\n%g1 = lshr i64 %h, 32\n%g = and i64 %g1, 255\n"
         text += "store i64 %g, ptr %ftag.p, align 8\n%m1 = and i32 %mx, 65535\n%m2 = zext i32 %m1 to i64\n"
         text += "store i64 %m2, ptr %mxcsr.p, align 8\n%mm = or i32 %m1, 8064\n%hp = alloca i32, align 4\n"
         text += "store i32 %mm, ptr %hp, align 4\ncall void @llvm.x86.sse.ldmxcsr(ptr %hp)\n"
-        text += f"%c16 = trunc i64 %c to i16\n%cm = or i16 %c16, {EXCEPTIONS}\n%cp = alloca i16, align 2\n"
-        text += 'store i16 %cm, ptr %cp, align 2\ncall void asm sideeffect "fldcw $0", "*m,~{fpsr}"(ptr elementtype(i16) %cp)\n'
     top = "%ftop" if save else "%top"
     for i in range(8):
         text += f"%n{i}a = add i64 {top}, {i}\n%n{i} = and i64 %n{i}a, 7\n" + _register(f"r{i}", f"%n{i}")

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from iced_x86 import MemorySize
 
-from nexus.ir.ops.x87_state import C1, EXCEPTIONS, SUMMARY
-from nexus.ir.types import I16, I32, I64
+from nexus.ir.ops.x87_state import C1, EXCEPTIONS, FX_BYTES, SUMMARY
+from nexus.ir.types import I8, I16, I32, I64
 from nexus.ir.values import Address, Value
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.ins import GENERAL_PROTECTION, Exit, Ins
@@ -19,6 +19,12 @@ from nexus.isa.x86.table import register, semantics
 STATUS_KEPT = 0x7F00  # of the status word by FNCLEX
 FX_ALIGNMENT, FX_MXCSR = 16, 24
 _SHORT = (MemorySize.FPU_ENV14, MemorySize.FPU_STATE94)
+_SIZES = {
+    MemorySize.FPU_ENV14: 14,
+    MemorySize.FPU_ENV28: 28,
+    MemorySize.FPU_STATE94: 94,
+    MemorySize.FPU_STATE108: 108,
+}
 
 
 def status_word(i: Ins) -> Value:
@@ -75,10 +81,15 @@ def _reset(i: Ins) -> None:
     i.block.emit("x87.control", i.const(I64, r.DEFAULT_FCW))
 
 
-@semantics("EMMS", "FEMMS")
+@semantics("EMMS")
 def emms(i: Ins) -> None:
     wait(i)
     i.block.put(r.FTAG, i.const(I64, 0))
+    i.block.put(r.FTOP, i.const(I64, 0))
+
+
+def _clear_c1(i: Ins) -> None:
+    i.block.put(r.FSW, i.get(r.FSW) & (0xFFFF & ~C1))
 
 
 def _turn(name: str, by: int) -> None:
@@ -87,7 +98,7 @@ def _turn(name: str, by: int) -> None:
     def turn(i: Ins) -> None:
         wait(i)
         i.block.put(r.FTOP, (i.get(r.FTOP) + by) & 7)
-        i.block.put(r.FSW, i.get(r.FSW) & (0xFFFF & ~C1))
+        _clear_c1(i)
 
     register(name, turn)
 
@@ -101,6 +112,7 @@ def ffree(i: Ins) -> None:
     wait(i)
     bit = i.const(I64, 1) << ((i.get(r.FTOP) + st(i, 0)) & 7)
     i.block.put(r.FTAG, i.get(r.FTAG) & ~bit)
+    _clear_c1(i)
 
 
 @semantics("FFREEP")
@@ -111,11 +123,13 @@ def ffreep(i: Ins) -> None:
     gone = i.const(I64, 1) << ((top + st(i, 0)) & 7) | i.const(I64, 1) << top
     i.block.put(r.FTAG, i.get(r.FTAG) & ~gone)
     i.block.put(r.FTOP, (top + 1) & 7)
+    _clear_c1(i)
 
 
 # environments ------------------------------------------------------------------------------------------
 #
-# Seven words of 32 bits (16 under an operand size prefix): control, status, tags, and four of pointers.
+# Seven words of 32 bits (16 under an operand size prefix): control, status, tags, and four of pointers. As processors
+# do, both ends are touched first, so that a fault comes before anything is stored.
 
 
 def _word(i: Ins) -> tuple[int, bool]:
@@ -124,10 +138,16 @@ def _word(i: Ins) -> tuple[int, bool]:
     return (2 if short else 4), short
 
 
+def _probe(i: Ins, modify: bool) -> None:
+    i.block.load(I8, i.memory(), modify=modify)
+    i.block.load(I8, i.memory().plus(_SIZES[i.raw.memory_size] - 1), modify=modify)
+
+
 def _store_environment(i: Ins) -> int:
     """Store the environment; returns its size."""
     size, short = _word(i)
     where = i.memory()
+    _probe(i, modify=True)
     words = [i.get(r.FCW), status_word(i).zext(I64), i.block.emit("x87.tags")]
     for index, value in enumerate(words):
         wide = value.trunc(I16) if short else (value | 0xFFFF0000).trunc(I32)
@@ -139,11 +159,10 @@ def _store_environment(i: Ins) -> int:
 
 
 def _load_environment(i: Ins) -> list[Value]:
-    """Load all seven words (so that a fault comes first); returns control, status and tags."""
+    """Control, status and tags."""
     size, _ = _word(i)
-    words = [i.block.load(I16, i.memory().plus(index * size)).zext(I64) for index in range(3)]
-    i.block.load(I16, i.memory().plus(7 * size - 2))
-    return words
+    _probe(i, modify=False)
+    return [i.block.load(I16, i.memory().plus(index * size)).zext(I64) for index in range(3)]
 
 
 def _set_environment(i: Ins, words: list[Value]) -> None:
@@ -202,6 +221,7 @@ def _image(i: Ins) -> Address:
 def fxsave(i: Ins) -> None:
     base = _image(i).base
     assert base is not None
+    i.block.load(I8, Address(base, FX_BYTES - 1), modify=True)
     i.block.emit("fx.save", base)
 
 
@@ -210,6 +230,7 @@ def fxrstor(i: Ins) -> None:
     """Reserved bits of MXCSR are #GP."""
     where = _image(i)
     assert where.base is not None
+    i.block.load(I8, where.plus(FX_BYTES - 1))
     mxcsr = i.block.load(I32, where.plus(FX_MXCSR))
     i.block.trap_if((mxcsr & (I32.mask & ~r.MXCSR_MASK)).ne(0), Exit.PRIVILEGED, GENERAL_PROTECTION)
     i.block.emit("fx.load", where.base)
