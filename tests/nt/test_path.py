@@ -26,7 +26,12 @@ def test_names_windows_forbids(name: str) -> None:
 
 
 def test_components() -> None:
-    assert split_path("\\dir\\\\file.txt\\") == ["dir", "file.txt"]
+    assert split_path("\\dir\\file.txt\\") == ["dir", "file.txt"]
+    assert split_path("\\\\dir") == ["dir"]
+    assert split_path("\\") == split_path("\\\\") == []
+    for bad in ("\\\\\\dir", "\\dir\\\\file", "dir\\\\"):
+        with pytest.raises(BadName):
+            split_path(bad)
     assert split_path("\\dir\\file::$DATA") == ["dir", "file"]
 
 

@@ -17,7 +17,7 @@ from nexus.nt.file import (
 from nexus.nt.file_disk import Disk, DiskFile, FileNode
 from nexus.nt.file_open import VolumeDevice, open_file
 from nexus.nt.file_stream import NullDevice
-from nexus.nt.namespace import Device, SymbolicLink
+from nexus.nt.namespace import Device, Directory, SymbolicLink
 from nexus.nt.pipe_device import PipeDevice
 from nexus.nt.registry import Registry
 from nexus.nt.registry_store import save
@@ -125,7 +125,7 @@ class IoManager:
         root = attributes.root
         if isinstance(root, FileObject):
             if attributes.name.startswith("\\"):
-                raise NtError(Status.OBJECT_PATH_SYNTAX_BAD if isinstance(root, DiskFile) else Status.INVALID_PARAMETER)
+                raise NtError(Status.INVALID_PARAMETER)
             request.root, request.rest = root, attributes.name
             return self._open_relative(root, request)
         if not attributes.name and root is None:
@@ -133,7 +133,8 @@ class IoManager:
         found = call.kernel.namespace.parse(attributes.name, root)
         opener: Callable[[OpenRequest], tuple[FileObject, int]] | None = getattr(found.object, "open", None)
         if opener is None:
-            raise NtError(Status.OBJECT_TYPE_MISMATCH)
+            directory = isinstance(found.object, Directory)
+            raise NtError(Status.OBJECT_NAME_INVALID if directory else Status.OBJECT_TYPE_MISMATCH)
         request.rest = found.rest
         if not request.rest and attributes.name.endswith("\\"):
             request.rest = "\\"
@@ -157,7 +158,7 @@ class IoManager:
         root = attributes.root
         if isinstance(root, DiskFile):
             if attributes.name.startswith("\\"):
-                raise NtError(Status.OBJECT_PATH_SYNTAX_BAD)
+                raise NtError(Status.INVALID_PARAMETER)
             request.root, request.rest = root, attributes.name
             return find(root.place.volume, request)
         if not attributes.name:

@@ -116,7 +116,7 @@ class FileObject(KernelObject):
     characteristics = 0
 
     def __init__(self, granted: int, share: int, options: int) -> None:
-        super().__init__()
+        super().__init__(signaled=True)
         self.granted = granted
         self.share = share
         self.options = options
@@ -190,7 +190,7 @@ class FileObject(KernelObject):
     def handle_closed(self, process: Process) -> None:
         if not any(entry.object is self for _, entry in process.handles.items()) and self.pending:
             for op in [op for op in self.pending if op.process is process]:
-                op.abandon(Status.CANCELLED)
+                op.drop()
 
     def last_handle_closed(self) -> None:
         for op in list(self.pending):
@@ -254,13 +254,12 @@ class Operation(KernelObject):
                 raise
         if self.event is not None:
             self.event.signaled = True
-        elif not (self.immediate and file.completion_flags & FILE_SKIP_SET_EVENT_ON_HANDLE):
+        elif not file.completion_flags & FILE_SKIP_SET_EVENT_ON_HANDLE:
             file.signaled = True
         if self.apc:
             self.thread.queue_apc(Apc(self.apc, (self.context, self.iosb, 0)))
         elif file.port is not None and self.context:
-            skip = self.immediate and status == 0 and file.completion_flags & FILE_SKIP_COMPLETION_PORT_ON_SUCCESS
-            if not skip:
+            if not (self.immediate and file.completion_flags & FILE_SKIP_COMPLETION_PORT_ON_SUCCESS):
                 file.port.post(file.completion_key, self.context, status, information)
         self.signaled = True
 
@@ -271,7 +270,19 @@ class Operation(KernelObject):
             self.complete(status)
 
 
-_REPORTED_ERRORS = (Status.END_OF_FILE, Status.PIPE_BROKEN)
+    def drop(self) -> None:
+        """Forget a pending operation whose owner went away or was called off: no status block, event or APC."""
+        if self.ended:
+            return
+        self.file.cancel(self)
+        if self in self.file.pending:
+            self.file.pending.remove(self)
+        self.status = Status.CANCELLED
+        if self.file.port is not None and self.context and self.event is None and not self.apc:
+            self.file.port.post(self.file.completion_key, self.context, Status.CANCELLED, 0)
+        self.signaled = True
+
+
 
 
 def run(
@@ -282,8 +293,12 @@ def run(
     context: int,
     iosb: int,
     work: Callable[[Operation], int],
+    wait: bool = False,
 ) -> int | Wait:
-    """Begin an operation and give the syscall its result, whether it ended, pends or has to be waited for."""
+    """Begin an operation and give the syscall its result, whether it ended, pends or has to be waited for.
+
+    `wait` makes the syscall wait even on an asynchronous handle.
+    """
     if apc and file.port is not None:
         raise NtError(Status.INVALID_PARAMETER)
     op = Operation(call, file, event, apc, context, iosb)
@@ -293,7 +308,7 @@ def run(
     try:
         status = work(op)
     except NtError as error:
-        if error.status in _REPORTED_ERRORS and not op.ended:
+        if error.status == Status.END_OF_FILE and not op.ended:
             call.memory.write(iosb, struct.pack("<IxxxxQ", error.status, 0))
         file.signaled = True
         raise
@@ -301,7 +316,7 @@ def run(
         return op.status
     if status == Status.PENDING:
         op.immediate = False
-        if file.synchronous:
+        if file.synchronous or wait:
             alertable = bool(file.options & FILE_SYNCHRONOUS_IO_ALERT)
             return Wait((op,), None, alertable=alertable, then=_synchronous_end, data=(op,))
         return Status.PENDING
@@ -311,6 +326,6 @@ def run(
 
 def _synchronous_end(call: Call, status: int, acquired: object, op: Operation) -> int:
     if not op.ended:  # an APC or alert came first
-        op.abandon(Status.CANCELLED)
+        op.drop()
         return status
     return op.status

@@ -193,6 +193,8 @@ def query(file: FileObject, kind: int, length: int, granted: int) -> tuple[bytes
             raise NtError(Status.INFO_LENGTH_MISMATCH)
         return _fitted(special, length)
     if not isinstance(file, DiskFile):
+        if kind in _DISK and length < _DISK[kind][1]:
+            raise NtError(Status.INFO_LENGTH_MISMATCH)
         if kind in _DISK or kind in _OF_PIPES:
             raise NtError(Status.INVALID_PARAMETER)
         return None

@@ -34,7 +34,7 @@ from nexus.nt.file_disk import (
     FileNode,
 )
 from nexus.nt.namespace import Device
-from nexus.nt.path import split_path
+from nexus.nt.path import BadName, split_path
 from nexus.nt.status import Status
 from nexus.nt.volume import Place, Volume, host_failure
 
@@ -68,7 +68,10 @@ def find(volume: Volume, request: OpenRequest) -> Place:
     """The place that a name below the volume, or below an open folder of it, stands for."""
     root = request.root
     rest = request.rest
-    parts = split_path(rest)
+    try:
+        parts = split_path(rest)
+    except BadName:
+        raise NtError(Status.OBJECT_NAME_INVALID) from None
     if root is not None:
         if not isinstance(root, DiskFile):
             raise NtError(Status.OBJECT_TYPE_MISMATCH)
@@ -78,7 +81,7 @@ def find(volume: Volume, request: OpenRequest) -> Place:
             raise NtError(Status.OBJECT_PATH_NOT_FOUND)
         parts = [*split_path(root.volume_path), *parts]
     place = volume.find(parts)
-    if rest.endswith("\\") and parts and not place.is_directory and not request.options & FILE_DIRECTORY_FILE:
+    if rest.endswith("\\") and place.info is not None and not place.is_directory:
         raise NtError(Status.OBJECT_NAME_INVALID)
     return place
 

@@ -27,6 +27,13 @@ DISPOSITION_ON_CLOSE = 0x8
 DISPOSITION_IGNORE_READONLY_ATTRIBUTE = 0x10
 
 
+def _parts(path: str) -> list[str]:
+    try:
+        return split_path(path)
+    except BadName:
+        raise NtError(Status.OBJECT_NAME_INVALID) from None
+
+
 def _target(call: Call, file: DiskFile, data: bytes) -> Place:
     """The place a FILE_RENAME_INFORMATION or FILE_LINK_INFORMATION names."""
     if len(data) < 20:
@@ -44,7 +51,7 @@ def _target(call: Call, file: DiskFile, data: bytes) -> Place:
             raise NtError(Status.OBJECT_TYPE_MISMATCH)
         if root.place.volume is not volume:
             raise NtError(Status.NOT_SAME_DEVICE)
-        parts = split_path(root.volume_path) + split_path(name)
+        parts = split_path(root.volume_path) + _parts(name)
     elif name.startswith("\\"):
         found = call.kernel.namespace.parse(name)
         target_volume = getattr(found.object, "volume", None)
@@ -52,7 +59,7 @@ def _target(call: Call, file: DiskFile, data: bytes) -> Place:
             raise NtError(Status.OBJECT_PATH_SYNTAX_BAD)
         if target_volume is not volume:
             raise NtError(Status.NOT_SAME_DEVICE)
-        parts = split_path(found.rest)
+        parts = _parts(found.rest)
     else:
         if "\\" in name:
             raise NtError(Status.OBJECT_NAME_INVALID)
@@ -66,7 +73,7 @@ def _target(call: Call, file: DiskFile, data: bytes) -> Place:
 def _wanted_name(data: bytes) -> str:
     """The last component of the new name, in the caller's spelling."""
     length = struct.unpack_from("<I", data, 16)[0]
-    return split_path(text_of(data[20 : 20 + length]))[-1]
+    return _parts(text_of(data[20 : 20 + length]))[-1]
 
 
 def _clear(call: Call, file: DiskFile, target: Place, flags: int) -> None:

@@ -9,7 +9,7 @@ from nexus.nt import access
 from nexus.nt.clock import EPOCH_1970
 from nexus.nt.completion import IoCompletion
 from nexus.nt.errors import NtError
-from nexus.nt.file import SYNCHRONOUS, FileObject
+from nexus.nt.file import FILE_SKIP_SET_EVENT_ON_HANDLE, SYNCHRONOUS, FileObject
 from nexus.nt.file_disk import DiskFile
 from nexus.nt.file_rename import dispose, link, rename
 from nexus.nt.status import Status
@@ -135,6 +135,8 @@ def set_information(call: Call, file: FileObject, kind: int, data: bytes, grante
     elif kind == 41:
         _need(data, 4)
         file.completion_flags |= struct.unpack_from("<I", data)[0] & 0x3
+        if file.completion_flags & FILE_SKIP_SET_EVENT_ON_HANDLE:
+            file.signaled = False
     elif kind == 16:
         _set_mode(file, data)
     elif kind == 43:

@@ -66,12 +66,20 @@ def host_name(guest: str) -> str:
 
 
 def split_path(path: str) -> list[str]:
-    """The components of what follows the volume in an NT path; doubled and trailing backslashes are dropped.
+    """The components of what follows the volume in an NT path; raises `BadName` for empty ones.
 
-    The suffix `::$DATA` names the file itself. Other streams do not exist here and are `BadName`.
+    One backslash at the end is dropped, and one too many at the start. The suffix `::$DATA` names the file itself;
+    other streams do not exist here, their names are bad (`host_name` refuses the colon).
     """
-    parts = [part for part in path.split("\\") if part]
-    if parts and parts[-1].upper().endswith("::$DATA") and len(parts[-1]) > 7:
+    if path.startswith("\\\\"):
+        path = path[1:]
+    path = path.removeprefix("\\").removesuffix("\\")
+    if not path:
+        return []
+    parts = path.split("\\")
+    if "" in parts:
+        raise BadName(path)
+    if parts[-1].upper().endswith("::$DATA") and len(parts[-1]) > 7:
         parts[-1] = parts[-1][:-7]
     return parts
 

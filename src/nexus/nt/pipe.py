@@ -145,6 +145,8 @@ class PipeEnd(FileObject):
     def path(self) -> str:
         if self.pipe is None:
             raise NtError(Status.PIPE_DISCONNECTED)
+        if not self.pipe.name:
+            raise NtError(Status.OBJECT_PATH_INVALID)
         return f"\\Device\\NamedPipe\\{self.pipe.name}"
 
     @property
@@ -157,7 +159,6 @@ class PipeEnd(FileObject):
         self.state = client.state = CONNECTED
         client.server_process = self.server_process
         self.client_process = client.client_process
-        client.signaled = True
         for op in [op for op in self.pending if isinstance(op.state, _Listen)]:
             op.complete(Status.SUCCESS)
 
@@ -257,9 +258,9 @@ class PipeEnd(FileObject):
                 op.complete(Status.SUCCESS, len(message.data))
 
     def flush(self, op: Operation) -> int:
-        if self.state != CONNECTED or self.peer is None:
-            raise NtError(_WRITE_FAILURES.get(self.state, Status.PIPE_DISCONNECTED))
-        return op.pend(_Flush()) if self.peer.queue else Status.SUCCESS
+        if self.pipe is None:
+            raise NtError(Status.PIPE_DISCONNECTED)
+        return op.pend(_Flush()) if self.peer is not None and self.peer.queue else Status.SUCCESS
 
     def cancel(self, op: Operation) -> None:
         self.pending.remove(op)
@@ -276,7 +277,7 @@ class PipeEnd(FileObject):
         if code == FSCTL_PIPE_GET_CONNECTION_ATTRIBUTE:
             return self._attribute(op, data, buffer, length)
         if not self.server:
-            raise NtError(Status.ILLEGAL_FUNCTION if code == FSCTL_PIPE_LISTEN else Status.INVALID_DEVICE_REQUEST)
+            raise NtError(Status.ILLEGAL_FUNCTION if code == FSCTL_PIPE_LISTEN else Status.NOT_SUPPORTED)
         if code == FSCTL_PIPE_LISTEN:
             return self._listen(op)
         if code == FSCTL_PIPE_DISCONNECT:
@@ -289,7 +290,7 @@ class PipeEnd(FileObject):
         if code == FSCTL_PIPE_IMPERSONATE:
             op.thread.token = op.process.token.duplicate(2, 2, False)  # one user: the client is who the server is
             return Status.SUCCESS
-        raise NtError(Status.INVALID_DEVICE_REQUEST)
+        raise NtError(Status.NOT_SUPPORTED)
 
     def _listen(self, op: Operation) -> int:
         if self.state == CONNECTED:
@@ -383,6 +384,8 @@ class PipeEnd(FileObject):
         if len(data) < 8:
             raise NtError(Status.INFO_LENGTH_MISMATCH)
         read_mode, completion = struct.unpack_from("<II", data)
+        if self.server and not self.granted & access.FILE_WRITE_ATTRIBUTES:
+            raise NtError(Status.ACCESS_DENIED)
         if self.pipe is None:
             raise NtError(Status.PIPE_DISCONNECTED)
         if read_mode > 1 or completion > 1 or (read_mode and not self.pipe.message_mode):
@@ -411,8 +414,10 @@ class PipeEnd(FileObject):
     def open_relative(self, request: OpenRequest) -> tuple[FileObject, int]:
         """A client end for this very server end (how unnamed pipes get theirs)."""
         pipe = self.pipe
-        if request.rest or not self.server or pipe is None or self not in pipe.listeners:
-            raise NtError(Status.OBJECT_NAME_NOT_FOUND if request.rest else Status.PIPE_NOT_AVAILABLE)
+        if request.rest:
+            raise NtError(Status.OBJECT_NAME_INVALID)
+        if not self.server or pipe is None or self not in pipe.listeners:
+            raise NtError(Status.PIPE_NOT_AVAILABLE)
         pipe.listeners.remove(self)
         pipe.listeners.insert(0, self)
         return pipe.device.open_client(pipe, request), FILE_OPENED

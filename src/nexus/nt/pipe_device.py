@@ -52,7 +52,7 @@ class PipeDevice(Device):
 
     def open(self, request: OpenRequest) -> tuple[FileObject, int]:
         """A client end, or the file system itself."""
-        name = request.rest.lstrip("\\")
+        name = request.rest.removeprefix("\\")
         if not name:
             return PipeFolder(self, request), FILE_OPENED
         pipe = self.pipes.get(upcase(name))
@@ -145,6 +145,8 @@ class PipeFolder(FileObject):
         return "\\Device\\NamedPipe" + ("\\" if self.root else "")
 
     def open_relative(self, request: OpenRequest) -> tuple[FileObject, int]:
+        if request.rest and not self.root:
+            raise NtError(Status.OBJECT_NAME_INVALID)
         return self.device.open(request)
 
     def fs_control(self, op: Operation, code: int, data: bytes, buffer: int, length: int) -> int:
@@ -156,7 +158,7 @@ class PipeFolder(FileObject):
             raise NtError(Status.PIPE_DISCONNECTED)
         if code == FSCTL_PIPE_QUERY_CLIENT_PROCESS:
             raise NtError(Status.INVALID_PARAMETER)
-        raise NtError(Status.INVALID_DEVICE_REQUEST)
+        raise NtError(Status.NOT_SUPPORTED)
 
     def _wait(self, op: Operation, data: bytes) -> int:
         """FILE_PIPE_WAIT_FOR_BUFFER: until an instance of that name listens."""

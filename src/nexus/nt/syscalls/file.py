@@ -295,7 +295,7 @@ def _check_pages(file: FileObject) -> None:
 @syscall
 def NtFlushBuffersFile(call: Call, file: Handle[FileObject, 0], iosb: uptr) -> int | Wait:
     """Everything is with the host already."""
-    return run(call, file, None, 0, 0, iosb, file.flush)
+    return run(call, file, None, 0, 0, iosb, file.flush, wait=True)
 
 
 @syscall
@@ -303,7 +303,7 @@ def NtFlushBuffersFileEx(
     call: Call, file: Handle[FileObject, 0], flags: u32, parameters: uptr, size: u32, iosb: uptr
 ) -> int | Wait:
     """See NtFlushBuffersFile."""
-    return run(call, file, None, 0, 0, iosb, file.flush)
+    return run(call, file, None, 0, 0, iosb, file.flush, wait=True)
 
 
 @syscall

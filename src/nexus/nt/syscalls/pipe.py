@@ -21,13 +21,15 @@ def _name(call: Call, attributes: Attributes) -> tuple[PipeDevice, str]:
     """The pipe file system and the name in it; an empty name makes a pipe that only its handles can reach."""
     root, name = attributes.root, attributes.name or ""
     if isinstance(root, PipeFolder):
+        if name and not root.root:
+            raise NtError(Status.OBJECT_NAME_INVALID)
         return root.device, name
     if not name:
         raise NtError(Status.OBJECT_PATH_SYNTAX_BAD)
     found = call.kernel.namespace.parse(name, root)
     if not isinstance(found.object, PipeDevice):
         raise NtError(Status.OBJECT_NAME_INVALID)
-    rest = found.rest.lstrip("\\")
+    rest = found.rest.removeprefix("\\")
     if not rest:
         raise NtError(Status.OBJECT_NAME_INVALID)
     return found.object, rest
