@@ -30,6 +30,8 @@ def firmware_table(call: Call, buffer: int, length: int, returned: Out[int] | No
         raise NtError(Status.INFO_LENGTH_MISMATCH)
     provider, action = struct.unpack("<II", call.memory.read(buffer, 8))
     if provider != _RSMB or action not in (_ENUMERATE, _GET):
+        if returned is not None:
+            returned.write(0)
         raise NtError(Status.NOT_IMPLEMENTED)
     content = smbios() if action == _GET else bytes(4)
     call.memory.w32(buffer + 12, len(content))

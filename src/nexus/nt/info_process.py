@@ -76,7 +76,13 @@ def query_process(
     answer = _CLASSES.get(kind)
     if answer is None:
         raise refuse(call, "NtQueryInformationProcess", kind, MISSING, FILE)
-    process = target_process(call, handle, PROCESS_QUERY_INFORMATION)
+    try:
+        process = target_process(call, handle, PROCESS_QUERY_INFORMATION)
+    except NtError:
+        size = len(answer.function(call.process))
+        if answer.rule == EXACT and length != size:  # the length is looked at before the handle
+            deliver(call, bytes(size), EXACT, buffer, length, returned)
+        raise
     deliver(call, answer.function(process), answer.rule, buffer, length, returned)
 
 

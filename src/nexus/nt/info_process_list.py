@@ -17,24 +17,25 @@ _WAIT_USER_REQUEST = 6
 _FIRST_OBJECT, _OBJECT_STEP = 0xFFFF_8000_0000_0000, 0x100
 
 
-def process_list(call: Call, buffer: int) -> bytes:
-    """SYSTEM_PROCESS_INFORMATION of every process, each followed by its threads and its name, for
-    `buffer`.
+def process_list(call: Call, buffer: int, *, extended: bool = False) -> bytes:
+    """SYSTEM_PROCESS_INFORMATION of every process, each followed by its threads and its name, for `buffer`.
+
+    `extended` adds to each thread what SYSTEM_EXTENDED_THREAD_INFORMATION has more.
     """
     parts: list[bytes] = []
     processes = call.kernel.processes
     at = buffer
     for process in processes:
-        part = _process(process, at)
+        part = _process(process, at, extended)
         following = len(part) if process is not processes[-1] else 0
         parts.append(struct.pack("<I", following) + part[4:])
         at += len(part)
     return b"".join(parts)
 
 
-def _process(process: Process, at: int) -> bytes:
+def _process(process: Process, at: int, extended: bool) -> bytes:
     name = process.image_name.rsplit("\\", 1)[-1].encode("utf-16-le", "surrogatepass")
-    threads = b"".join(_thread(thread) for thread in process.threads)
+    threads = b"".join(_thread(thread, extended) for thread in process.threads)
     head = struct.pack("<II", 0, len(process.threads)).ljust(0x20, b"\0")
     head += struct.pack("<qqq", process.created_at, 0, 0)
     head += struct.pack("<HHIQ", len(name), len(name) + 2, 0, at + _HEAD_SIZE + len(threads))
@@ -43,9 +44,9 @@ def _process(process: Process, at: int) -> bytes:
     return body + bytes(-len(body) % 8)
 
 
-def _thread(thread: Thread) -> bytes:
+def _thread(thread: Thread, extended: bool) -> bytes:
     waiting = thread.wait is not None
-    return _THREAD.pack(
+    row = _THREAD.pack(
         0,
         0,
         thread.created_at,
@@ -59,6 +60,10 @@ def _thread(thread: Thread) -> bytes:
         _WAITING if waiting else _READY,
         _WAIT_USER_REQUEST if waiting else 0,
     )
+    if not extended:
+        return row
+    base, size = thread.stack
+    return row + struct.pack("<QQQQ24x", base + size, base, thread.start_address, thread.teb)
 
 
 def _entries(call: Call) -> list[tuple[int, int, int, int, int, int]]:

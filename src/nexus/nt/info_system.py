@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 
 FILE = "src/nexus/nt/info_system.py"
 TIME_OF_DAY, PROCESSES, INTERRUPT, EXTENDED_PROCESSES, PROCESS_ID, WINE_VERSION = 3, 5, 23, 57, 88, 1000
-PROCESSOR_PERFORMANCE, FIRMWARE_TABLE = 8, 76
+PROCESSOR_PERFORMANCE, FIRMWARE_TABLE, BRAND = 8, 76, 105
 IDLE_CYCLES, LOGICAL_PROCESSORS_EX, CPU_SETS, ARCHITECTURES = 83, 107, 175, 181
 
 CLOCK_INTERVAL = 156250
-_ARCHITECTURE_AMD64, _LEVEL, _REVISION = 9, 6, 0x5E03
+_ARCHITECTURE_INTEL, _ARCHITECTURE_AMD64, _LEVEL, _REVISION = 0, 9, 6, 0x5E03
 _MACHINE_AMD64 = 0x8664
 _BRAND = b"Bellum Nexus x86-64 processor"
 _CACHE_LINE = 64
-_RELATION_CORE, _RELATION_PACKAGE, _RELATION_GROUP, _RELATION_ALL = 0, 3, 4, 0xFFFF
+_RELATION_CORE, _RELATION_NUMA_NODE, _RELATION_CACHE, _RELATION_PACKAGE, _RELATION_GROUP = range(5)
+_RELATION_ALL = 0xFFFF
+_CACHES = ((1, 32 << 10, 2), (1, 32 << 10, 1), (2, 512 << 10, 0), (3, 8 << 20, 0))  # level, size, kind
 _FEATURE_BITS = 0x0000_0000_0001_3FFF
 
 
@@ -48,10 +50,16 @@ def query_system(call: Call, kind: int, buffer: int, length: int, returned: Out[
     elif kind == PROCESSOR_PERFORMANCE:
         _processor_performance(call, buffer, length, returned)
     elif kind in (PROCESSES, EXTENDED_PROCESSES):
-        deliver(call, process_list(call, buffer), AT_LEAST, buffer, length, returned)
-    elif kind in (IDLE_CYCLES, CPU_SETS):
-        content = _idle_cycles(call) if kind == IDLE_CYCLES else _cpu_sets(call)
-        _deliver_or_too_small(call, content, buffer, length, returned)
+        content = process_list(call, buffer, extended=kind == EXTENDED_PROCESSES)
+        deliver(call, content, AT_LEAST, buffer, length, returned)
+    elif kind == IDLE_CYCLES:
+        _deliver_or_too_small(call, _idle_cycles(call), buffer, length, returned)
+    elif kind == CPU_SETS:
+        raise NtError(Status.INVALID_PARAMETER)  # it needs the input that only the Ex call takes
+    elif kind == BRAND and buffer % 4:
+        raise NtError(Status.DATATYPE_MISALIGNMENT)
+    elif kind in _HANDLE_LISTS:
+        _handles(call, kind, buffer, length, returned)
     else:
         answer = _CLASSES.get(kind)
         if answer is None:
@@ -91,6 +99,8 @@ def _deliver_or_too_small(
         if returned is not None:
             returned.write(len(content))
         raise NtError(Status.BUFFER_TOO_SMALL)
+    if content and not buffer:
+        raise NtError(Status.ACCESS_VIOLATION)
     deliver(call, content, AT_LEAST, buffer, length, returned)
 
 
@@ -167,6 +177,18 @@ def _processor_performance(call: Call, buffer: int, length: int, returned: Out[i
     deliver(call, row * count, AT_LEAST, buffer, length, returned)
 
 
+def _handles(call: Call, kind: int, buffer: int, length: int, returned: Out[int] | None) -> None:
+    """All open handles of the machine."""
+    make, smallest = _HANDLE_LISTS[kind]
+    if length < smallest:
+        if returned is not None:
+            returned.write(smallest)
+        raise NtError(Status.INFO_LENGTH_MISMATCH)
+    if not buffer:
+        raise NtError(Status.ACCESS_VIOLATION)
+    deliver(call, make(call), AT_LEAST, buffer, length, returned)
+
+
 # classes of a fixed form ---------------------------------------------------------------------------
 
 
@@ -195,6 +217,11 @@ def _cpu(call: Call) -> bytes:
     return struct.pack(
         "<HHHHI", _ARCHITECTURE_AMD64, _LEVEL, _REVISION, call.kernel.processors, _FEATURE_BITS
     )
+
+
+def _emulated_cpu(call: Call) -> bytes:
+    """SYSTEM_CPU_INFORMATION of the 32-bit processor that programs see under emulation."""
+    return struct.pack("<H", _ARCHITECTURE_INTEL) + _cpu(call)[2:]
 
 
 def _performance(call: Call) -> bytes:
@@ -304,6 +331,13 @@ def _logical_processors_ex(call: Call, relation: int) -> bytes:
     if relation in (_RELATION_CORE, _RELATION_ALL):
         for index in range(count):
             content += struct.pack("<IIBB20xHQH6x", _RELATION_CORE, 48, 0, 0, 1, 1 << index, 0)
+    if relation in (_RELATION_NUMA_NODE, _RELATION_ALL):
+        content += struct.pack("<III18xHQH6x", _RELATION_NUMA_NODE, 48, 0, 1, everyone, 0)
+    if relation in (_RELATION_CACHE, _RELATION_ALL):
+        for level, size, kind in _CACHES:
+            content += struct.pack(
+                "<IIBBHII18xHQH6x", _RELATION_CACHE, 56, level, 8, _CACHE_LINE, size, kind, 1, everyone, 0
+            )
     if relation in (_RELATION_PACKAGE, _RELATION_ALL):
         content += struct.pack("<IIBB20xHQH6x", _RELATION_PACKAGE, 48, 0, 0, 1, everyone, 0)
     if relation in (_RELATION_GROUP, _RELATION_ALL):
@@ -331,12 +365,12 @@ def _architectures(for_process: bool) -> bytes:
     return struct.pack("<II", _MACHINE_AMD64 | flags, 0)
 
 
+_HANDLE_LISTS = {16: (handle_list, 32), 64: (handle_list_ex, 56)}  # and the size of a list of one
 _CLASSES = {
     0: Answer(basic_information),
     1: Answer(_cpu, AT_LEAST),
     2: Answer(_performance, AT_LEAST),
     11: Answer(_modules, AT_LEAST),
-    16: Answer(handle_list, AT_LEAST),
     21: Answer(_file_cache, AT_LEAST),
     28: Answer(_time_adjustment, EXACT),
     35: Answer(_no_kernel_debugger, AT_LEAST),
@@ -344,13 +378,12 @@ _CLASSES = {
     44: Answer(_time_zone, AT_LEAST),
     58: Answer(_alignment, AT_LEAST),
     62: Answer(basic_information),
-    63: Answer(_cpu, AT_LEAST),
-    64: Answer(handle_list_ex, AT_LEAST),
+    63: Answer(_emulated_cpu, AT_LEAST),
     73: Answer(_logical_processors, AT_LEAST),
     77: Answer(_modules_ex, AT_LEAST),
     102: Answer(_dynamic_time_zone, AT_LEAST),
     103: Answer(_code_integrity, AT_LEAST),
-    105: Answer(_brand, AT_LEAST),
+    BRAND: Answer(_brand, AT_LEAST),
     114: Answer(basic_information),
     115: Answer(_cpu, AT_LEAST),
     149: Answer(_no_kernel_debugger_ex, AT_LEAST),

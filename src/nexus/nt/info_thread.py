@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Setter = Callable[[Call, Thread, int, int], None]
 
 FILE = "src/nexus/nt/info_thread.py"
-MISSING = (6, 29)  # descriptor table entries, 32-bit contexts
+MISSING = (29,)  # 32-bit contexts
 
 PRIORITY, BASE_PRIORITY, AFFINITY, IMPERSONATION_TOKEN, ALIGNMENT_FIXUP = 2, 3, 4, 5, 7
 START_ADDRESS, ZERO_TLS_CELL, IDEAL_PROCESSOR, PRIORITY_BOOST = 9, 10, 13, 14
@@ -52,6 +52,8 @@ def query_thread(
 ) -> None:
     """NtQueryInformationThread."""
     rights = _QUERY_RIGHTS.get(kind, THREAD_QUERY_LIMITED_INFORMATION)
+    if call.process.handles.access_of(handle) & THREAD_QUERY_INFORMATION:  # includes the lesser right
+        rights = THREAD_QUERY_INFORMATION
     if kind == NAME:
         _query_name(call, call.process.handles.resolve(handle, Thread, rights), buffer, length, returned)
         return

@@ -29,6 +29,14 @@ def NtQuerySystemInformation(
 
 
 @syscall
+def RtlGetNativeSystemInformation(
+    call: Call, kind: i32, buffer: uptr, length: u32, returned: Out[u32] | None
+) -> None:
+    """Wine 8's name for what a 64-bit process learns from NtQuerySystemInformation."""
+    query_system(call, kind, buffer, length, returned)
+
+
+@syscall
 def NtQuerySystemInformationEx(
     call: Call,
     kind: i32,
