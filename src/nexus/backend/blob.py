@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nexus.backend.link import Image
 
 PAGE = 4096
-_MAGIC = b"NXBLOB01"
+_MAGIC = b"NXBLOB02"
 _HEADER = "<8sIIIII"  # magic, image offset, image size, writable part, index size, crc of index and image
 
 
@@ -27,10 +27,12 @@ class DamagedBlob(NexusError):
     """The file is not what was written."""
 
 
-def pack(image: Image) -> bytes:
-    """The file's contents for an image."""
-    names = "\n".join(image.symbols).encode()
-    index = struct.pack(f"<I{len(image.symbols)}I", len(image.symbols), *image.symbols.values()) + names
+def pack(image: Image, notes: dict[str, int] | None = None) -> bytes:
+    """The file's contents for an image. `notes` gives symbols a number below 256 that the reader wants to
+    know."""
+    count, notes = len(image.symbols), notes or {}
+    index = struct.pack(f"<I{count}I", count, *image.symbols.values())
+    index += bytes(notes.get(name, 0) for name in image.symbols) + "\n".join(image.symbols).encode()
     start = struct.calcsize(_HEADER) + len(index)
     start += -start % PAGE
     check = zlib.crc32(image.code, zlib.crc32(index))
@@ -39,9 +41,10 @@ def pack(image: Image) -> bytes:
 
 
 class Blob:
-    """A mapped blob: `symbols` are host addresses, good as long as the object lives."""
+    """A mapped blob: `symbols` are host addresses, `notes` the numbers packed with them, good as long as
+    the object lives."""
 
-    __slots__ = ("_map", "address", "size", "symbols")
+    __slots__ = ("_map", "address", "notes", "size", "symbols")
 
     def __init__(self, path: str) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -73,8 +76,12 @@ class Blob:
         _protect(self.address + data, size - data, mmap.PROT_READ | mmap.PROT_WRITE)
         (count,) = struct.unpack_from("<I", index)
         offsets = struct.unpack_from(f"<{count}I", index, 4)
-        names = index[4 + 4 * count :].decode().split("\n")
+        names = index[4 + 5 * count :].decode().split("\n")
+        notes = index[4 + 4 * count : 4 + 5 * count]
         self.symbols = {name: self.address + offset for name, offset in zip(names, offsets, strict=True)}
+        self.notes = {
+            self.address + offset: note for offset, note in zip(offsets, notes, strict=True) if note
+        }
 
 
 def _protect(address: int, size: int, access: int) -> None:

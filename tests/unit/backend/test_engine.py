@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 
-from nexus.backend.interp import records
+from nexus.backend.interp import layout
 from nexus.backend.interp.engine import Lookup
 from nexus.ir.state import SCALAR_SLOTS, SLOTS, Exit
 from nexus.ir.types import I32, I64, V128
@@ -91,11 +91,11 @@ def test_a_jump_finds_its_target_in_the_table() -> None:
 
 def test_an_empty_table_matches_no_address() -> None:
     """Whatever a guest jumps to, an entry that nobody filled must not look like its own."""
-    area, address = anonymous(records.LOOKUP_BYTES)
+    area, address = anonymous(layout.LOOKUP_BYTES)
     Lookup(address)
-    for index in range(records.LOOKUP_ENTRIES):
+    for index in range(layout.LOOKUP_ENTRIES):
         key = int.from_bytes(area[16 * index : 16 * index + 8], "little")
-        assert (key * records.LOOKUP_MULTIPLIER & QUAD) >> 64 - records.LOOKUP_BITS != index
+        assert (key * layout.LOOKUP_MULTIPLIER & QUAD) >> 64 - layout.LOOKUP_BITS != index
 
 
 def access(type: object, disp: int, write: bool, index: bool = False) -> Block:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from array import array
 
+from nexus.backend.interp.layout import OutOfSlots
 from nexus.backend.interp.survey import (
     BRANCH,
     CONST,
@@ -32,7 +33,6 @@ from nexus.backend.interp.survey import (
     is_low_part,
     survey,
 )
-from nexus.base.errors import NexusError
 from nexus.ir.state import FIRST_TEMP, FIRST_VECTOR_TEMP, LAST_TEMP, LAST_VECTOR_TEMP, SLOTS
 from nexus.ir.types import I64
 
@@ -48,10 +48,6 @@ _WORD = 0xFFFFFFFF
 _QUAD = 0xFFFFFFFFFFFFFFFF
 _TEMPS = range(LAST_TEMP, FIRST_TEMP - 1, -1)
 _VECTOR_TEMPS = range(VECTOR + LAST_VECTOR_TEMP, VECTOR + FIRST_VECTOR_TEMP - 1, -1)
-
-
-class OutOfSlots(NexusError):
-    """The block needs more temporaries than the state has; translate fewer instructions at once."""
 
 
 class Code:

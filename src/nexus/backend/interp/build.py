@@ -17,6 +17,7 @@ from iced_x86 import (
 
 from nexus.backend import blob, cache
 from nexus.backend.interp import handlers, runtime
+from nexus.backend.interp.layout import CONTROLS
 from nexus.backend.interp.records import variants
 from nexus.backend.link import Image, link
 from nexus.backend.llvm.compile import compile_object
@@ -62,5 +63,10 @@ def build() -> Image:
     return image
 
 
+def record_sizes() -> dict[str, int]:
+    """The length of the record of each handler."""
+    return {**CONTROLS, **{v.name: v.size for row in ROWS.values() for v in variants(row)}}
+
+
 if __name__ == "__main__":
-    cache.write(sys.argv[1], blob.pack(build()))
+    cache.write(sys.argv[1], blob.pack(build(), record_sizes()))

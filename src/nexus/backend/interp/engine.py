@@ -11,15 +11,13 @@ import zlib
 
 from nexus.backend import cache
 from nexus.backend.blob import Blob, DamagedBlob
-from nexus.backend.interp import records
-from nexus.backend.interp.assemble import Assembler
+from nexus.backend.interp.layout import LOOKUP_BITS, LOOKUP_BYTES, LOOKUP_MULTIPLIER
 from nexus.base.errors import NexusError
-from nexus.ir.ops import LOAD, ROWS, STORE
 from nexus.ir.state import SLOTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nexus.backend.interp.assemble import Code
+    from nexus.backend.interp.assemble import Assembler, Code
     from nexus.backend.interp.records import Variant
     from nexus.ir.values import Block
 
@@ -28,6 +26,7 @@ _SOURCES = (
     *("ir/types.py", "ir/state.py", "ir/ops"),
     *("backend/blob.py", "backend/link.py", "backend/llvm"),
     *(
+        "backend/interp/layout.py",
         "backend/interp/records.py",
         "backend/interp/handlers.py",
         "backend/interp/runtime.py",
@@ -38,9 +37,8 @@ _SOURCES = (
 
 class Fault:
     """A guest access that failed: the first guest address that could not be accessed, as the guest computed
-    it,
-    the size of the whole access, and whether it was a write. A misaligned vector (#GP) is a read at 2**64 -
-    1."""
+    it, the size of the whole access, and whether it was a write. A misaligned vector (#GP) is a read at
+    2**64 - 1."""
 
     __slots__ = ("address", "size", "write")
 
@@ -51,8 +49,11 @@ class Fault:
 
 
 class Interpreter:
-    """One per process. `symbols` are the blob's host addresses; `on_signal` and `previous` are described in
-    `runtime.py`."""
+    """One per process. `symbols` are the blob's host addresses, `record_sizes` the length of a record by the
+    address of its handler; `on_signal` and `previous` are described in `runtime.py`.
+
+    The op table and the assembler are imported when they are needed first: a process whose translations are
+    all in the cache runs without them."""
 
     def __init__(self, path: str) -> None:
         """`path` is the blob's file, which names everything that this engine is; `base` is where it lies."""
@@ -61,7 +62,8 @@ class Interpreter:
         self.base = blob.address
         self._blob = blob
         self.symbols = blob.symbols
-        self._assembler = Assembler(blob.symbols)
+        self.record_sizes = blob.notes
+        self._assembler: Assembler | None = None
         self._run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(blob.symbols["run"])
         self._copy = ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)(
             blob.symbols["guarded_copy"]
@@ -72,6 +74,10 @@ class Interpreter:
 
     def assemble(self, block: Block, at: int) -> Code:
         """The records of `block` for host address `at`; raises OutOfSlots when it is too long."""
+        if self._assembler is None:
+            from nexus.backend.interp.assemble import Assembler
+
+            self._assembler = Assembler(self.symbols)
         return self._assembler.assemble(block, at)
 
     def run(self, state: int, record: int) -> None:
@@ -91,12 +97,18 @@ class Interpreter:
         """Make the branch leave through its link record again."""
         _quad(_quad(stub + 24).value).value = stub
 
+    def _find_accesses(self) -> dict[int, Variant]:
+        """The variants that access guest memory, by the address of their handler."""
+        from nexus.backend.interp.records import variants
+        from nexus.ir.ops import LOAD, ROWS, STORE
+
+        rows = [row for row in ROWS.values() if row.effect in (LOAD, STORE)]
+        return {self.symbols[v.name]: v for row in rows for v in variants(row)}
+
     def fault(self, state: int) -> Fault:
         """The access that ended the last run with FAULT, computed again from its record's operands."""
         if not self._accesses:
-            for row in ROWS.values():
-                if row.effect in (LOAD, STORE):
-                    self._accesses.update({self.symbols[v.name]: v for v in records.variants(row)})
+            self._accesses = self._find_accesses()
         record = _slot(state, SLOTS["exit_at"])
         variant = self._accesses[_quad(record).value]
         packed = _quad(record + 8).value
@@ -135,7 +147,7 @@ class Lookup:
         self.clear()
 
     def _entry(self, pc: int) -> int:
-        mixed = (pc * records.LOOKUP_MULTIPLIER & _QUAD) >> 64 - records.LOOKUP_BITS
+        mixed = (pc * LOOKUP_MULTIPLIER & _QUAD) >> 64 - LOOKUP_BITS
         return self.address + 16 * mixed
 
     def add(self, pc: int, record: int) -> None:
@@ -150,7 +162,7 @@ class Lookup:
             self._vacate(entry)
 
     def clear(self) -> None:
-        ctypes.memset(self.address, 0, records.LOOKUP_BYTES)
+        ctypes.memset(self.address, 0, LOOKUP_BYTES)
         self._vacate(self.address)
 
     def _vacate(self, entry: int) -> None:

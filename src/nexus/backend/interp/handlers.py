@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from nexus.backend.interp import records
+from nexus.backend.interp import layout, records
 from nexus.backend.interp.records import Variant
 from nexus.backend.llvm.expand import declarations, expand
 from nexus.ir.ops.table import PURE, Row
@@ -204,8 +204,8 @@ def controls() -> str:
 
     w = Writer()
     target = w.read(9, I64)
-    mixed = w.op(f"mul i64 {target}, {records.LOOKUP_MULTIPLIER}")
-    index = w.op(f"lshr i64 {mixed}, {64 - records.LOOKUP_BITS}")
+    mixed = w.op(f"mul i64 {target}, {layout.LOOKUP_MULTIPLIER}")
+    index = w.op(f"lshr i64 {mixed}, {64 - layout.LOOKUP_BITS}")
     table = w.op(f"inttoptr i64 {w.load_field('lookup')} to ptr")
     entry = w.op(f"getelementptr {{ i64, ptr }}, ptr {table}, i64 {index}")
     known = w.op(f"load i64, ptr {entry}, align 16")

@@ -32,19 +32,11 @@ Control records:
 
 from __future__ import annotations
 
-from nexus.ir.ops.table import LOAD, PURE, STATE, STORE, Row
+from nexus.backend.interp.layout import CONTROLS, LITERAL, LOOKUP_BYTES, RECORD
+from nexus.ir.ops.table import PURE, STATE, Row
 from nexus.ir.types import I1
 
-RECORD = 16
-LITERAL = 16
-
-LOOKUP_BITS = 14
-LOOKUP_ENTRIES = 1 << LOOKUP_BITS
-LOOKUP_BYTES = LOOKUP_ENTRIES * 16  # guest address, record
-LOOKUP_MULTIPLIER = 0x9E3779B97F4A7C15
-
 COMPARES = ("eq", "ne", "ult", "ule", "slt", "sle")
-CONTROLS = ("enter", "goto", "branch", "link", "jump", "trap_if", "exit")
 UNHANDLED = (
     "get",
     "trunc",
@@ -59,7 +51,7 @@ UNHANDLED = (
 class Variant:
     """One handler: `row`, what its record holds in which place, and whether a literal follows."""
 
-    __slots__ = ("branches", "imm_last", "imm_wide", "long", "name", "row", "scale")
+    __slots__ = ("branches", "imm_last", "imm_wide", "long", "name", "row", "scale", "size")
 
     def __init__(
         self, row: Row, scale: int = 0, imm_last: bool = False, imm_wide: bool = False, branches: bool = False
@@ -70,6 +62,7 @@ class Variant:
         self.imm_wide = imm_wide
         self.branches = branches
         self.long = imm_wide or branches or len(row.operands) > 3 or (imm_last and row.address > 0)
+        self.size = RECORD + LITERAL if self.long else RECORD
         scaled = f"@{scale}" if row.address == 2 else ""
         self.name = row.name + scaled + "/i" * imm_last + "/q" * imm_wide + "/b" * branches
 
@@ -107,5 +100,4 @@ def variants(row: Row) -> list[Variant]:
     return out
 
 
-def can_fault(row: Row) -> bool:
-    return row.effect in (LOAD, STORE)
+__all__ = ["CONTROLS", "LOOKUP_BYTES", "Variant", "head", "testable", "variants"]
