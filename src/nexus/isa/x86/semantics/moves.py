@@ -177,20 +177,24 @@ def pop(i: Ins) -> None:
 def enter(i: Ins) -> None:
     """A frame of immediate 0 bytes; nesting levels copy the outer frame pointers.
 
-    Stores come one by one as on hardware, which last of all checks that the new stack top can be written.
+    As on hardware the new stack top has to be writable. Unlike hardware, nothing is stored if it is not, or
+    if an outer frame cannot be read; outer frames that overlap the new one are refused.
     """
     size, level = i.immediate(0), i.immediate(1) & 31
     operand = I16 if i.raw.code == Code.ENTERW_IMM16_IMM8 else I64
     step = operand.bits // 8
     rsp, rbp = i.get(r.RSP), i.get(r.RBP)
     frame = rsp - step
-    i.block.store(Address(rsp, -step), rbp.trunc(operand))
-    for n in range(1, level):
-        i.block.store(Address(frame, -step * n), i.block.load(operand, Address(rbp, -step * n)))
-    if level:
-        i.block.store(Address(frame, -step * level), frame.trunc(operand))
     last = frame - (step * level + size)
+    if level > 1:
+        overlap = (rbp - rsp + (step * (level + 1) - 1)).ult(step * 2 * level - 1)
+        i.block.trap_if(overlap, Exit.UNIMPLEMENTED)
+    pushed = [i.block.load(operand, Address(rbp, -step * n)) for n in range(1, level)]
+    if level:
+        pushed.append(frame.trunc(operand))
     i.block.load(operand, Address(last), modify=True)
+    for n, value in enumerate([rbp.trunc(operand), *pushed], 1):
+        i.block.store(Address(rsp, -step * n), value)
     i.block.put(r.RSP, last)
     i.set(r.RBP, frame.trunc(operand))
 
