@@ -14,6 +14,7 @@ from nexus.nt.file import (
     FILE_OPEN,
     FILE_OPEN_IF,
     FILE_OPENED,
+    FILE_OVERWRITE_IF,
     FileObject,
     OpenRequest,
     Operation,
@@ -94,6 +95,8 @@ class PipeDevice(Device):
         """A server end, and FILE_CREATED for the first of its name."""
         if not sharing or sharing & ~3 or (message_read and not message_mode):
             raise NtError(Status.INVALID_PARAMETER)
+        if disposition == FILE_OVERWRITE_IF:  # what CreatePipe of Wine 8 passes
+            disposition = FILE_OPEN_IF
         if disposition not in (FILE_OPEN, FILE_CREATE, FILE_OPEN_IF):
             raise NtError(Status.INVALID_PARAMETER)
         pipe = self.pipes.get(upcase(name)) if name else None
