@@ -17,6 +17,7 @@ from nexus.ir.ops import (
     vector_move,
     vector_string,
     x87,
+    x87_image,
     x87_state,
 )
 from nexus.ir.ops.table import CONTROL, LOAD, PURE, ROWS, STATE, STORE, TRAP, Row
@@ -46,5 +47,6 @@ __all__ = [
     "vector_move",
     "vector_string",
     "x87",
+    "x87_image",
     "x87_state",
 ]

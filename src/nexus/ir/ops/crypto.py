@@ -116,7 +116,8 @@ for _name, _inverse, _last in (
 row(
     "v.aesimc.v128",
     "v128 -> v128",
-    _AES.replace("{y}", "").replace("{op}", "aesimc").replace("{more}", "") + "$d = bitcast <2 x i64> %r to i128",
+    _AES.replace("{y}", "").replace("{op}", "aesimc").replace("{more}", "")
+    + "$d = bitcast <2 x i64> %r to i128",
     lambda w, a: join(mix_columns(split(a, 8, 128), (14, 11, 13, 9)), 8),
     "InvMixColumns.",
 )

@@ -31,14 +31,23 @@ def lowest(function: Callable[..., int]) -> Callable[[int], Oracle]:
 
     def make(lane: int) -> Oracle:
         mask = (1 << lane) - 1
-        return lambda width, *vectors: (vectors[0] & ~mask) | (function(lane, *(v & mask for v in vectors)) & mask)
+        return lambda width, *vectors: (
+            (vectors[0] & ~mask) | (function(lane, *(v & mask for v in vectors)) & mask)
+        )
 
     return make
 
 
 def _binary(name: str, llvm: str, function: Callable[[int, int, int], int], doc: str) -> None:
     """A packed and a scalar row of one LLVM instruction."""
-    lanes(_FLOATS, f"v.{name}.{{e}}.{{v}}", _TWO, f"%d = {llvm} {{L}} %a, %b", each(function), doc + " per lane.")
+    lanes(
+        _FLOATS,
+        f"v.{name}.{{e}}.{{v}}",
+        _TWO,
+        f"%d = {llvm} {{L}} %a, %b",
+        each(function),
+        doc + " per lane.",
+    )
     lanes(
         _FLOATS,
         f"v.{name}.{{e}}x1.{{v}}",
@@ -56,7 +65,9 @@ _binary("mul", "fmul", lambda w, a, b: model.multiply(FORMAT_OF_BITS[w], a, b)[0
 _binary("div", "fdiv", lambda w, a, b: model.divide(FORMAT_OF_BITS[w], a, b)[0], "Quotient")
 
 
-def _intrinsic(name: str, x86: str, function: Callable[[int, int, int], int], doc: str, more: str = "") -> None:
+def _intrinsic(
+    name: str, x86: str, function: Callable[[int, int, int], int], doc: str, more: str = ""
+) -> None:
     """A packed and a scalar row of one x86 intrinsic with two operands."""
     for suffix, form, oracle in (("", "p", each(function)), ("x1", "s", lowest(function))):
         lanes(
@@ -73,8 +84,18 @@ def _ordered(w: int, a: int, b: int, wanted: int) -> int:
     return a if model.compare(FORMAT_OF_BITS[w], a, b) == wanted else b
 
 
-_intrinsic("min", "min", lambda w, a, b: _ordered(w, a, b, -1), "a where a < b, else b (so b for NaN and equal zeros).")
-_intrinsic("max", "max", lambda w, a, b: _ordered(w, a, b, 1), "a where a > b, else b (so b for NaN and equal zeros).")
+_intrinsic(
+    "min",
+    "min",
+    lambda w, a, b: _ordered(w, a, b, -1),
+    "a where a < b, else b (so b for NaN and equal zeros).",
+)
+_intrinsic(
+    "max",
+    "max",
+    lambda w, a, b: _ordered(w, a, b, 1),
+    "a where a > b, else b (so b for NaN and equal zeros).",
+)
 
 PREDICATES = ("eq", "lt", "le", "unord", "neq", "nlt", "nle", "ord")
 """The immediates 0..7 of CMPPS."""
@@ -86,7 +107,11 @@ for _number, _predicate in enumerate(PREDICATES):
         return -(model.compare(FORMAT_OF_BITS[w], a, b) in holds)
 
     _intrinsic(
-        f"cmp_{_predicate}", "cmp", _compare, f"All ones where the comparison holds: {_predicate}.", f", i8 {_number}"
+        f"cmp_{_predicate}",
+        "cmp",
+        _compare,
+        f"All ones where the comparison holds: {_predicate}.",
+        f", i8 {_number}",
     )
 
 
@@ -154,7 +179,9 @@ for _name, _llvm in (("hadd", "fadd"), ("hsub", "fsub")):
 
 def _alternate(lane: int, a: list[int], b: list[int]) -> int:
     fmt = FORMAT_OF_BITS[lane]
-    return join((model.add(fmt, x, y, negate=i % 2 == 0)[0] for i, (x, y) in enumerate(zip(a, b, strict=True))), lane)
+    return join(
+        (model.add(fmt, x, y, negate=i % 2 == 0)[0] for i, (x, y) in enumerate(zip(a, b, strict=True))), lane
+    )
 
 
 lanes(
@@ -170,7 +197,8 @@ lanes(
 def _dot(lane: int, a: list[int], b: list[int], imm: int) -> int:
     fmt = FORMAT_OF_BITS[lane]
     terms = [
-        model.multiply(fmt, x, y)[0] if imm >> 4 + i & 1 else 0 for i, (x, y) in enumerate(zip(a, b, strict=True))
+        model.multiply(fmt, x, y)[0] if imm >> 4 + i & 1 else 0
+        for i, (x, y) in enumerate(zip(a, b, strict=True))
     ]
     while len(terms) > 1:
         terms = [model.add(fmt, terms[i], terms[i + 1])[0] for i in range(0, len(terms), 2)]
@@ -211,7 +239,13 @@ for _kind in ("f32", "f64"):
             def _flags(w: int, state: dict[str, int], a: int, b: int, bits: int = _bits) -> dict[str, int]:
                 mask = (1 << bits) - 1
                 order = model.compare(FORMAT_OF_BITS[bits], a & mask, b & mask)
-                return {"cf": int(order in (-1, 2)), "nz": int(order not in (0, 2)), "pf": int(order != 2), "of": 0, "af": 0}
+                return {
+                    "cf": int(order in (-1, 2)),
+                    "nz": int(order not in (0, 2)),
+                    "pf": int(order != 2),
+                    "of": 0,
+                    "af": 0,
+                }
 
             row(
                 f"flags.{_name}.{_kind}",

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     from nexus.ir.ops.float_model import Format
 
-_FLOATS = {"f32": ("<4 x float>", "float", F32, "sse", "s"), "f64": ("<2 x double>", "double", F64, "sse2", "d")}
+_FLOATS = {
+    "f32": ("<4 x float>", "float", F32, "sse", "s"),
+    "f64": ("<2 x double>", "double", F64, "sse2", "d"),
+}
 
 
 def _packed(name: str, text: str, convert: Callable[[int], int], source: int, target: int, doc: str) -> None:
@@ -111,7 +114,9 @@ for _kind, (_vector, _llvm, _fmt, _, _) in _FLOATS.items():
             f"v128 i{_bits} -> v128",
             f"%x = bitcast i128 $a to {_vector}\n%f = sitofp i{_bits} $b to {_llvm}\n"
             f"%r = insertelement {_vector} %x, {_llvm} %f, i64 0\n$d = bitcast {_vector} %r to i128",
-            lambda w, a, b, fmt=_fmt, bits=_bits: a & ~((1 << fmt.bits) - 1) | model.from_integer(fmt, signed(b, bits))[0],
+            lambda w, a, b, fmt=_fmt, bits=_bits: (
+                a & ~((1 << fmt.bits) - 1) | model.from_integer(fmt, signed(b, bits))[0]
+            ),
             "a with its lowest lane replaced by the converted signed integer.",
         )
 row(

@@ -106,7 +106,9 @@ def shift_round(sign: int, m: int, drop: int, mode: int) -> tuple[int, bool, boo
     return kept + up, rest != 0, up
 
 
-def encode(fmt: Format, sign: int, m: int, e: int, mode: int = NEAREST, precision: int = 0) -> tuple[int, int]:
+def encode(
+    fmt: Format, sign: int, m: int, e: int, mode: int = NEAREST, precision: int = 0
+) -> tuple[int, int]:
     """Round (-1)**sign * m * 2**e into a format; `precision` narrows it as the x87 control word can."""
     if m == 0:
         return fmt.zero(sign), 0
@@ -169,7 +171,14 @@ def _exact_sum(a: Number, b: Number, negate: bool) -> tuple[int, int]:
 
 
 def add(
-    fmt: Format, x: int, y: int, *, negate: bool = False, mode: int = NEAREST, precision: int = 0, x87: bool = False
+    fmt: Format,
+    x: int,
+    y: int,
+    *,
+    negate: bool = False,
+    mode: int = NEAREST,
+    precision: int = 0,
+    x87: bool = False,
 ) -> tuple[int, int]:
     """x + y, or x - y."""
     a, b = Number(fmt, x), Number(fmt, y)
@@ -245,7 +254,9 @@ def square_root(fmt: Format, x: int, *, mode: int = NEAREST, precision: int = 0)
     shift = 4 * fmt.precision + (a.e & 1)
     scaled = a.m << shift
     root = isqrt(scaled)
-    result, status = encode(fmt, 0, root << 1 | (root * root != scaled), (a.e - shift) // 2 - 1, mode, precision)
+    result, status = encode(
+        fmt, 0, root << 1 | (root * root != scaled), (a.e - shift) // 2 - 1, mode, precision
+    )
     return result, status | _denormal(a)
 
 

@@ -107,7 +107,13 @@ def _interleaved(count: int, per: int) -> list[int]:
 
 
 def lanes(
-    kinds: str, name: str, signature: str, template: str, oracle: Callable[[int], Oracle] | None, doc: str, **kw: Any
+    kinds: str,
+    name: str,
+    signature: str,
+    template: str,
+    oracle: Callable[[int], Oracle] | None,
+    doc: str,
+    **kw: Any,
 ) -> None:
     """Add a row per lane type in `kinds` and vector type in `BUILT`.
 
@@ -163,13 +169,19 @@ def _expanded(template: str, signature: str, kind: str, vector: Type) -> str:
     for letter, operand in zip("abc", signature.partition("->")[0].split(), strict=False):
         if operand == vector.name and f"%{letter}" in template:
             before += f"%{letter} = bitcast {vector.llvm} ${letter} to {lane_vector}\n"
-    after = "" if "$d =" in template or "%d =" not in template else f"\n$d = bitcast {lane_vector} %d to {vector.llvm}"
+    after = (
+        ""
+        if "$d =" in template or "%d =" not in template
+        else f"\n$d = bitcast {lane_vector} %d to {vector.llvm}"
+    )
     return before + template.strip() + after
 
 
 family(BUILT, "and.{t}", "{t} {t} -> {t}", "$d = and {T} $a, $b", lambda w, a, b: a & b, "Bitwise and.")
 family(BUILT, "or.{t}", "{t} {t} -> {t}", "$d = or {T} $a, $b", lambda w, a, b: a | b, "Bitwise or.")
-family(BUILT, "xor.{t}", "{t} {t} -> {t}", "$d = xor {T} $a, $b", lambda w, a, b: a ^ b, "Bitwise exclusive or.")
+family(
+    BUILT, "xor.{t}", "{t} {t} -> {t}", "$d = xor {T} $a, $b", lambda w, a, b: a ^ b, "Bitwise exclusive or."
+)
 family(
     BUILT,
     "andn.{t}",

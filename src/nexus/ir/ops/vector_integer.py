@@ -43,9 +43,7 @@ for _name, _llvm, _fix, _sum in (
     ("usub_sat", "usub.sat", clamp_unsigned, False),
 ):
 
-    def _saturating(
-        w: int, a: int, b: int, fix: Callable[[int, int], int] = _fix, add: bool = _sum
-    ) -> int:
+    def _saturating(w: int, a: int, b: int, fix: Callable[[int, int], int] = _fix, add: bool = _sum) -> int:
         if fix is clamp_signed:
             a, b = signed(a, w), signed(b, w)
         return fix(w, a + b if add else a - b)
@@ -58,7 +56,12 @@ for _name, _llvm, _fix, _sum in (
         f"{'Sum' if _sum else 'Difference'} per lane, saturating ({'signed' if _name[0] == 's' else 'unsigned'}).",
     )
 
-for _name, _signed, _best in (("smin", True, min), ("smax", True, max), ("umin", False, min), ("umax", False, max)):
+for _name, _signed, _best in (
+    ("smin", True, min),
+    ("smax", True, max),
+    ("umin", False, min),
+    ("umax", False, max),
+):
 
     def _extreme(
         w: int, a: int, b: int, is_signed: bool = _signed, best: Callable[[int, int], int] = _best
@@ -256,12 +259,16 @@ for _name, _llvm, _out in (("shl", "shl", "left"), ("shr", "lshr", "right, logic
         return 0 if b >= w else a << b if left else a >> b
 
     for _kinds, _resize in (("i16 i32", "trunc"), ("i64", "add"), ("i128", "zext")):
-        _text = _COUNT.replace("{resize} i64 %n to {E}", "add i64 %n, 0" if _resize == "add" else f"{_resize} i64 %n to {{E}}")
+        _text = _COUNT.replace(
+            "{resize} i64 %n to {E}", "add i64 %n, 0" if _resize == "add" else f"{_resize} i64 %n to {{E}}"
+        )
         lanes(
             _kinds,
             f"v.{_name}.{{e}}.{{v}}",
             "{v} i64 -> {v}",
-            _text + _SPLAT + f"%s = {_llvm} {{L}} %a, %many\n%d = select i1 %in, {{L}} %s, {{L}} zeroinitializer",
+            _text
+            + _SPLAT
+            + f"%s = {_llvm} {{L}} %a, %many\n%d = select i1 %in, {{L}} %s, {{L}} zeroinitializer",
             lambda lane, f=_shift: lambda w, a, b: join((f(lane, x, b) for x in split(a, lane, w)), lane),
             f"Every lane shifted {_out} by the same count; 0 when the count reaches the lane.",
         )
@@ -269,7 +276,9 @@ lanes(
     "i16 i32",
     "v.sar.{e}.{v}",
     "{v} i64 -> {v}",
-    "%n = call i64 @llvm.umin.i64(i64 $b, i64 {m})\n%k = trunc i64 %n to {E}\n" + _SPLAT + "%d = ashr {L} %a, %many",
+    "%n = call i64 @llvm.umin.i64(i64 $b, i64 {m})\n%k = trunc i64 %n to {E}\n"
+    + _SPLAT
+    + "%d = ashr {L} %a, %many",
     lambda lane: lambda w, a, b: join((signed(x, lane) >> min(b, lane - 1) for x in split(a, lane, w)), lane),
     "Every lane shifted right, arithmetic, by the same count, which saturates.",
 )
@@ -311,7 +320,9 @@ for _lane in ("i8", "f32", "f64"):
             f"v.movemask.{_lane}.{_t}",
             f"{_t} -> i64",
             _sign + f"%m = bitcast <{_n} x i1> %s to i{_n}\n$d = zext i{_n} %m to i64",
-            lambda w, a, bits=_bits, width=_t.bits: sum((x >> bits - 1) << i for i, x in enumerate(split(a, bits, width))),
+            lambda w, a, bits=_bits, width=_t.bits: sum(
+                (x >> bits - 1) << i for i, x in enumerate(split(a, bits, width))
+            ),
             "The sign bits of the lanes, gathered.",
         )
 

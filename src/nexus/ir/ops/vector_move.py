@@ -46,7 +46,9 @@ _FIELDS = """
 %sh = lshr <4 x i32> %i4, <i32 0, i32 2, i32 4, i32 6>
 %field = and <4 x i32> %sh, splat (i32 3)
 """
-_DWORDS = "%times = mul <4 x i32> %field, splat (i32 67372036)\n%ctl = add <4 x i32> %times, splat (i32 50462976)\n"
+_DWORDS = (
+    "%times = mul <4 x i32> %field, splat (i32 67372036)\n%ctl = add <4 x i32> %times, splat (i32 50462976)\n"
+)
 _DWORDS += "%control = bitcast <4 x i32> %ctl to <16 x i8>\n"
 
 
@@ -186,7 +188,9 @@ for _small, _big in (("i8", 16), ("i8", 32), ("i8", 64), ("i16", 32), ("i16", 64
         _n = _t.bits // _big
         for _op in ("sext", "zext"):
 
-            def _extend(w: int, a: int, bits: int = _bits, big: int = _big, sign: bool = _op == "sext") -> int:
+            def _extend(
+                w: int, a: int, bits: int = _bits, big: int = _big, sign: bool = _op == "sext"
+            ) -> int:
                 values = [a >> i * bits & (1 << bits) - 1 for i in range(w // big)]
                 return join((signed(v, bits) if sign else v for v in values), big)
 
@@ -276,13 +280,18 @@ for _i in (I8, I16, I32, I64):
         f"v128 {_i} -> v128",
         f"%x = bitcast i128 $a to <{_n} x {_i}>\n%k = and i64 $imm, {_n - 1}\n"
         f"%r = insertelement <{_n} x {_i}> %x, {_i} $b, i64 %k\n$d = bitcast <{_n} x {_i}> %r to i128",
-        lambda w, a, b, imm, bits=_i.bits: a & ~((1 << bits) - 1 << imm % (128 // bits) * bits)
-        | b << imm % (128 // bits) * bits,
+        lambda w, a, b, imm, bits=_i.bits: (
+            a & ~((1 << bits) - 1 << imm % (128 // bits) * bits) | b << imm % (128 // bits) * bits
+        ),
         "a with lane imm replaced.",
         imm=True,
     )
     row(
-        f"v.from.{_i}.v128", f"{_i} -> v128", f"$d = zext {_i} $a to i128", lambda w, a: a, "The integer, zero above it."
+        f"v.from.{_i}.v128",
+        f"{_i} -> v128",
+        f"$d = zext {_i} $a to i128",
+        lambda w, a: a,
+        "The integer, zero above it.",
     )
 row(
     "v.pair.i64.v128",
@@ -312,7 +321,9 @@ def _load_aligned(
     return memory.load(address, width // 8), {}
 
 
-def _store_aligned(width: int, fields: dict[str, int], memory: Memory, address: int, value: int) -> dict[str, int]:
+def _store_aligned(
+    width: int, fields: dict[str, int], memory: Memory, address: int, value: int
+) -> dict[str, int]:
     _check(address, width // 8)
     memory.store(address, width // 8, value)
     return {}

@@ -28,7 +28,9 @@ def _template(kind: str, bits: int, is_signed: bool) -> str:
     text = f"%x = bitcast i128 $a to {lanes}\n%y = bitcast i128 $b to {lanes}\n"
     # masks of the valid elements: lengths are at most n, so the shift is in range
     for name, operand in (("va", "$c"), ("vb", "$e")):
-        text += f"%{name}w = call i64 @llvm.umin.i64(i64 {operand}, i64 {n})\n%{name}s = shl i64 1, %{name}w\n"
+        text += (
+            f"%{name}w = call i64 @llvm.umin.i64(i64 {operand}, i64 {n})\n%{name}s = shl i64 1, %{name}w\n"
+        )
         text += f"%{name}m = sub i64 %{name}s, 1\n%{name} = trunc i64 %{name}m to i{n}\n"
     if kind == "each":
         text += f"%q1 = icmp eq {lanes} %x, %y\n%q = bitcast <{n} x i1> %q1 to i{n}\n"
@@ -62,7 +64,9 @@ def _template(kind: str, bits: int, is_signed: bool) -> str:
     return text + f"$d = zext i{n} %r{n} to i64"
 
 
-def compare_strings(kind: str, bits: int, is_signed: bool, a: list[int], b: list[int], la: int, lb: int) -> int:
+def compare_strings(
+    kind: str, bits: int, is_signed: bool, a: list[int], b: list[int], la: int, lb: int
+) -> int:
     """IntRes1, literally by the manual's table of comparisons (Intel SDM volume 2, 4.1)."""
     n = 128 // bits
     if is_signed:

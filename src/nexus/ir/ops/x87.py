@@ -28,7 +28,9 @@ def _host(code: str, sources: list[tuple[str, str]], result: str) -> str:
     In `code`, $0 is the result's memory (type `result`), $1 the status word's, $2 ... those of `sources`, pairs
     of LLVM type and value.
     """
-    text = f"%rp = alloca {result}, align 16\n%sp = alloca i16, align 2\nstore {result} 0, ptr %rp, align 16\n"
+    text = (
+        f"%rp = alloca {result}, align 16\n%sp = alloca i16, align 2\nstore {result} 0, ptr %rp, align 16\n"
+    )
     arguments = f"ptr elementtype({result}) %rp, ptr elementtype(i16) %sp"
     for index, (kind, value) in enumerate(sources):
         text += f"%m{index} = alloca {kind}, align 16\nstore {kind} {value}, ptr %m{index}, align 16\n"
@@ -52,9 +54,18 @@ def _joined(operands: str, result: str = "i128", codes: int = C1) -> str:
 
 
 def _row(
-    name: str, signature: str, code: str, sources: list[tuple[str, str]], oracle: Callable[..., Any] | None, doc: str, result: str = "i128", codes: int = C1,
+    name: str,
+    signature: str,
+    code: str,
+    sources: list[tuple[str, str]],
+    oracle: Callable[..., Any] | None,
+    doc: str,
+    result: str = "i128",
+    codes: int = C1,
 ) -> None:
-    operands = "".join(letter for letter, t in zip("ab", signature.partition("->")[0].split(), strict=False) if t == "v128")
+    operands = "".join(
+        letter for letter, t in zip("ab", signature.partition("->")[0].split(), strict=False) if t == "v128"
+    )
     row(
         name,
         signature,
@@ -67,7 +78,9 @@ def _row(
 _PAIR = [("i128", "$a"), ("i128", "$b")]
 
 
-def _two(name: str, code: str, function: Callable[[int, int], tuple[int, int]], doc: str, codes: int = C1) -> None:
+def _two(
+    name: str, code: str, function: Callable[[int, int], tuple[int, int]], doc: str, codes: int = C1
+) -> None:
     """`code` finds a in ST(0) and b in ST(1), and leaves its result in ST(0) and one register below it."""
     _row(
         f"x87.{name}",
@@ -95,7 +108,9 @@ def _remainder(name: str, nearest: bool) -> None:
     row(
         f"x87.{name}",
         "v128 v128 -> v128",
-        lambda: _host(code, _PAIR, "i128") + _joined("ab", codes=CODES).replace("$d =", "%marked =") + "\n" + mark,
+        lambda: (
+            _host(code, _PAIR, "i128") + _joined("ab", codes=CODES).replace("$d =", "%marked =") + "\n" + mark
+        ),
         oracle.binary(lambda a, b: oracle.remainder(a, b, nearest)),
         f"Partial remainder, quotient {'to nearest' if nearest else 'truncated'} (F{name.upper()}).",
     )
@@ -114,7 +129,9 @@ for _name, _doc in (("patan", "arctan(b / a)"), ("yl2x", "b * log2(a)"), ("yl2xp
     )
 
 
-def _one(name: str, code: str, function: Callable[[int], tuple[int, int]] | None, doc: str, codes: int = C1) -> None:
+def _one(
+    name: str, code: str, function: Callable[[int], tuple[int, int]] | None, doc: str, codes: int = C1
+) -> None:
     """`code` finds a in ST(0) and leaves its result there."""
     _row(
         f"x87.{name}",
@@ -211,13 +228,41 @@ for _bits, _letter in ((16, "s"), (32, "l"), (64, "ll")):
             f"A signed integer for memory, in the low bits, {'rounded' if _mode == NEAREST else 'truncated'}.",
             result=f"i{_bits}",
         )
-_row("x87.from_bcd", "v128 -> v128", "fbld $2\nfnstsw $1\nfstpt $0", [("i128", "$a")], oracle.unary(oracle.from_bcd), "A packed decimal from memory.")
-_row("x87.to_bcd", "v128 -> v128", "fldt $2\nfbstp $0\nfnstsw $1", [("i128", "$a")], oracle.unary(oracle.to_bcd), "A packed decimal for memory.")
+_row(
+    "x87.from_bcd",
+    "v128 -> v128",
+    "fbld $2\nfnstsw $1\nfstpt $0",
+    [("i128", "$a")],
+    oracle.unary(oracle.from_bcd),
+    "A packed decimal from memory.",
+)
+_row(
+    "x87.to_bcd",
+    "v128 -> v128",
+    "fldt $2\nfbstp $0\nfnstsw $1",
+    [("i128", "$a")],
+    oracle.unary(oracle.to_bcd),
+    "A packed decimal for memory.",
+)
 
 for _index, (_name, _doc) in enumerate(
-    (("1", "1.0"), ("l2t", "log2(10)"), ("l2e", "log2(e)"), ("pi", "pi"), ("lg2", "log10(2)"), ("ln2", "ln(2)"))
+    (
+        ("1", "1.0"),
+        ("l2t", "log2(10)"),
+        ("l2e", "log2(e)"),
+        ("pi", "pi"),
+        ("lg2", "log10(2)"),
+        ("ln2", "ln(2)"),
+    )
 ):
-    _row(f"x87.const.{_name}", "-> v128", f"fld{_name}\nfnstsw $1\nfstpt $0", [], None, f"{_doc}, rounded by the control word.")
+    _row(
+        f"x87.const.{_name}",
+        "-> v128",
+        f"fld{_name}\nfnstsw $1\nfstpt $0",
+        [],
+        None,
+        f"{_doc}, rounded by the control word.",
+    )
 
 # without the host ------------------------------------------------------------------------------------------
 

@@ -6,7 +6,20 @@ Values are those of `x87_state.py`: 80 bits, and from bit 96 on the status that 
 from __future__ import annotations
 
 from nexus.ir.ops import float_model as model
-from nexus.ir.ops.float_model import CHOP, DE, F80, FINITE, FORMAT_OF_BITS, IE, INF, NAN, UNSUPPORTED, ZE, ZERO, Number
+from nexus.ir.ops.float_model import (
+    CHOP,
+    DE,
+    F80,
+    FINITE,
+    FORMAT_OF_BITS,
+    IE,
+    INF,
+    NAN,
+    UNSUPPORTED,
+    ZE,
+    ZERO,
+    Number,
+)
 from nexus.ir.ops.scalar import signed
 from nexus.ir.ops.x87_state import INHERITED, NO_QUOTIENT, STATUS, VALUE
 
@@ -63,7 +76,9 @@ def scale(a: int, b: int) -> tuple[int, int]:
         return (F80.default_nan, IE) if x.kind == ZERO else (F80.infinity(x.sign), denormal)
     if x.kind != FINITE:
         return a & VALUE, denormal
-    count, _, _ = model.shift_round(y.sign, y.m, min(-y.e, 200), CHOP) if y.kind == FINITE else (0, False, False)
+    count, _, _ = (
+        model.shift_round(y.sign, y.m, min(-y.e, 200), CHOP) if y.kind == FINITE else (0, False, False)
+    )
     count = min(count, 1 << 16)
     value, status = model.encode(F80, x.sign, x.m, x.e + (-count if y.sign else count))
     return value, status | denormal
@@ -92,7 +107,9 @@ def remainder(a: int, b: int, nearest: bool) -> tuple[int, int]:
     sign = x.sign
     if nearest and (2 * rest > divisor or (2 * rest == divisor and quotient & 1)):
         quotient, rest, sign = quotient + 1, divisor - rest, sign ^ 1
-    codes = (C0 if quotient & 4 else 0) | (C3 if quotient & 2 else 0) | (model.ROUNDED_UP if quotient & 1 else 0)
+    codes = (
+        (C0 if quotient & 4 else 0) | (C3 if quotient & 2 else 0) | (model.ROUNDED_UP if quotient & 1 else 0)
+    )
     return (model.encode(F80, sign, rest, e)[0] if rest else F80.zero(x.sign)), codes | denormal
 
 
@@ -119,7 +136,9 @@ def to_bcd(a: int) -> tuple[int, int]:
     if x.kind == ZERO:
         return x.sign << 79, 0
     if x.kind == FINITE:
-        value, inexact, up = model.shift_round(x.sign, x.m, -x.e, model.NEAREST) if x.e < 64 else (1 << 64, False, False)
+        value, inexact, up = (
+            model.shift_round(x.sign, x.m, -x.e, model.NEAREST) if x.e < 64 else (1 << 64, False, False)
+        )
         if value < 10**18:
             status = (model.PE if inexact else 0) | (model.ROUNDED_UP if up else 0)
             return int(str(value), 16) | x.sign << 79, status
@@ -164,4 +183,3 @@ def examine(a: int, empty: int) -> int:
     if empty:
         codes = C0 | C3
     return (codes | (model.ROUNDED_UP if x.sign else 0)) << STATUS
-

@@ -77,6 +77,10 @@ NOT_COMPARABLE = frozenset((
     "IN", "OUT", "INSB", "INSW", "INSD", "OUTSB", "OUTSW", "OUTSD", "CLI", "STI", "HLT", "RDSSPD",
     "RDSSPQ", "SGDT", "SIDT", "SLDT", "SMSW", "STR", "RESERVEDNOP", "ENDBR32", "CLDEMOTE",
     "PREFETCHWT1",
+    # images with fields that differ by processor: instruction pointers, the mask of MXCSR
+    "FXSAVE", "FXSAVE64", "FNSTENV", "FNSAVE",
+    # some processors switch to MMX even if it faults
+    "MASKMOVQ",
 ))  # fmt: skip
 _CODES: dict[int, list[Numbered]] = {}
 

@@ -6,7 +6,17 @@ from collections.abc import Callable
 
 from nexus.ir.types import I64, V128
 from nexus.isa.x86.ins import Ins
-from nexus.isa.x86.semantics.sse_operands import control, full, lane, low, pair, uses_mmx, vector_const, widen, write
+from nexus.isa.x86.semantics.sse_operands import (
+    control,
+    full,
+    lane,
+    low,
+    pair,
+    uses_mmx,
+    vector_const,
+    widen,
+    write,
+)
 from nexus.isa.x86.table import register, semantics
 
 # mnemonic -> row without its vector type; first operand = row(first, second)

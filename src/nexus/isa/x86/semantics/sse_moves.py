@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from iced_x86 import Mnemonic
 
-from nexus.ir.types import I32, I64, INTEGER_OF_BITS, V128
+from nexus.ir.types import I32, I64, INTEGER_OF_BITS
 from nexus.ir.values import Address, Value
 from nexus.isa.x86.ins import Ins
-from nexus.isa.x86.semantics.sse_operands import control, enter_mmx, full, is_mmx, lane, low, uses_mmx, widen, write
+from nexus.isa.x86.semantics.sse_operands import (
+    control,
+    enter_mmx,
+    full,
+    is_mmx,
+    lane,
+    low,
+    uses_mmx,
+    widen,
+    write,
+)
 from nexus.isa.x86.table import Semantics, register, semantics
 
 
@@ -85,7 +95,9 @@ def _half(name: str, index: int) -> None:
         if i.is_memory(0):
             i.write(0, lane(full(i, 1), 64, index))
         else:
-            write(i, 0, i.block.emit("v.insert.i64.v128", full(i, 0), i.block.load(I64, i.memory(1)), imm=index))
+            write(
+                i, 0, i.block.emit("v.insert.i64.v128", full(i, 0), i.block.load(I64, i.memory(1)), imm=index)
+            )
 
     register(name, move)
 

@@ -123,12 +123,18 @@ def _store(name: str, operation: str, count: int) -> None:
 for _name, _operation, _count in (
     ("FST", "to", 0),
     ("FSTP", "to", 1),
-    ("FSTPNCE", "to", 1),
     ("FIST", "to", 0),
     ("FISTP", "to", 1),
     ("FISTTP", "chop", 1),
 ):
     _store(_name, _operation, _count)
+
+
+@semantics("FSTPNCE")
+def fstpnce(i: Ins) -> None:
+    """An encoding of FSTP that raises nothing: an empty register is popped and not copied."""
+    wait(i)
+    i.block.emit("x87.move_pop", imm=st(i, 0))
 
 
 @semantics("FXCH")
@@ -191,7 +197,13 @@ def _unary(name: str, row: str, codes: int = 0) -> None:
     register(name, compute)
 
 
-for _name, _row in (("FCHS", "negate"), ("FABS", "absolute"), ("FSQRT", "sqrt"), ("FRNDINT", "rndint"), ("F2XM1", "2xm1")):
+for _name, _row in (
+    ("FCHS", "negate"),
+    ("FABS", "absolute"),
+    ("FSQRT", "sqrt"),
+    ("FRNDINT", "rndint"),
+    ("F2XM1", "2xm1"),
+):
     _unary(_name, _row)
 for _name in ("FSIN", "FCOS"):
     _unary(_name, _name[1:].lower(), RANGE)
@@ -207,7 +219,11 @@ def _binary(name: str, row: str, target: int, count: int, codes: int = 0) -> Non
     register(name, compute)
 
 
-for _name, _row, _codes in (("FSCALE", "scale", 0), ("FPREM", "prem", QUOTIENT), ("FPREM1", "prem1", QUOTIENT)):
+for _name, _row, _codes in (
+    ("FSCALE", "scale", 0),
+    ("FPREM", "prem", QUOTIENT),
+    ("FPREM1", "prem1", QUOTIENT),
+):
     _binary(_name, _row, 0, 0, _codes)
 for _name in ("patan", "yl2x", "yl2xp1"):
     _binary("F" + _name.upper(), _name, 1, 1)
@@ -303,4 +319,3 @@ for _name in ("1", "L2T", "L2E", "PI", "LG2", "LN2"):
 def fldz(i: Ins) -> None:
     wait(i)
     push(i, widen(i.const(I64, 0)))
-

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from iced_x86 import MemorySize
 
-from nexus.ir.ops.x87_state import C1, EXCEPTIONS, FX_BYTES, SUMMARY
+from nexus.ir.ops.x87_image import FX_BYTES
+from nexus.ir.ops.x87_state import C1, EXCEPTIONS, SUMMARY
 from nexus.ir.types import I8, I16, I32, I64
 from nexus.ir.values import Address, Value
 from nexus.isa.x86 import registers as r
