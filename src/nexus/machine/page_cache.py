@@ -1,9 +1,9 @@
 """Translations kept between runs, by the page of guest code they were made from.
 
 One file per image that a guest has mapped, named by its address, its headers and everything that makes
-translations what they are. In it, per page, a hash of the page's bytes and its blocks: records with addresses
-relative to the interpreter and to the place where they lie, so that a page is moved into the arena by one
-addition of big numbers. Branches from one block of a page to another are already joined.
+translations what they are. In it, per page, the page's own bytes, to compare with, and its blocks: records
+with addresses relative to the interpreter and to the place where they lie, so that a page is moved into the
+arena by one addition of big numbers. Branches from one block of a page to another are already joined.
 
 Only pages that the guest may not write are kept, only whole blocks inside one page. The folder is the one of
 `backend/cache.py`; a file that cannot be read as it was written is built again.
@@ -16,13 +16,10 @@ import marshal
 import os
 import sys
 import zlib
-from hashlib import blake2b
 
 from nexus.backend import cache
-from nexus.backend.interp import records
 from nexus.base.errors import GuestFault
 from nexus.base.intervals import IntervalMap
-from nexus.ir.ops import ROWS
 from nexus.machine.host import PAGE
 from nexus.machine.window import EXECUTE, WRITE
 
@@ -37,20 +34,18 @@ if TYPE_CHECKING:
     # start, offset of its records, their size, offsets and addresses of instructions,
     # (stub, pointer, target) per link
     Entry = tuple[int, int, int, tuple[int, ...], tuple[int, ...], tuple[tuple[int, int, int], ...]]
-    # hash of the page; records; what to add to each 16 bytes of them, a letter each; blocks
+    # bytes of the page; records; what to add to each 16 bytes of them, a letter each; blocks
     Saved = tuple[bytes, bytes, bytes, tuple[Entry, ...]]
 
-_MAGIC = b"NXPAGES2"
+_MAGIC = b"NXPAGES3"
 _GRANULE = 0x10000
 _LARGEST_IMAGE = 1 << 30
 _FOLDER_LIMIT = 1 << 30
 _WORD = 8
-_SHORT, _LONG = 16, 32
 _CHUNK = 16  # a record's first half: handler and fields; its second half: two words
 _NOTHING, _HANDLER, _FIRST, _SECOND, _BOTH = b"ABCDE"  # words of a chunk: to add to
 _NO_WORD, _FIRST_WORD, _SECOND_WORD = bytes(16), b"\1" + bytes(15), bytes(8) + b"\1" + bytes(7)
 _BOTH_WORDS = b"\1" + bytes(7) + b"\1" + bytes(7)
-_CONTROLS_LONG = {"enter", "goto", "branch", "link", "trap_if"}
 
 
 class Image:
@@ -76,7 +71,7 @@ class PageCache:
         self._window = window
         self._folder = os.path.dirname(engine.path)
         self._base = engine.base
-        self._sizes = _record_sizes(engine.symbols)
+        self._record_sizes = engine.record_sizes
         self._images: dict[int, Image] = {}
         self._homes: IntervalMap[int] = IntervalMap(-1)  # image base, 0 for none, -1 not looked at yet
         self._prefix = _version(engine.path)
@@ -98,18 +93,16 @@ class PageCache:
         if image is None:
             return None
         saved = image.pages.get(page)
-        if saved is None or saved[0] != self._hash(page):
+        try:
+            return saved if saved is not None and saved[0] == self._window.read(page, PAGE) else None
+        except GuestFault:  # a page beyond the end of its file
             return None
-        return saved
 
     def place(self, saved: Saved, at: int) -> bytes:
         """The records of a page for host address `at`."""
         _, data, letters, _ = saved
         number = int.from_bytes(data, "little") + self._base * _handlers(letters) + at * _places(letters)
         return number.to_bytes(len(data), "little")
-
-    def _hash(self, page: int) -> bytes:
-        return blake2b(self._window.read(page, PAGE), digest_size=16).digest()
 
     def _image(self, page: int) -> Image | None:
         access = self._window.access(page) or 0
@@ -127,9 +120,10 @@ class PageCache:
         while base and page - base < _LARGEST_IMAGE and window.access(base) is not None:
             size = self._image_size(base)
             if base + size > page:
-                if base not in self._images:
-                    name = f"{self._prefix}-{base:x}-{self._hash(base).hex()}.pages"
-                    self._images[base] = Image(os.path.join(self._folder, name))
+                name = f"{self._prefix}-{base:x}-{zlib.crc32(window.read(base, PAGE)):08x}.pages"
+                path = os.path.join(self._folder, name)
+                if base not in self._images or self._images[base].path != path:
+                    self._images[base] = Image(path)
                 self._homes.set(base, base + size, base)
                 return base
             base -= _GRANULE
@@ -158,7 +152,10 @@ class PageCache:
             image.new += 1
 
     def save(self, pages: dict[int, list[Translation]]) -> None:
-        """Write the files of images with new blocks. `pages` are all blocks that are good now."""
+        """Write the files of images with new blocks. `pages` are all blocks that are good now.
+
+        Where the disk is full or read-only nothing is kept, and the next run translates again.
+        """
         stale = {image for image in self._images.values() if image.stale}
         if not stale:
             return
@@ -168,11 +165,14 @@ class PageCache:
                 saved = self._pack(page, blocks)
                 if saved is not None:
                     image.pages[page] = saved
-        _make_room(self._folder)
-        for image in stale:
-            body = marshal.dumps(image.pages)
-            check = zlib.crc32(body).to_bytes(4, "little")
-            cache.write(image.path, _MAGIC + check + body)
+        try:
+            _make_room(self._folder)
+            for image in stale:
+                body = marshal.dumps(image.pages)
+                check = zlib.crc32(body).to_bytes(4, "little")
+                cache.write(image.path, _MAGIC + check + body)
+        except OSError:
+            return
 
     def _pack(self, page: int, blocks: list[Translation]) -> Saved | None:
         """The blocks that lie in this page only, with addresses made relative."""
@@ -200,14 +200,14 @@ class PageCache:
                 handler = words[at // _WORD]
                 words[at // _WORD] = handler - self._base
                 letters[at // _CHUNK] = _HANDLER
-                at += self._sizes[handler]
+                at += self._record_sizes[handler]
             if at != begin + block.size:
                 raise AssertionError(f"the records of {block.start:#x} do not end where they should")
             addresses = tuple(block.addresses)
             entries.append((block.start, begin, block.size, tuple(block.offsets), addresses, block.links))
         if not entries:
             return None
-        return self._hash(page), bytes(data), bytes(letters), tuple(entries)
+        return self._window.read(page, PAGE), bytes(data), bytes(letters), tuple(entries)
 
 
 def _handlers(letters: bytes) -> int:
@@ -226,28 +226,18 @@ _ONLY_HANDLERS = bytes.maketrans(b"CDE", b"AAA")
 _ONLY_PLACES = bytes.maketrans(b"B", b"A")
 
 
-def _record_sizes(symbols: dict[str, int]) -> dict[int, int]:
-    """How long the record of a handler is, by the handler's address."""
-    sizes = {}
-    for row in ROWS.values():
-        for variant in records.variants(row):
-            sizes[symbols[variant.name]] = _LONG if variant.long else _SHORT
-    for name in records.CONTROLS:
-        sizes[symbols[name]] = _LONG if name in _CONTROLS_LONG else _SHORT
-    return sizes
-
-
 def _version(engine: str) -> str:
     """Names everything that decides what a translation is: the engine, the sources above it, this Python."""
     root = os.path.dirname(os.path.dirname(__file__))
-    digest = blake2b(f"{engine} {sys.implementation.cache_tag}".encode(), digest_size=8)
+    lines = [engine, sys.implementation.cache_tag or ""]
     for name in ("base", "ir", "isa/x86", "backend/interp", "machine"):
         for folder, _, files in sorted(os.walk(os.path.join(root, name))):
             for file in sorted(files):
                 if file.endswith(".py"):
                     info = os.stat(os.path.join(folder, file))
-                    digest.update(f"{file} {info.st_size} {info.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
+                    lines.append(f"{file} {info.st_size} {info.st_mtime_ns}")
+    text = "\n".join(lines).encode()
+    return f"{zlib.crc32(text):08x}{zlib.adler32(text):08x}"
 
 
 def _read(path: str) -> dict[int, Saved]:

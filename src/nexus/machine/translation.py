@@ -11,9 +11,8 @@ from __future__ import annotations
 import ctypes
 from bisect import bisect_right
 
-from nexus.backend.interp.assemble import OutOfSlots
 from nexus.backend.interp.engine import Lookup
-from nexus.backend.interp.records import LOOKUP_BYTES
+from nexus.backend.interp.layout import LOOKUP_BYTES, OutOfSlots
 from nexus.machine import host
 from nexus.machine.host import PAGE, HostMemoryError
 from nexus.machine.page_cache import PageCache

@@ -1,0 +1,127 @@
+"""Translations kept between runs: used when the bytes are the same, and only then."""
+
+import os
+import struct
+
+import pytest
+
+from nexus.ir.state import Exit
+from nexus.isa.x86.registers import CpuState
+from nexus.machine import faults, lowering
+from nexus.machine.vcpu import Vcpu
+from nexus.machine.window import EXECUTE, READ, WRITE, Window
+
+PAGE = 4096
+BASE, TEXT, DATA = 0x140000000, 0x140001000, 0x140003000
+BLOCKS = 20
+
+
+def text():
+    """Block k: add rax, k; jmp next. Then on the second page: mov rcx, [rbx]; add rax, rcx; syscall."""
+    code = bytearray()
+    for number in range(BLOCKS):
+        code += bytes((0x48, 0x83, 0xC0, number, 0xEB, 10)) + bytes(10)
+    code += b"\xe9" + struct.pack("<i", PAGE - len(code) - 5)
+    second = bytes.fromhex("488b0b" + "4801c8" + "0f05")
+    return bytes(code).ljust(PAGE, b"\x90") + second.ljust(PAGE, b"\xcc")
+
+
+class Run:
+    """One process with the image, run to its syscall or fault."""
+
+    def __init__(self, code, pointer=DATA, access=READ | EXECUTE):
+        self.window = Window()
+        header = bytearray(PAGE)
+        header[0:2], header[0x3C] = b"MZ", 0x80
+        header[0x80:0x84], header[0xD0:0xD4] = b"PE\0\0", struct.pack("<I", 4 * PAGE)
+        self.window.map(BASE, 4 * PAGE, READ | WRITE)
+        self.window.write(BASE, header + code + struct.pack("<Q", 1000))
+        self.window.protect(TEXT, 2 * PAGE, access)
+        self.state = CpuState()
+        self.state.reset()
+        self.state.rip, self.state.rbx, self.state.rax = TEXT, pointer, 0
+        vcpu = Vcpu(self.window)
+        self.stop = vcpu.run(self.state, 10_000)
+        vcpu.close()
+        self.window.close()
+
+    @property
+    def result(self):
+        return self.stop.kind, self.state.rax, self.state.rip
+
+
+EXPECTED = (Exit.SYSCALL, BLOCKS * (BLOCKS - 1) // 2 + 1000, TEXT + PAGE + 8)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(faults.engine(), "path", str(tmp_path / "engine.blob"))
+    return tmp_path
+
+
+@pytest.fixture
+def translations(monkeypatch):
+    """The addresses of blocks that were translated."""
+    seen = []
+    real = lowering.lower_block
+
+    def lower_block(window, pc, limit):
+        seen.append(pc)
+        return real(window, pc, limit)
+
+    monkeypatch.setattr(lowering, "lower_block", lower_block)
+    return seen
+
+
+def test_a_second_run_translates_nothing(folder, translations):
+    assert Run(text()).result == EXPECTED
+    assert len(translations) == BLOCKS + 2
+    assert len(os.listdir(folder)) == 1
+    translations.clear()
+    for _ in range(2):
+        assert Run(text()).result == EXPECTED
+    assert translations == []
+
+
+def test_a_fault_in_a_kept_block_has_its_exact_place(folder, translations):
+    Run(text())
+    translations.clear()
+    run = Run(text(), pointer=0x18)
+    assert (run.stop.kind, run.stop.address, run.state.rip) == (Exit.FAULT, 0x18, TEXT + PAGE)
+    assert run.state.rax == BLOCKS * (BLOCKS - 1) // 2
+    assert translations == []
+
+
+def test_a_page_with_other_bytes_is_translated_again(folder, translations):
+    Run(text())
+    translations.clear()
+    code = bytearray(text())
+    code[3] = 100  # the first block adds 100
+    assert Run(bytes(code)).result == (Exit.SYSCALL, EXPECTED[1] + 100, EXPECTED[2])
+    assert translations == [TEXT + 16 * number for number in range(BLOCKS + 1)]
+    translations.clear()
+    assert Run(text()).result == EXPECTED
+
+
+DAMAGE = [lambda data: data[:100], lambda data: data[:-1] + b"?", lambda data: b""]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_written_again(folder, translations, damage):
+    Run(text())
+    (name,) = os.listdir(folder)
+    (folder / name).write_bytes(damage((folder / name).read_bytes()))
+    for expected in (BLOCKS + 2, 0):
+        translations.clear()
+        assert Run(text()).result == EXPECTED
+        assert len(translations) == expected
+
+
+def test_pages_that_can_be_written_are_not_kept(folder, translations):
+    assert Run(text(), access=READ | WRITE | EXECUTE).result == EXPECTED
+    assert os.listdir(folder) == []
+
+
+def test_a_folder_that_cannot_be_written_only_costs_time(folder):
+    folder.rmdir()
+    assert Run(text()).result == EXPECTED
