@@ -111,7 +111,8 @@ for _name, _inverse, _last in (
         _AES.replace("{y}", _KEY).replace("{op}", _name).replace("{more}", ", <2 x i64> %y")
         + "$d = bitcast <2 x i64> %r to i128",
         lambda w, a, b, inverse=_inverse, last=_last: _round(a, b, inverse, last),
-        f"One AES {'decryption' if _inverse else 'encryption'} round with key b{', the last one' if _last else ''}.",
+        f"One AES {'decryption' if _inverse else 'encryption'} round with key "
+        f"b{', the last one' if _last else ''}.",
     )
 row(
     "v.aesimc.v128",
@@ -126,7 +127,8 @@ row(
     "v128 -> v128",
     _AES.replace("{y}", "").replace("{op}", "aeskeygenassist").replace("{more}", ", i8 0")
     + "%k1 = trunc i64 $imm to i32\n%k = and i32 %k1, 255\n%s = bitcast <2 x i64> %r to <4 x i32>\n"
-    "%c1 = insertelement <4 x i32> zeroinitializer, i32 %k, i64 1\n%c = insertelement <4 x i32> %c1, i32 %k, i64 3\n"
+    "%c1 = insertelement <4 x i32> zeroinitializer, i32 %k, i64 1\n"
+    "%c = insertelement <4 x i32> %c1, i32 %k, i64 3\n"
     "%e = xor <4 x i32> %s, %c\n$d = bitcast <4 x i32> %e to i128",
     lambda w, a, imm: _keygen(a, imm),
     "AES key schedule step with round constant imm (AESKEYGENASSIST).",
@@ -138,7 +140,8 @@ row(
     "%i1 = shl i64 $imm, 6\n%i2 = and i64 %i1, 64\n%i = zext i64 %i2 to i128\n%x1 = lshr i128 $a, %i\n"
     "%j1 = shl i64 $imm, 2\n%j2 = and i64 %j1, 64\n%j = zext i64 %j2 to i128\n%y1 = lshr i128 $b, %j\n"
     "%x = bitcast i128 %x1 to <2 x i64>\n%y = bitcast i128 %y1 to <2 x i64>\n"
-    "%r = call <2 x i64> @llvm.x86.pclmulqdq(<2 x i64> %x, <2 x i64> %y, i8 0)\n$d = bitcast <2 x i64> %r to i128",
+    "%r = call <2 x i64> @llvm.x86.pclmulqdq(<2 x i64> %x, <2 x i64> %y, i8 0)\n"
+    "$d = bitcast <2 x i64> %r to i128",
     lambda w, a, b, imm: carryless(a >> 64 * (imm & 1) & _U64, b >> 64 * (imm >> 4 & 1) & _U64),
     "Carry-less product of the halves that imm names (PCLMULQDQ).",
     imm=True,

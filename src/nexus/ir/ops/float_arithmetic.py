@@ -1,8 +1,8 @@
 """Floating-point arithmetic and comparison on vector lanes, under the guest's MXCSR.
 
-The engine has loaded the guest's MXCSR into the host, so rounding, flush-to-zero and the sticky exception bits are
-the hardware's own. The oracles speak for the default MXCSR (nearest, no flushing); other modes are compared
-with the host. If two operands are NaN the first one wins, as in x86's instructions.
+The engine has loaded the guest's MXCSR into the host, so rounding, flush-to-zero and the sticky exception
+bits are the hardware's own. The oracles speak for the default MXCSR (nearest, no flushing); other modes are
+compared with the host. If two operands are NaN the first one wins, as in x86's instructions.
 
 Where x86 defines more than LLVM's instruction does (which zero, which NaN, which exception, which bits of an
 approximation) the row calls the x86 intrinsic; where LLVM may swap operands that matter, it is assembly.
@@ -11,9 +11,9 @@ approximation) the row calls the x86 intrinsic; where LLVM may swap operands tha
 from __future__ import annotations
 
 from nexus.ir.ops import float_model as model
-from nexus.ir.ops.float_model import FORMAT_OF_BITS, Number
+from nexus.ir.ops.float_model import FORMAT_OF_BITS
 from nexus.ir.ops.table import row
-from nexus.ir.ops.vector import BUILT, LANE_BITS, LLVM_LANES, each, join, lanes, parts, split
+from nexus.ir.ops.vector import BUILT, LANE_BITS, LLVM_LANES, each, join, lanes, parts
 from nexus.ir.state import FLAGS
 
 TYPE_CHECKING = False
@@ -52,7 +52,8 @@ def _binary(name: str, llvm: str, function: Callable[[int, int, int], int], doc:
         _FLOATS,
         f"v.{name}.{{e}}x1.{{v}}",
         _TWO,
-        f"%x = extractelement {{L}} %a, i64 0\n%y = extractelement {{L}} %b, i64 0\n%r = {llvm} {{E}} %x, %y\n"
+        f"%x = extractelement {{L}} %a, i64 0\n%y = extractelement {{L}} %b, i64 0\n"
+        f"%r = {llvm} {{E}} %x, %y\n"
         "%d = insertelement {L} %a, {E} %r, i64 0",
         lowest(function),
         doc + " of the lowest lanes.",
@@ -131,7 +132,8 @@ lanes(
     _FLOATS,
     "v.sqrt.{e}x1.{v}",
     _TWO,
-    "%x = extractelement {L} %b, i64 0\n%r = call {E} @llvm.sqrt.{e}({E} %x)\n%d = insertelement {L} %a, {E} %r, i64 0",
+    "%x = extractelement {L} %b, i64 0\n%r = call {E} @llvm.sqrt.{e}({E} %x)\n"
+    "%d = insertelement {L} %a, {E} %r, i64 0",
     lowest(lambda w, a, b: _square_root(w, b)),
     "a with the square root of b's lowest lane.",
 )
@@ -170,7 +172,8 @@ for _name, _llvm in (("hadd", "fadd"), ("hsub", "fsub")):
         _FLOATS,
         f"v.{_name}.{{e}}.{{v}}",
         _TWO,
-        "%x = shufflevector {L} %a, {L} %b, <{n} x i32> {even}\n%y = shufflevector {L} %a, {L} %b, <{n} x i32> {odd}\n"
+        "%x = shufflevector {L} %a, {L} %b, <{n} x i32> {even}\n"
+        "%y = shufflevector {L} %a, {L} %b, <{n} x i32> {odd}\n"
         f"%d = {_llvm} {{L}} %x, %y",
         parts(2, _pairwise(_name == "hsub")),
         "Neighbouring lanes combined: a's pairs, then b's.",
@@ -221,7 +224,8 @@ for _kind, _parts in (("f32", 4), ("f64", 2)):
         "%takei = lshr i64 $imm, 4\n%givei = and i64 $imm, 15\n"
         + _mask.replace("{m}", "take")
         + _mask.replace("{m}", "give")
-        + "%x = select {bools} %take, {L} %a, {L} zeroinitializer\n%y = select {bools} %take, {L} %b, {L} zeroinitializer\n"
+        + "%x = select {bools} %take, {L} %a, {L} zeroinitializer\n"
+        "%y = select {bools} %take, {L} %b, {L} zeroinitializer\n"
         + '%all = call {L} asm "dpp{s} $$255, $2, $0", "=x,0,x"({L} %x, {L} %y)\n'
         + "%d = select {bools} %give, {L} %all, {L} zeroinitializer",
         parts(2, _dot),
@@ -234,7 +238,8 @@ for _kind in ("f32", "f64"):
     for _name in ("comi", "ucomi"):
         for _t in BUILT[:1]:
             _vector = f"<{_t.bits // _bits} x {LLVM_LANES[_kind]}>"
-            _call = f"call i32 @llvm.x86.{'sse' if _kind == 'f32' else 'sse2'}.{_name}%.s{_letters}({_vector} %x, {_vector} %y)"
+            _set = "sse" if _kind == "f32" else "sse2"
+            _call = f"call i32 @llvm.x86.{_set}.{_name}%.s{_letters}({_vector} %x, {_vector} %y)"
 
             def _flags(w: int, state: dict[str, int], a: int, b: int, bits: int = _bits) -> dict[str, int]:
                 mask = (1 << bits) - 1
@@ -259,8 +264,7 @@ for _kind in ("f32", "f64"):
                 "$new.cf = zext i1 %lt to i64\n$new.nz = zext i1 %ne to i64\n$new.pf = zext i1 %ord to i64\n"
                 "$new.of = add i64 0, 0\n$new.af = add i64 0, 0",
                 _flags,
-                f"The flags of comparing the lowest lanes ({_name.upper()}S{_letters.upper()}): unordered sets ZF, PF and CF.",
+                f"The flags of comparing the lowest lanes ({_name.upper()}S{_letters.upper()}): unordered "
+                f"sets ZF, PF and CF.",
                 writes=FLAGS,
             )
-
-__all__ = ["PREDICATES", "Number", "lowest", "split"]

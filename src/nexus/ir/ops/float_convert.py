@@ -42,7 +42,8 @@ def _integer(fmt: Format, bits: int, mode: int) -> Callable[[int], int]:
 for _name, _t, _mode, _how in (("cvt", "", NEAREST, "rounded by MXCSR"), ("cvtt", "t", CHOP, "truncated")):
     _packed(
         f"{_name}.f32.i32",
-        f"%x = bitcast i128 $a to <4 x float>\n%r = call <4 x i32> @llvm.x86.sse2.cvt{_t}ps2dq(<4 x float> %x)\n"
+        "%x = bitcast i128 $a to <4 x float>\n"
+        f"%r = call <4 x i32> @llvm.x86.sse2.cvt{_t}ps2dq(<4 x float> %x)\n"
         "$d = bitcast <4 x i32> %r to i128",
         _integer(F32, 32, _mode),
         32,
@@ -51,7 +52,8 @@ for _name, _t, _mode, _how in (("cvt", "", NEAREST, "rounded by MXCSR"), ("cvtt"
     )
     _packed(
         f"{_name}.f64.i32",
-        f"%x = bitcast i128 $a to <2 x double>\n%r = call <4 x i32> @llvm.x86.sse2.cvt{_t}pd2dq(<2 x double> %x)\n"
+        "%x = bitcast i128 $a to <2 x double>\n"
+        f"%r = call <4 x i32> @llvm.x86.sse2.cvt{_t}pd2dq(<2 x double> %x)\n"
         "$d = bitcast <4 x i32> %r to i128",
         _integer(F64, 32, _mode),
         64,
@@ -64,7 +66,8 @@ for _name, _t, _mode, _how in (("cvt", "", NEAREST, "rounded by MXCSR"), ("cvtt"
                 f"v.{_name}.{_kind}x1.i{_bits}",
                 f"v128 -> i{_bits}",
                 f"%x = bitcast i128 $a to {_vector}\n"
-                f"$d = call i{_bits} @llvm.x86.{_sse}.cvt{_t}s{_letter}2si{'64' if _bits == 64 else ''}({_vector} %x)",
+                f"$d = call i{_bits} "
+                f"@llvm.x86.{_sse}.cvt{_t}s{_letter}2si{'64' if _bits == 64 else ''}({_vector} %x)",
                 lambda w, a, fmt=_fmt, bits=_bits, mode=_mode: model.to_integer(
                     fmt, a & (1 << fmt.bits) - 1, bits, mode=mode
                 )[0],
@@ -73,7 +76,8 @@ for _name, _t, _mode, _how in (("cvt", "", NEAREST, "rounded by MXCSR"), ("cvtt"
 
 _packed(
     "cvt.i32.f32",
-    "%x = bitcast i128 $a to <4 x i32>\n%r = sitofp <4 x i32> %x to <4 x float>\n$d = bitcast <4 x float> %r to i128",
+    "%x = bitcast i128 $a to <4 x i32>\n%r = sitofp <4 x i32> %x to <4 x float>\n"
+    "$d = bitcast <4 x float> %r to i128",
     lambda x: model.from_integer(F32, signed(x, 32))[0],
     32,
     32,
@@ -81,7 +85,8 @@ _packed(
 )
 _packed(
     "cvt.i32.f64",
-    "%x = bitcast i128 $a to <4 x i32>\n%y = shufflevector <4 x i32> %x, <4 x i32> poison, <2 x i32> <i32 0, i32 1>\n"
+    "%x = bitcast i128 $a to <4 x i32>\n"
+    "%y = shufflevector <4 x i32> %x, <4 x i32> poison, <2 x i32> <i32 0, i32 1>\n"
     "%r = sitofp <2 x i32> %y to <2 x double>\n$d = bitcast <2 x double> %r to i128",
     lambda x: model.from_integer(F64, signed(x, 32))[0],
     32,
@@ -90,7 +95,8 @@ _packed(
 )
 _packed(
     "cvt.f32.f64",
-    "%x = bitcast i128 $a to <4 x float>\n%y = shufflevector <4 x float> %x, <4 x float> poison, <2 x i32> <i32 0, i32 1>\n"
+    "%x = bitcast i128 $a to <4 x float>\n"
+    "%y = shufflevector <4 x float> %x, <4 x float> poison, <2 x i32> <i32 0, i32 1>\n"
     "%r = fpext <2 x float> %y to <2 x double>\n$d = bitcast <2 x double> %r to i128",
     lambda x: model.convert(F32, F64, x)[0],
     32,
@@ -122,7 +128,8 @@ for _kind, (_vector, _llvm, _fmt, _, _) in _FLOATS.items():
 row(
     "v.cvt.f32x1.f64x1",
     "v128 v128 -> v128",
-    "%x = bitcast i128 $a to <2 x double>\n%y = bitcast i128 $b to <4 x float>\n%s = extractelement <4 x float> %y, i64 0\n"
+    "%x = bitcast i128 $a to <2 x double>\n%y = bitcast i128 $b to <4 x float>\n"
+    "%s = extractelement <4 x float> %y, i64 0\n"
     "%f = fpext float %s to double\n%r = insertelement <2 x double> %x, double %f, i64 0\n"
     "$d = bitcast <2 x double> %r to i128",
     lambda w, a, b: a >> 64 << 64 | model.convert(F32, F64, b & 0xFFFFFFFF)[0],
@@ -131,7 +138,8 @@ row(
 row(
     "v.cvt.f64x1.f32x1",
     "v128 v128 -> v128",
-    "%x = bitcast i128 $a to <4 x float>\n%y = bitcast i128 $b to <2 x double>\n%s = extractelement <2 x double> %y, i64 0\n"
+    "%x = bitcast i128 $a to <4 x float>\n%y = bitcast i128 $b to <2 x double>\n"
+    "%s = extractelement <2 x double> %y, i64 0\n"
     "%f = fptrunc double %s to float\n%r = insertelement <4 x float> %x, float %f, i64 0\n"
     "$d = bitcast <4 x float> %r to i128",
     lambda w, a, b: a >> 32 << 32 | model.convert(F64, F32, b & (1 << 64) - 1)[0],
@@ -139,7 +147,8 @@ row(
 )
 
 ROUNDINGS = (0, 1, 2, 3, 4, 8, 9, 10, 11, 12)
-"""The immediates of ROUNDPS that differ: bits 0-1 the mode, bit 2 take MXCSR's instead, bit 3 no inexact exception."""
+"""The immediates of ROUNDPS that differ: bits 0-1 the mode, bit 2 take MXCSR's instead, bit 3 no inexact
+exception."""
 
 
 for _imm in ROUNDINGS:

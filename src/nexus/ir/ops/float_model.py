@@ -1,8 +1,9 @@
 """Binary floating point on plain Python integers: the oracle behind the float and x87 rows.
 
-Operands are bit patterns. Every operation computes an exact value m * 2**e (with one sticky bit where it is not
-finite) and rounds once, in any of the four modes, to any of the three formats of x86; it returns the result's bits
-and the status bits that the hardware would set (masked responses: IEEE 754 results, x86's choice of NaN).
+Operands are bit patterns. Every operation computes an exact value m * 2**e (with one sticky bit where it is
+not finite) and rounds once, in any of the four modes, to any of the three formats of x86; it returns the
+result's bits and the status bits that the hardware would set (masked responses: IEEE 754 results, x86's
+choice of NaN).
 """
 
 from __future__ import annotations
@@ -25,9 +26,7 @@ class Format:
         self.bits = bits
         self.precision = precision
         self.explicit = explicit
-        self.exponent_bits = bits - precision - (0 if explicit else 0)
-        if explicit:
-            self.exponent_bits = bits - precision - 1
+        self.exponent_bits = bits - precision - (1 if explicit else 0)
         self.bias = (1 << self.exponent_bits - 1) - 1
         self.top = (1 << self.exponent_bits) - 1
 
@@ -63,7 +62,8 @@ FORMAT_OF_BITS = {32: F32, 64: F64, 80: F80}
 
 
 class Number:
-    """A decoded operand: `kind`, `sign`, and for finite ones the value m * 2**e; `denormal` as the encoding says."""
+    """A decoded operand: `kind`, `sign`, and for finite ones the value m * 2**e; `denormal` as the encoding
+    says."""
 
     __slots__ = ("bits", "denormal", "e", "kind", "m", "sign", "signalling")
 
@@ -142,8 +142,8 @@ def first_nan(fmt: Format, a: Number, b: Number) -> int:
 
 
 def larger_nan(fmt: Format, a: Number, b: Number) -> int:
-    """x87: the NaN with the larger significand, the positive one if they are equal, made quiet; of a signalling and
-    a quiet NaN the quiet one."""
+    """x87: the NaN with the larger significand, the positive one if they are equal, made quiet; of a
+    signalling and a quiet NaN the quiet one."""
     if a.kind != NAN or b.kind != NAN:
         return first_nan(fmt, a, b)
     if a.signalling != b.signalling:
@@ -261,7 +261,8 @@ def square_root(fmt: Format, x: int, *, mode: int = NEAREST, precision: int = 0)
 
 
 def convert(source: Format, target: Format, x: int, *, mode: int = NEAREST) -> tuple[int, int]:
-    """Between formats; only widening raises DE; a NaN keeps the upper bits of its payload and becomes quiet."""
+    """Between formats; only widening raises DE; a NaN keeps the upper bits of its payload and becomes
+    quiet."""
     a = Number(source, x)
     if a.kind == UNSUPPORTED:
         return target.default_nan, IE

@@ -55,8 +55,8 @@ def each(function: Callable[..., int]) -> Callable[[int], Oracle]:
 
 
 def parts(vectors: int, function: Callable[..., int]) -> Callable[[int], Oracle]:
-    """An oracle that applies `function(lane bits, lanes of a, lanes of b, ..., other operands)` to each 128-bit
-    part; the first `vectors` operands are vectors. The function returns the 128 bits of its part."""
+    """An oracle that applies `function(lane bits, lanes of a, lanes of b, ..., other operands)` to each
+    128-bit part; the first `vectors` operands are vectors. The function returns the 128 bits of its part."""
 
     def make(lane: int) -> Oracle:
         def oracle(width: int, *operands: int) -> int:
@@ -117,12 +117,12 @@ def lanes(
 ) -> None:
     """Add a row per lane type in `kinds` and vector type in `BUILT`.
 
-    In name and signature: `{v}` vector type, `{e}` lane name. In the template also `{V}` the vector's LLVM integer,
-    `{E}` LLVM lane, `{b}` its bits, `{m}` bits - 1, `{h}` bits / 2, `{n}` lane count, `{2n}` twice that, `{L}` = <n x E>,
-    `{I}` = <n x ib>, `{E2}` = i2b, `{B}` = <n x i2b>, `{bools}` = <n x i1>, `{bytes}` the vector's bytes, `{s}` the letters
-    of x86's float intrinsics, and the index vectors of `_shuffles`. Vector operands stand ready as `%a`, `%b`, `%c` of
-    type {L}; the template defines `%d` of type {L}, unless it defines `$d` itself. `oracle` gets the lane's bits
-    and makes the row's oracle.
+    In name and signature: `{v}` vector type, `{e}` lane name. In the template also `{V}` the vector's LLVM
+    integer, `{E}` LLVM lane, `{b}` its bits, `{m}` bits - 1, `{h}` bits / 2, `{n}` lane count, `{2n}` twice
+    that, `{L}` = <n x E>, `{I}` = <n x ib>, `{E2}` = i2b, `{B}` = <n x i2b>, `{bools}` = <n x i1>, `{bytes}`
+    the vector's bytes, `{s}` the letters of x86's float intrinsics, and the index vectors of `_shuffles`.
+    Vector operands stand ready as `%a`, `%b`, `%c` of type {L}; the template defines `%d` of type {L}, unless
+    it defines `$d` itself. `oracle` gets the lane's bits and makes the row's oracle.
     """
     for vector in BUILT:
         for kind in kinds.split():
@@ -130,12 +130,16 @@ def lanes(
             row(
                 name.replace("{v}", vector.name).replace("{e}", kind),
                 full,
-                lambda full=full, kind=kind, vector=vector: _expanded(template, full, kind, vector),
+                _later(template, full, kind, vector),
                 oracle(LANE_BITS[kind]) if oracle else None,
                 doc,
                 bits=vector.bits,
                 **kw,
             )
+
+
+def _later(template: str, signature: str, kind: str, vector: Type) -> Callable[[], str]:
+    return lambda: _expanded(template, signature, kind, vector)
 
 
 def _expanded(template: str, signature: str, kind: str, vector: Type) -> str:

@@ -11,6 +11,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nexus.ir.ops.vector import Oracle
+
 _TWO = "{v} {v} -> {v}"
 
 
@@ -53,7 +55,8 @@ for _name, _llvm, _fix, _sum in (
         _name,
         f"call {{L}} @llvm.{_llvm}.v{{n}}{{e}}({{L}} %a, {{L}} %b)",
         _saturating,
-        f"{'Sum' if _sum else 'Difference'} per lane, saturating ({'signed' if _name[0] == 's' else 'unsigned'}).",
+        f"{'Sum' if _sum else 'Difference'} per lane, saturating "
+        f"({'signed' if _name[0] == 's' else 'unsigned'}).",
     )
 
 for _name, _signed, _best in (
@@ -168,7 +171,8 @@ lanes(
     "i16",
     "v.mulhrs.{e}.{v}",
     _TWO,
-    "%x = sext {L} %a to {B}\n%y = sext {L} %b to {B}\n%p = mul {B} %x, %y\n%s = lshr {B} %p, splat (i32 14)\n"
+    "%x = sext {L} %a to {B}\n%y = sext {L} %b to {B}\n%p = mul {B} %x, %y\n"
+    "%s = lshr {B} %p, splat (i32 14)\n"
     "%r = add {B} %s, splat (i32 1)\n%t = lshr {B} %r, splat (i32 1)\n%d = trunc {B} %t to {L}",
     each(lambda w, a, b: ((signed(a, w) * signed(b, w) >> 14) + 1) >> 1),
     "Rounded high product of fixed-point lanes (PMULHRSW).",
@@ -224,7 +228,10 @@ def _pairwise(function: Callable[[int, int, int], int]) -> Callable[..., int]:
     return part
 
 
-_HORIZONTAL = "%x = shufflevector {L} %a, {L} %b, <{n} x i32> {even}\n%y = shufflevector {L} %a, {L} %b, <{n} x i32> {odd}\n"
+_HORIZONTAL = (
+    "%x = shufflevector {L} %a, {L} %b, <{n} x i32> {even}\n"
+    "%y = shufflevector {L} %a, {L} %b, <{n} x i32> {odd}\n"
+)
 for _kinds, _name, _op, _pair in (
     ("i16 i32", "hadd", "add {L} %x, %y", lambda w, a, b: a + b),
     ("i16 i32", "hsub", "sub {L} %x, %y", lambda w, a, b: a - b),
@@ -250,6 +257,16 @@ for _kinds, _name, _op, _pair in (
         "Neighbouring lanes combined: a's pairs, then b's.",
     )
 
+
+def _same_count(function: Callable[[int, int, int], int]) -> Callable[[int], Oracle]:
+    """An oracle that applies `function(lane bits, x, count)` to every lane."""
+
+    def make(lane: int) -> Oracle:
+        return lambda width, a, count: join((function(lane, x, count) for x in split(a, lane, width)), lane)
+
+    return make
+
+
 _COUNT = "%in = icmp ult i64 $b, {b}\n%n = select i1 %in, i64 $b, i64 0\n%k = {resize} i64 %n to {E}\n"
 _SPLAT = "%one = insertelement {L} poison, {E} %k, i64 0\n"
 _SPLAT += "%many = shufflevector {L} %one, {L} poison, <{n} x i32> zeroinitializer\n"
@@ -269,7 +286,7 @@ for _name, _llvm, _out in (("shl", "shl", "left"), ("shr", "lshr", "right, logic
             _text
             + _SPLAT
             + f"%s = {_llvm} {{L}} %a, %many\n%d = select i1 %in, {{L}} %s, {{L}} zeroinitializer",
-            lambda lane, f=_shift: lambda w, a, b: join((f(lane, x, b) for x in split(a, lane, w)), lane),
+            _same_count(_shift),
             f"Every lane shifted {_out} by the same count; 0 when the count reaches the lane.",
         )
 lanes(
@@ -279,7 +296,7 @@ lanes(
     "%n = call i64 @llvm.umin.i64(i64 $b, i64 {m})\n%k = trunc i64 %n to {E}\n"
     + _SPLAT
     + "%d = ashr {L} %a, %many",
-    lambda lane: lambda w, a, b: join((signed(x, lane) >> min(b, lane - 1) for x in split(a, lane, w)), lane),
+    _same_count(lambda lane, x, count: signed(x, lane) >> min(count, lane - 1)),
     "Every lane shifted right, arithmetic, by the same count, which saturates.",
 )
 
@@ -315,7 +332,10 @@ for _lane in ("i8", "f32", "f64"):
     _bits = {"i8": 8, "f32": 32, "f64": 64}[_lane]
     for _t in BUILT:
         _n = _t.bits // _bits
-        _sign = f"%x = bitcast {_t.llvm} $a to <{_n} x i{_bits}>\n%s = icmp slt <{_n} x i{_bits}> %x, zeroinitializer\n"
+        _sign = (
+            f"%x = bitcast {_t.llvm} $a to <{_n} x i{_bits}>\n"
+            f"%s = icmp slt <{_n} x i{_bits}> %x, zeroinitializer\n"
+        )
         row(
             f"v.movemask.{_lane}.{_t}",
             f"{_t} -> i64",

@@ -1,7 +1,7 @@
 """Moving lanes: shuffles, packs, blends, extension, and the way between vectors and integers.
 
-Where x86 encodes the arrangement in an immediate, the template computes a byte control from it: one row serves
-every immediate, and an optimiser that knows the immediate folds it into a constant shuffle.
+Where x86 encodes the arrangement in an immediate, the template computes a byte control from it: one row
+serves every immediate, and an optimiser that knows the immediate folds it into a constant shuffle.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ lanes(
     "Bytes of a chosen by the low four bits of b's bytes; 0 where the byte's top bit is set (PSHUFB).",
 )
 
-# Immediate of four 2-bit fields -> <4 x i32> of field numbers -> byte control: lane * 0x04040404 + 0x03020100.
+# Immediate of four 2-bit fields -> <4 x i32> of field numbers -> byte control: lane * 0x04040404 +
+# 0x03020100.
 _FIELDS = """
 %imm32 = trunc i64 $imm to i32
 %i1 = insertelement <4 x i32> poison, i32 %imm32, i64 0
@@ -81,7 +82,8 @@ for _half, _doc in (("low", "PSHUFLW"), ("high", "PSHUFHW")):
         "v128 -> v128",
         _FIELDS
         + "%word = trunc <4 x i32> %field to <4 x i16>\n%times = mul <4 x i16> %word, splat (i16 514)\n"
-        + f"%ctl = add <4 x i16> %times, splat (i16 {256 + _base * 257})\n%moved = bitcast <4 x i16> %ctl to <8 x i8>\n"
+        + f"%ctl = add <4 x i16> %times, splat (i16 {256 + _base * 257})\n"
+        "%moved = bitcast <4 x i16> %ctl to <8 x i8>\n"
         + f"%control = shufflevector <8 x i8> %moved, <8 x i8> {_vector('i8', _still)}, <16 x i32> "
         + _vector("i32", list(range(16)) if _half == "low" else [*range(8, 16), *range(8)])
         + f"\n%x = bitcast i128 $a to <16 x i8>\n%r = {_PSHUFB}%x, <16 x i8> %control)\n"
@@ -175,11 +177,15 @@ for _kind, _half, _lows, _highs in (("i16", "i8", -128, 127), ("i32", "i16", -32
             f"v.pack_{_sign}.{{e}}.{{v}}",
             _TWO,
             "%both = shufflevector {L} %a, {L} %b, <{2n} x i32> {both}\n"
-            f"%lo = call <{{2n}} x {{e}}> @llvm.smax.v{{2n}}{{e}}(<{{2n}} x {{e}}> %both, <{{2n}} x {{e}}> splat ({{e}} {_low}))\n"
-            f"%hi = call <{{2n}} x {{e}}> @llvm.smin.v{{2n}}{{e}}(<{{2n}} x {{e}}> %lo, <{{2n}} x {{e}}> splat ({{e}} {_high}))\n"
-            f"%r = trunc <{{2n}} x {{e}}> %hi to <{{2n}} x {_half}>\n$d = bitcast <{{2n}} x {_half}> %r to {{V}}",
+            f"%lo = call <{{2n}} x {{e}}> @llvm.smax.v{{2n}}{{e}}(<{{2n}} x {{e}}> %both, <{{2n}} x {{e}}> "
+            f"splat ({{e}} {_low}))\n"
+            f"%hi = call <{{2n}} x {{e}}> @llvm.smin.v{{2n}}{{e}}(<{{2n}} x {{e}}> %lo, <{{2n}} x {{e}}> "
+            f"splat ({{e}} {_high}))\n"
+            f"%r = trunc <{{2n}} x {{e}}> %hi to <{{2n}} x {_half}>\n"
+            f"$d = bitcast <{{2n}} x {_half}> %r to {{V}}",
             parts(2, _narrow(clamp_signed if _sign == "s" else clamp_unsigned)),
-            f"Signed lanes of a, then of b, saturated to {'signed' if _sign == 's' else 'unsigned'} half lanes.",
+            f"Signed lanes of a, then of b, saturated to {'signed' if _sign == 's' else 'unsigned'} half "
+            f"lanes.",
         )
 
 for _small, _big in (("i8", 16), ("i8", 32), ("i8", 64), ("i16", 32), ("i16", 64), ("i32", 64)):
@@ -198,9 +204,11 @@ for _small, _big in (("i8", 16), ("i8", 32), ("i8", 64), ("i16", 32), ("i16", 64
                 f"v.{_op}.{_small}.i{_big}.{_t}",
                 f"{_t} -> {_t}",
                 f"%x = bitcast {_t.llvm} $a to <{_t.bits // _bits} x {_small}>\n"
-                f"%y = shufflevector <{_t.bits // _bits} x {_small}> %x, <{_t.bits // _bits} x {_small}> poison, "
+                f"%y = shufflevector <{_t.bits // _bits} x {_small}> %x, <{_t.bits // _bits} x {_small}> "
+                f"poison, "
                 f"<{_n} x i32> {_vector('i32', list(range(_n)))}\n"
-                f"%z = {_op} <{_n} x {_small}> %y to <{_n} x i{_big}>\n$d = bitcast <{_n} x i{_big}> %z to {_t.llvm}",
+                f"%z = {_op} <{_n} x {_small}> %y to <{_n} x i{_big}>\n"
+                f"$d = bitcast <{_n} x i{_big}> %z to {_t.llvm}",
                 _extend,
                 f"The lowest lanes widened to {_big} bits.",
             )

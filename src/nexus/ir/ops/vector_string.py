@@ -1,7 +1,7 @@
 """The comparisons of SSE4.2's string instructions (PCMPESTRI and its kin).
 
-One row per aggregation and lane type gives IntRes1 of the manual as a bit mask: lengths are operands, polarity
-and the form of the output are plain scalar ops around it (`semantics/sse_string.py`).
+One row per aggregation and lane type gives IntRes1 of the manual as a bit mask: lengths are operands,
+polarity and the form of the output are plain scalar ops around it (`semantics/sse_string.py`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ from nexus.ir.ops.scalar import signed
 from nexus.ir.ops.table import row
 from nexus.ir.ops.vector import split
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _LANES = {8: "<16 x i8>", 16: "<8 x i16>"}
 
 
@@ -17,7 +21,8 @@ def _splat(name: str, value: str, bits: int) -> str:
     n = 128 // bits
     return (
         f"%{name}.one = insertelement {_LANES[bits]} poison, i{bits} {value}, i64 0\n"
-        f"%{name} = shufflevector {_LANES[bits]} %{name}.one, {_LANES[bits]} poison, <{n} x i32> zeroinitializer\n"
+        f"%{name} = shufflevector {_LANES[bits]} %{name}.one, {_LANES[bits]} poison, <{n} x i32> "
+        f"zeroinitializer\n"
     )
 
 
@@ -86,17 +91,26 @@ def compare_strings(
     return result
 
 
+def _later(kind: str, bits: int, is_signed: bool) -> Callable[[], str]:
+    return lambda: _template(kind, bits, is_signed)
+
+
+def _oracle(kind: str, bits: int, is_signed: bool) -> Callable[..., int]:
+    return lambda w, a, b, la, lb: compare_strings(
+        kind, bits, is_signed, split(a, bits, 128), split(b, bits, 128), la, lb
+    )
+
+
 for _bits in (8, 16):
     for _kind in ("any", "ranges", "each", "ordered"):
         for _sign in ("u", "s") if _kind == "ranges" else ("i",):
             row(
                 f"v.string_{_kind}.{_sign}{_bits}.v128",
                 "v128 v128 i64 i64 -> i64",
-                lambda kind=_kind, bits=_bits, sign=_sign: _template(kind, bits, sign == "s"),
-                lambda w, a, b, la, lb, kind=_kind, bits=_bits, sign=_sign: compare_strings(
-                    kind, bits, sign == "s", split(a, bits, 128), split(b, bits, 128), la, lb
-                ),
-                "Where elements of b meet the set, ranges or string a; c and e are the numbers of valid elements of a and b.",
+                _later(_kind, _bits, _sign == "s"),
+                _oracle(_kind, _bits, _sign == "s"),
+                "Where elements of b meet the set, ranges or string a; c and e are the numbers of valid "
+                "elements of a and b.",
             )
     _n = 128 // _bits
     row(
@@ -111,7 +125,8 @@ for _bits in (8, 16):
     row(
         f"v.bit_lanes.i{_bits}.v128",
         "i64 -> v128",
-        f"%t = trunc i64 $a to i{_n}\n%m = bitcast i{_n} %t to <{_n} x i1>\n%x = sext <{_n} x i1> %m to {_LANES[_bits]}\n"
+        f"%t = trunc i64 $a to i{_n}\n%m = bitcast i{_n} %t to <{_n} x i1>\n"
+        f"%x = sext <{_n} x i1> %m to {_LANES[_bits]}\n"
         f"$d = bitcast {_LANES[_bits]} %x to i128",
         lambda w, a, bits=_bits: sum(((1 << bits) - 1) << i * bits for i in range(128 // bits) if a >> i & 1),
         "All ones in each lane whose bit is set.",

@@ -25,8 +25,8 @@ def _host(code: str, sources: list[tuple[str, str]], result: str) -> str:
     """LLVM text that stores the operands, runs `code`, and has the status word in %sw.
 
     Condition codes that the instruction leaves alone come out as 0.
-    In `code`, $0 is the result's memory (type `result`), $1 the status word's, $2 ... those of `sources`, pairs
-    of LLVM type and value.
+    In `code`, $0 is the result's memory (type `result`), $1 the status word's, $2 ... those of `sources`,
+    pairs of LLVM type and value.
     """
     text = (
         f"%rp = alloca {result}, align 16\n%sp = alloca i16, align 2\nstore {result} 0, ptr %rp, align 16\n"
@@ -42,9 +42,13 @@ def _host(code: str, sources: list[tuple[str, str]], result: str) -> str:
 
 
 def _joined(operands: str, result: str = "i128", codes: int = C1) -> str:
-    """%out and %sw, with what x87 operands had raised, as the x87 value $d; `codes` are those that mean something."""
+    """%out and %sw, with what x87 operands had raised, as the x87 value $d; `codes` are those that mean
+    something."""
     text = "%raw = and i128 %out, VALUE\n" if result == "i128" else f"%raw = zext {result} %out to i128\n"
-    text += f"%sw1 = and i16 %sw, {codes | EXCEPTIONS}\n%sw2 = zext i16 %sw1 to i128\n%st0 = shl i128 %sw2, {STATUS}\n"
+    text += (
+        f"%sw1 = and i16 %sw, {codes | EXCEPTIONS}\n%sw2 = zext i16 %sw1 to i128\n"
+        f"%st0 = shl i128 %sw2, {STATUS}\n"
+    )
     mask = INHERITED << STATUS
     last = 0
     for letter in operands:
@@ -170,11 +174,21 @@ for _name, _code in (("sincos.sin", "fstp %st(0)"), ("sincos.cos", "fstp %st(1)"
         "One result of FSINCOS; C2 and a itself when it is out of range.",
         codes=CODES,
     )
+
+
+def _extraction(exponent: bool) -> Callable[[int], tuple[int, int]]:
+    return lambda a: oracle.extract(a, exponent)
+
+
+def _comparison(quiet: bool) -> Callable[[int, int], tuple[int, int]]:
+    return lambda a, b: oracle.compare(a, b, quiet)
+
+
 for _name, _code, _exponent in (("exponent", "fstp %st(0)", True), ("significand", "fstp %st(1)", False)):
     _one(
         f"xtract.{_name}",
         f"fxtract\nfnstsw $1\n{_code}",
-        lambda a, exponent=_exponent: oracle.extract(a, exponent),
+        _extraction(_exponent),
         f"The {_name} of a (FXTRACT).",
     )
 
@@ -184,8 +198,9 @@ for _name, _code, _quiet in (("com", "fcomp %st(1)", False), ("ucom", "fucomp %s
         "v128 v128 -> v128",
         f"fldt $3\nfldt $2\n{_code}\nfnstsw $1\nfstp %st(0)",
         _PAIR,
-        oracle.binary(lambda a, b, quiet=_quiet: oracle.compare(a, b, quiet)),
-        f"The condition codes of comparing a with b ({'quietly' if _quiet else 'a quiet NaN is invalid too'}).",
+        oracle.binary(_comparison(_quiet)),
+        f"The condition codes of comparing a with b "
+        f"({'quietly' if _quiet else 'a quiet NaN is invalid too'}).",
         codes=CODES,
     )
 
@@ -225,7 +240,8 @@ for _bits, _letter in ((16, "s"), (32, "l"), (64, "ll")):
             f"fldt $2\n{_code}{_letter} $0\nfnstsw $1",
             [("i128", "$a")],
             lambda w, a, bits=_bits, mode=_mode: oracle.stored_integer(a, bits, mode),
-            f"A signed integer for memory, in the low bits, {'rounded' if _mode == NEAREST else 'truncated'}.",
+            f"A signed integer for memory, in the low bits, "
+            f"{'rounded' if _mode == NEAREST else 'truncated'}.",
             result=f"i{_bits}",
         )
 _row(

@@ -1,4 +1,5 @@
-"""What reaches the x87 unit as a whole: the control word, environments, the FXSAVE image, MMX's view, MXCSR."""
+"""What reaches the x87 unit as a whole: the control word, environments, the FXSAVE image, MMX's view,
+MXCSR."""
 
 from __future__ import annotations
 
@@ -71,8 +72,14 @@ def _tags_template() -> str:
         text += (
             f"%e{i} = and i16 %e1{i}, 32767\n%ez{i} = icmp eq i16 %e{i}, 0\n%mz{i} = icmp eq i64 %m{i}, 0\n"
         )
-        text += f"%z{i} = and i1 %ez{i}, %mz{i}\n%et{i} = icmp eq i16 %e{i}, 32767\n%un{i} = icmp sge i64 %m{i}, 0\n"
-        text += f"%s1{i} = or i1 %ez{i}, %et{i}\n%s{i} = or i1 %s1{i}, %un{i}\n%a{i} = select i1 %s{i}, i64 2, i64 0\n"
+        text += (
+            f"%z{i} = and i1 %ez{i}, %mz{i}\n%et{i} = icmp eq i16 %e{i}, 32767\n"
+            f"%un{i} = icmp sge i64 %m{i}, 0\n"
+        )
+        text += (
+            f"%s1{i} = or i1 %ez{i}, %et{i}\n%s{i} = or i1 %s1{i}, %un{i}\n"
+            f"%a{i} = select i1 %s{i}, i64 2, i64 0\n"
+        )
         text += f"%b{i} = select i1 %z{i}, i64 1, i64 %a{i}\n" + in_use(f"u{i}", str(i))
         text += f"%c{i} = select i1 %u{i}, i64 %b{i}, i64 3\n%d{i} = shl i64 %c{i}, {2 * i}\n"
         text += f"%w{i + 1} = or i64 %w{i}, %d{i}\n"
@@ -99,7 +106,8 @@ def control(word: int) -> int:
     return word & CONTROL_BITS | CONTROL_ONE
 
 
-# From %c and %s, loaded words: %cw and %fw, what becomes of them; and the host takes %cw with all exceptions masked.
+# From %c and %s, loaded words: %cw and %fw, what becomes of them; and the host takes %cw with all exceptions
+# masked.
 _CONTROL = f"""
 %cw1 = and i64 %c, {CONTROL_BITS}
 %cw = or i64 %cw1, {CONTROL_ONE}
@@ -154,17 +162,15 @@ def _mmx_put(w: int, state: State, value: int, imm: int) -> None:
 
 
 _ENTER = (
-    field("ftop")
-    + field("ftag")
-    + "store i64 0, ptr %ftop.p, align 8\nstore i64 255, ptr %ftag.p, align 8\n"
+    field("ftop") + field("ftag") + "store i64 0, ptr %ftop.p, align 8\nstore i64 255, ptr %ftag.p, align 8\n"
 )
 row(
     "mmx.put",
     "v128 ->",
     "%n = and i64 $imm, 7\n"
     + register("r", "%n")
-    + f"%low1 = and i128 $a, {(1 << 64) - 1}\n%v = or i128 %low1, {0xFFFF << 64}\nstore i128 %v, ptr %r, align 16\n"
-    + _ENTER,
+    + f"%low1 = and i128 $a, {(1 << 64) - 1}\n%v = or i128 %low1, {0xFFFF << 64}\n"
+    "store i128 %v, ptr %r, align 16\n" + _ENTER,
     _mmx_put,
     "MMX register imm := the low 64 bits; every x87 register is in use from now on, and the top is 0.",
     imm=True,
@@ -186,7 +192,8 @@ row(
 row(
     "mxcsr.load",
     "i64 ->",
-    "%p = alloca i32, align 4\n%n = trunc i64 $a to i32\n%m = or i32 %n, 8064\nstore i32 %m, ptr %p, align 4\n"
+    "%p = alloca i32, align 4\n%n = trunc i64 $a to i32\n%m = or i32 %n, 8064\n"
+    "store i32 %m, ptr %p, align 4\n"
     "call void @llvm.x86.sse.ldmxcsr(ptr %p)\n$new.mxcsr = and i64 $a, 65535",
     lambda w, state, a: {"mxcsr": a & 0xFFFF},
     "Load MXCSR, for the guest and the host.",
@@ -236,10 +243,19 @@ def _fx_template(save: bool) -> str:
     lines = []
     if save:
         text += field("fcw") + field("fsw") + field("ftag") + field("mxcsr")
-        text += "%t1 = shl i64 %ftop, 11\n%w1 = and i64 %fsw, 51199\n%w2 = or i64 %w1, %t1\n%w3 = shl i64 %w2, 16\n"
+        text += (
+            "%t1 = shl i64 %ftop, 11\n%w1 = and i64 %fsw, 51199\n%w2 = or i64 %w1, %t1\n"
+            "%w3 = shl i64 %w2, 16\n"
+        )
         text += "%g1 = shl i64 %ftag, 32\n%h1 = or i64 %fcw, %w3\n%h = or i64 %h1, %g1\n"
-        text += "%hp = alloca i32, align 4\ncall void @llvm.x86.sse.stmxcsr(ptr %hp)\n%hm = load i32, ptr %hp, align 4\n"
-        text += "%hs = and i32 %hm, 63\n%hw = zext i32 %hs to i64\n%mx = or i64 %mxcsr, %hw\n%m = or i64 %mx, 281470681743360\n"
+        text += (
+            "%hp = alloca i32, align 4\ncall void @llvm.x86.sse.stmxcsr(ptr %hp)\n"
+            "%hm = load i32, ptr %hp, align 4\n"
+        )
+        text += (
+            "%hs = and i32 %hm, 63\n%hw = zext i32 %hs to i64\n%mx = or i64 %mxcsr, %hw\n"
+            "%m = or i64 %mx, 281470681743360\n"
+        )
         for offset, value in ((0, "%h"), (8, "0"), (16, "0"), (24, "%m")):
             text += _at(f"q{offset}", "%area", offset) + f"store i64 {value}, ptr %q{offset}, align 1\n"
     else:
@@ -251,7 +267,10 @@ def _fx_template(save: bool) -> str:
         )
         text += field("fcw") + field("fsw") + field("ftag") + field("mxcsr")
         text += "%c = and i64 %h, 65535\n%s = lshr i64 %h, 16\n" + _CONTROL
-        text += "store i64 %cw, ptr %fcw.p, align 8\nstore i64 %fw, ptr %fsw.p, align 8\n%t1 = lshr i64 %h, 27\n%top = and i64 %t1, 7\n"
+        text += (
+            "store i64 %cw, ptr %fcw.p, align 8\nstore i64 %fw, ptr %fsw.p, align 8\n"
+            "%t1 = lshr i64 %h, 27\n%top = and i64 %t1, 7\n"
+        )
         text += "store i64 %top, ptr %ftop.p, align 8\n%g1 = lshr i64 %h, 32\n%g = and i64 %g1, 255\n"
         text += "store i64 %g, ptr %ftag.p, align 8\n%m1 = and i32 %mx, 65535\n%m2 = zext i32 %m1 to i64\n"
         text += "store i64 %m2, ptr %mxcsr.p, align 8\n%mm = or i32 %m1, 8064\n%hp = alloca i32, align 4\n"

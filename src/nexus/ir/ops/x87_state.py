@@ -1,11 +1,13 @@
 """The x87 register stack.
 
-Which slot an x87 register lives in is known only at run time (`ftop`), so these rows reach it through `$state`.
+Which slot an x87 register lives in is known only at run time (`ftop`), so these rows reach it through
+`$state`.
 
 An x87 value in the IR is a v128: the 80 bits, and from bit 96 on the status word that its computation raised
-(exceptions, stack fault, condition codes). Only `x87.set`, `x87.push` and `x87.done` change the guest's status,
-after the last access of the instruction. Rounding and precision are those of the host's control word, which the
-engine has loaded from `fcw` with every exception masked; what an unmasked one forbids is left undone here.
+(exceptions, stack fault, condition codes). Only `x87.set`, `x87.push` and `x87.done` change the guest's
+status, after the last access of the instruction. Rounding and precision are those of the host's control word,
+which the engine has loaded from `fcw` with every exception masked; what an unmasked one forbids is left
+undone here.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ def field(name: str) -> str:
     """`%name`: the state field; `%name.p` its host address. The top is cut to its three bits."""
     return (
         f"%{name}.p = getelementptr i8, ptr $state, i64 {8 * SLOTS[name]}\n"
-        f"%{name}.l = load i64, ptr %{name}.p, align 8\n%{name} = and i64 %{name}.l, {7 if name == 'ftop' else -1}\n"
+        f"%{name}.l = load i64, ptr %{name}.p, align 8\n"
+        f"%{name} = and i64 %{name}.l, {7 if name == 'ftop' else -1}\n"
     )
 
 
@@ -75,7 +78,8 @@ row(
     + "%raw1 = and i64 $imm, 8\n%raw = icmp ne i64 %raw1, 0\n%good = or i1 %used, %raw\n"
     + f"$d = select i1 %good, i128 %v, i128 {INDEFINITE | UNDERFLOW << STATUS}",
     _get,
-    "ST(imm); an empty register gives the indefinite NaN and a stack fault. With bit 3 of imm: whatever it holds.",
+    "ST(imm); an empty register gives the indefinite NaN and a stack fault. With bit 3 of imm: whatever it "
+    "holds.",
     imm=True,
     indirect=True,
 )
@@ -95,11 +99,12 @@ row(
 
 # changing ----------------------------------------------------------------------------------------------
 #
-# imm: bits 0-2 the register to set, 3-4 how many registers to pop, 5-7 which condition codes the value defines
+# imm: bits 0-2 the register to set, 3-4 how many registers to pop, 5-7 which condition codes the value
+# defines
 
 ONLY_C1, ALL_CODES, QUOTIENT, NO_CODES, RANGE = (mode << 5 for mode in range(5))
-"""The condition codes that are replaced: C1 alone; all; all, but C1 and C2 without a quotient (FPREM); none, but C1 on a
-stack fault (FCMOV, FCOMI); C1 and C2 (trigonometry)."""
+"""The condition codes that are replaced: C1 alone; all; all, but C1 and C2 without a quotient (FPREM); none,
+but C1 on a stack fault (FCMOV, FCOMI); C1 and C2 (trigonometry)."""
 _CODES_OF = ((2, 2), (15, 15), (15, 6), (0, 2), (6, 6))  # as C3 C2 C1 C0, without and with a stack fault
 _CODE_TABLE = sum(
     codes << 4 * (2 * mode + fault) for mode, both in enumerate(_CODES_OF) for fault, codes in enumerate(both)
@@ -330,7 +335,8 @@ row(
     + in_use("full", "%ftop")
     + "%old = load i128, ptr %r, align 16\n%new = load i128, ptr %s, align 16\n"
     + "%v = select i1 %full, i128 %new, i128 %old\nstore i128 %v, ptr %r, align 16\n"
-    + "%b1 = shl i64 1, %n\n%b = select i1 %full, i64 %b1, i64 0\n%g1 = or i64 %ftag, %b\n%g2 = shl i64 1, %ftop\n"
+    + "%b1 = shl i64 1, %n\n%b = select i1 %full, i64 %b1, i64 0\n%g1 = or i64 %ftag, %b\n"
+    "%g2 = shl i64 1, %ftop\n"
     + "%g3 = xor i64 %g2, -1\n%g = and i64 %g1, %g3\nstore i64 %g, ptr %ftag.p, align 8\n"
     + "%t1 = add i64 %ftop, 1\n%t = and i64 %t1, 7\nstore i64 %t, ptr %ftop.p, align 8\n"
     + f"%w = and i64 %fsw, {0xFFFF ^ C1}\nstore i64 %w, ptr %fsw.p, align 8",

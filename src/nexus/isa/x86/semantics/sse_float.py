@@ -138,7 +138,8 @@ for _letter, _kind, _bits in (("SS", "f32x1", 32), ("SD", "f64x1", 64)):
 
 
 def _to_mmx(name: str, row: str, bits: int) -> None:
-    """Two integers into an MMX register; lanes that are not converted are zero, so that they raise nothing."""
+    """Two integers into an MMX register; lanes that are not converted are zero, so that they raise
+    nothing."""
 
     def convert(i: Ins) -> None:
         if bits == 64:

@@ -1,7 +1,7 @@
 """Operands of vector instructions as 128-bit values, for the SSE and MMX forms alike.
 
-An MMX register is the significand of an x87 register; as a value it is 128 bits with zeros above 64, so that lane
-rows serve both forms. Memory operands of 16 bytes must be aligned unless an instruction says otherwise.
+An MMX register is the significand of an x87 register; as a value it is 128 bits with zeros above 64, so that
+lane rows serve both forms. Memory operands of 16 bytes must be aligned unless an instruction says otherwise.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def full(i: Ins, n: int, aligned: bool = True) -> Value:
 
 
 def low(i: Ins, n: int, bits: int) -> Value:
-    """Operand `n` where only the low `bits` count: a register as it is, memory loaded at that size and zero above."""
+    """Operand `n` where only the low `bits` count: a register as it is, memory loaded at that size and zero
+    above."""
     if i.is_memory(n):
         return widen(i.block.load(INTEGER_OF_BITS[bits], i.memory(n)))
     return full(i, n)

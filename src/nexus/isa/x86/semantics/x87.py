@@ -165,7 +165,8 @@ for _name, _code in (("B", 2), ("NB", 3), ("E", 4), ("NE", 5), ("BE", 6), ("NBE"
 
 
 def _arithmetic(name: str, row: str, reverse: bool, count: int) -> None:
-    """Forms: memory (ST0 is the other operand), ST0 and ST(i), ST(i) and ST0; the first operand is replaced."""
+    """Forms: memory (ST0 is the other operand), ST0 and ST(i), ST(i) and ST0; the first operand is
+    replaced."""
 
     def compute(i: Ins) -> None:
         wait(i)
@@ -265,10 +266,8 @@ def fsincos(i: Ins) -> None:
 def _compare(name: str, row: str, count: int, to_flags: bool) -> None:
     def compare(i: Ins) -> None:
         wait(i)
-        if i.count and i.is_memory(0):
-            other = loaded(i)
-        else:
-            other = get(i, st(i, 1) if i.count > 1 else 1)
+        in_memory = i.count and i.is_memory(0)
+        other = loaded(i) if in_memory else get(i, st(i, 1) if i.count > 1 else 1)
         result = i.block.emit(f"x87.{row}", get(i, 0), other)
         if to_flags:
             i.block.emit("flags.x87", result)

@@ -34,7 +34,8 @@ def status_word(i: Ins) -> Value:
 
 
 def set_status(i: Ins, word: Value) -> None:
-    """FSW and TOP from the 64-bit value of a status word; its summary bits follow the control word of the moment."""
+    """FSW and TOP from the 64-bit value of a status word; its summary bits follow the control word of the
+    moment."""
     i.block.put(r.FTOP, (word >> 11) & 7)
     i.block.put(r.FSW, word & (0xC7FF & ~SUMMARY))
 
@@ -129,8 +130,8 @@ def ffreep(i: Ins) -> None:
 
 # environments ------------------------------------------------------------------------------------------
 #
-# Seven words of 32 bits (16 under an operand size prefix): control, status, tags, and four of pointers. As processors
-# do, both ends are touched first, so that a fault comes before anything is stored.
+# Seven words of 32 bits (16 under an operand size prefix): control, status, tags, and four of pointers. As
+# processors do, both ends are touched first, so that a fault comes before anything is stored.
 
 
 def _word(i: Ins) -> tuple[int, bool]:
