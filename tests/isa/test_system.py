@@ -73,6 +73,20 @@ def test_data_segments_take_the_selectors_of_a_process(execute) -> None:  # type
     assert execute("668cd8", rax=0xFFFF0000, ds=0x2B).state.rax == 0xFFFF002B
 
 
+def test_selectors_of_a_windows_process(execute) -> None:  # type: ignore[no-untyped-def]
+    """What 64-bit Windows answers; `lsl` of the 32-bit TEB's selector once told the processor's number."""
+    result = execute("0f02c1", rax=-1 % 2**64, rcx=0x33)  # lar eax,ecx
+    assert (result.state.rax, result.state.eflags & r.FLAG_ZF) == (0x20FB00, r.FLAG_ZF)
+    result = execute("0f03c1", rcx=0x53)  # lsl eax,ecx
+    assert (result.state.rax, result.state.eflags & r.FLAG_ZF) == (0x3C00, r.FLAG_ZF)
+    result = execute("0f02c1", rax=-1 % 2**64, rcx=0x10, eflags=0x8D7)
+    assert (result.state.rax, result.state.eflags) == (2**64 - 1, 0x897)  # no such selector for user code
+    assert execute("660f02c1", rax=-1 % 2**64, rcx=0x2B).state.rax == 0xFFFFFFFFFFFFF300
+    assert execute("0f00e9", rcx=0x2B, eflags=0).state.eflags & r.FLAG_ZF  # verw ecx
+    assert not execute("0f00e9", rcx=0x33, eflags=0x40).state.eflags & r.FLAG_ZF
+    assert execute("0f00e1", rcx=0x33, eflags=0).state.eflags & r.FLAG_ZF  # verr ecx
+
+
 def test_popf_changes_what_user_code_may(execute) -> None:  # type: ignore[no-untyped-def]
     stack = {"rsp": 0x11000, "memory_11000": 0xFFFFFFFFFFFFFFFF}
     result = execute("9d", eflags=r.FLAG_IF, **stack)

@@ -168,7 +168,7 @@ def differences(case: Case, expected: Result, got: Result, sticky: bool = True) 
 
     `sticky`: compare the exception bits of MXCSR too; the oracle's plain arithmetic does not leave them.
     """
-    out = []
+    out: list[str] = []
     # ENTER makes several accesses; which one fails first, and what was stored by then, is not compared.
     loose = case.instruction.mnemonic == Mnemonic.ENTER and expected.outcome.exit == Exit.FAULT
     if case.instruction.mnemonic == Mnemonic.ENTER and got.outcome.exit == Exit.UNIMPLEMENTED:

@@ -75,8 +75,8 @@ NOT_COMPARABLE = frozenset((
     "SYSCALL", "INT", "INT1", "INT3", "CPUID", "RDTSC", "RDTSCP", "XGETBV", "POPF", "POPFQ", "IRETQ",
     "RDFSBASE", "WRFSBASE", "WRGSBASE", "RDGSBASE", "SYSENTER", "SYSEXIT", "SYSEXITQ", "UD0", "UD1",
     "IN", "OUT", "INSB", "INSW", "INSD", "OUTSB", "OUTSW", "OUTSD", "CLI", "STI", "HLT", "RDSSPD",
-    "RDSSPQ", "SGDT", "SIDT", "SLDT", "SMSW", "STR", "RESERVEDNOP", "ENDBR32", "CLDEMOTE",
-    "PREFETCHWT1",
+    "RDSSPQ", "LAR", "LSL", "VERR", "VERW", "SGDT", "SIDT", "SLDT", "SMSW", "STR",
+    "RESERVEDNOP", "ENDBR32", "CLDEMOTE", "PREFETCHWT1",
     # images with fields that differ by processor: instruction pointers, the mask of MXCSR
     "FXSAVE", "FXSAVE64", "FNSTENV", "FNSAVE",
     # some processors switch to MMX even if it faults

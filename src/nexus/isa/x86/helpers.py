@@ -40,5 +40,6 @@ HELPERS = (_flags_loaded, _cpuid, _rdtsc, _rdtscp)
 
 
 def run(number: int, state: r.CpuState, ticks: Ticks) -> None:
-    """Do helper `number`; `ticks()` is the time stamp counter, real or virtual. pc is past the instruction already."""
+    """Do helper `number`; `ticks()` is the time stamp counter, real or virtual. pc is past the instruction
+    already."""
     HELPERS[number](state, ticks)

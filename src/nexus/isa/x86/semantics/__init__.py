@@ -17,6 +17,7 @@ from nexus.isa.x86.semantics import (
     bits,
     flow,
     moves,
+    segments,
     shared_names,
     shifts,
     sse_float,
@@ -38,6 +39,7 @@ MODULES = (
     strings,
     flow,
     system,
+    segments,
     sse_moves,
     sse_integer,
     sse_float,
@@ -52,8 +54,8 @@ MODULES = (
 def lower(instruction: Instruction, block: Block) -> bool:
     """Append the IR of one instruction to `block` and mark where it begins; True when it ended the block.
 
-    An undecodable instruction exits ILLEGAL, one without semantics UNIMPLEMENTED, both with pc at it. Both matter only
-    if the guest gets there, so translating never fails.
+    An undecodable instruction exits ILLEGAL, one without semantics UNIMPLEMENTED, both with pc at it. Both
+    matter only if the guest gets there, so translating never fails.
     """
     i = Ins(instruction, block)
     block.mark(i.address)
