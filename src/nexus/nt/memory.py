@@ -29,6 +29,7 @@ from nexus.nt.vad import (
     PAGE_EXECUTE_WRITECOPY,
     PAGE_GUARD,
     PAGE_NOACCESS,
+    PAGE_NOCACHE,
     PAGE_READWRITE,
     PAGE_WRITECOPY,
     Region,
@@ -228,6 +229,7 @@ class AddressSpace:
     def commit_pages(self, region: Region, base: int, size: int, protect: int) -> None:
         """Commit what is not committed yet (zero pages) and give all of it one protection."""
         access = page_access(protect)
+        protect = cached_like(region, protect)
         for start, end, old in list(self.pages.runs(base, base + size)):
             if not old:
                 self.window.map(start, end - start, access)
@@ -342,6 +344,7 @@ class AddressSpace:
         if not is_valid_protection(protect):
             raise NtError(Status.INVALID_PAGE_PROTECTION)
         old = self.pages[base]
+        protect = cached_like(region, protect)
         if region.backing is not None:
             protect = region.backing.checked_protection(region, protect)
             region.backing.before_protect(self, region, base, size, protect)
@@ -414,6 +417,11 @@ class AddressSpace:
         region.name = name
         self.commit_pages(region, region.base, region.size, protect)
         return region
+
+
+def cached_like(region: Region, protect: int) -> int:
+    """Whether pages are cached is decided when their region is reserved."""
+    return protect & ~PAGE_NOCACHE | region.protect & PAGE_NOCACHE
 
 
 def as_image_protection(protect: int) -> int:

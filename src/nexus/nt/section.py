@@ -12,7 +12,7 @@ from nexus.base.intervals import IntervalMap
 from nexus.nt import access
 from nexus.nt.errors import NtError
 from nexus.nt.image import ImageFile
-from nexus.nt.memory import AddressSpace, Commitment, Limits, as_image_protection
+from nexus.nt.memory import AddressSpace, Commitment, Limits, as_image_protection, cached_like
 from nexus.nt.objects import KernelObject, ObjectType
 from nexus.nt.status import Status
 from nexus.nt.vad import (
@@ -21,6 +21,7 @@ from nexus.nt.vad import (
     MEM_MAPPED,
     PAGE,
     PAGE_EXECUTE_WRITECOPY,
+    PAGE_NOCACHE,
     PAGE_WRITECOPY,
     Region,
     is_valid_protection,
@@ -30,7 +31,7 @@ from nexus.nt.vad import (
 
 SEC_FILE, SEC_IMAGE, SEC_RESERVE, SEC_COMMIT = 0x0080_0000, 0x0100_0000, 0x0400_0000, 0x0800_0000
 SEC_NOCACHE, SEC_WRITECOMBINE, SEC_LARGE_PAGES, SEC_BASED = 0x1000_0000, 0x4000_0000, 0x8000_0000, 0x0020_0000
-SEC_NO_CHANGE, SEC_IMAGE_NO_EXECUTE = 0x0040_0000, 0x1100_0000
+_CACHING = SEC_NOCACHE | SEC_WRITECOMBINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,6 +148,8 @@ class Section(KernelObject):
         if size > self.size - offset:
             raise NtError(Status.INVALID_VIEW_SIZE)
         whole = round_up(size or self.size - offset, PAGE)
+        if self.attributes & SEC_NOCACHE:
+            protect |= PAGE_NOCACHE
         region = space.new_region(base, whole, MEM_MAPPED, flags, protect, limits)
         region.backing = self
         region.offset = offset
@@ -165,12 +168,10 @@ class Section(KernelObject):
     # what regions ask their backing ----------------------------------------------------------------
 
     def commit(self, space: AddressSpace, region: Region, base: int, size: int, protect: int) -> bool:
-        """Commit pages of a SEC_RESERVE section for all its views; False where everything is committed from
-        the start.
-        """
-        if not self.attributes & SEC_RESERVE:
+        """Commit pages for all views; False for files, whose pages are committed from the start."""
+        if self.attributes & SEC_FILE:
             return False
-        protect = self.checked_protection(region, protect)
+        protect = self.checked_protection(region, cached_like(region, protect))
         start = region.offset + base - region.base
         self.committed.set(start, start + size, True)
         for other_space, view in self.views:
@@ -255,13 +256,15 @@ def file_section(source: SectionSource, size: int, protect: int, attributes: int
         if not writes:
             raise NtError(Status.SECTION_TOO_BIG)
         os.ftruncate(source.fd, size)
-    return Section(size, protect, attributes & ~SEC_COMMIT | SEC_FILE, os.dup(source.fd), source.nt_path)
+    return Section(size, protect, attributes & _CACHING | SEC_FILE, os.dup(source.fd), source.nt_path)
 
 
 def image_section(source: SectionSource, protect: int, attributes: int) -> Section:
     """A section over a PE file."""
+    if not source.size:
+        raise NtError(Status.INVALID_FILE_FOR_SECTION)
     image = ImageFile(source.fd, source.size, source.nt_path)
-    section = Section(image.size, protect, attributes | SEC_FILE, -1, source.nt_path)
+    section = Section(image.size, protect, SEC_IMAGE | SEC_FILE, -1, source.nt_path)
     section.image = image
     return section
 
@@ -279,8 +282,8 @@ def check_section_arguments(size: int, protect: int, attributes: int, has_file: 
             raise NtError(Status.INVALID_PAGE_PROTECTION)
     else:
         raise NtError(Status.INVALID_PARAMETER_6)
-    if attributes & SEC_LARGE_PAGES:
-        raise NtError(Status.PRIVILEGE_NOT_HELD)
+    if attributes & SEC_LARGE_PAGES or (kind == SEC_IMAGE and attributes & SEC_WRITECOMBINE):
+        raise NtError(Status.INVALID_PARAMETER_6)
     if size < 0:
         raise NtError(Status.INVALID_PARAMETER_4)
 

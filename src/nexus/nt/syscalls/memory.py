@@ -211,18 +211,22 @@ def _copy(
     *,
     foreign_write: bool,
 ) -> int:
-    """Copy between processes; all or nothing as far as the source can be read."""
+    """Copy between processes; what lies before the first address that refuses is copied and counted."""
     status, done = 0, 0
     try:
         while done < size:
             part = min(_COPY_CHUNK, size - done)
             content = source.window.read(read_from + done, part)
-            target.window.write(write_to + done, content)
+            try:
+                target.window.write(write_to + done, content)
+            except GuestFault as fault:
+                if foreign_write:
+                    done += max(0, min(fault.address - write_to - done, part))
+                raise
             done += part
     except GuestFault as fault:
-        own_buffer = fault.write != foreign_write
-        status = Status.ACCESS_VIOLATION if own_buffer and fault.write else Status.PARTIAL_COPY
-        done = 0
+        status = Status.ACCESS_VIOLATION if fault.write and not foreign_write else Status.PARTIAL_COPY
+        done = done if fault.write and foreign_write else 0
     if returned is not None:
         returned.write(done)
     return status

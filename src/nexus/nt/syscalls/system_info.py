@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _POWER_CAPABILITIES, _BATTERY_STATE, _PROCESSOR_POWER, _EXECUTION_STATE = 4, 5, 11, 16
 _NOMINAL_MHZ = 3000
 
+_LICENCES = "\\Registry\\Machine\\Software\\Wine\\LicenseInformation"
+
 
 @syscall
 def NtQuerySystemInformation(
@@ -65,13 +67,22 @@ def NtQueryLicenseValue(
     length: u32,
     returned: Out[u32] | None,
 ) -> None:
-    """No licence values exist."""
+    """A licence value; like Wine's they are values of a registry key."""
     if name is None or returned is None:
         raise NtError(Status.INVALID_PARAMETER)
     string = name.read()
     if not string.Buffer or not string.Length:
         raise NtError(Status.INVALID_PARAMETER)
-    raise NtError(Status.OBJECT_NAME_NOT_FOUND)
+    key = call.kernel.io.registry.open(_LICENCES)
+    value = key.value(
+        call.memory.read(string.Buffer, string.Length & ~1).decode("utf-16-le", "surrogatepass")
+    )
+    if kind is not None:
+        kind.write(value.type)
+    returned.write(len(value.data))
+    if length < len(value.data):
+        raise NtError(Status.BUFFER_TOO_SMALL)
+    call.memory.write(buffer, value.data)
 
 
 @syscall
