@@ -22,16 +22,22 @@ CONDITIONS = ("O", "NO", "B", "AE", "E", "NE", "BE", "A", "S", "NS", "P", "NP", 
 FLAT_SELECTORS = (0x2B, 0x33, 0x53)  # user data, user code (readable), and Windows' 32-bit TEB segment
 
 
+_FROM_SEGMENT = (Code.MOV_RM16_SREG, Code.MOV_R32M16_SREG, Code.MOV_R64M16_SREG)
+_TO_SEGMENT = (Code.MOV_SREG_RM16, Code.MOV_SREG_R32M16, Code.MOV_SREG_R64M16)
+_RING_0 = (Code.MOV_R64_CR, Code.MOV_CR_R64, Code.MOV_R64_DR, Code.MOV_DR_R64)
+_SPECIAL = frozenset((*_FROM_SEGMENT, *_TO_SEGMENT, *_RING_0))
+
+
 @semantics("MOV")
 def mov(i: Ins) -> None:
     """General registers, memory, immediates; segment registers; control and debug registers are ring 0's."""
-    if all(i.is_general(n) or i.is_memory(n) or i.is_immediate(n) for n in (0, 1)):
+    if i.raw.code not in _SPECIAL:
         i.write(0, i.read(1))
-    elif i.is_register(0) and i.raw.op0_register in SEGMENT:
-        load_segment(i)
-    elif i.is_register(1) and i.raw.op1_register in SEGMENT:
+    elif i.raw.code in _FROM_SEGMENT:
         selector = i.read(1)
         i.write(0, selector if i.is_memory(0) else selector.zext(i.type(0)))
+    elif i.raw.code in _TO_SEGMENT:
+        load_segment(i)
     else:
         i.trap(Exit.PRIVILEGED, PRIVILEGED_INSTRUCTION)
 
