@@ -34,7 +34,7 @@ MAX_VALUE_NAME = 16383
 MAX_LINKS = 32
 LINK_VALUE = "SYMBOLICLINKVALUE"
 WOW_NODE = "WOW6432NODE"
-_ROOT = "\\REGISTRY"
+ROOT = "REGISTRY"
 
 
 class Value:
@@ -157,25 +157,26 @@ class Key:
         key: Key | None = self
         while key is not None:
             for watch in list(key.watches):
-                if change & watch.filter and (key is self or watch.tree):
+                if change & watch.owner.watch_filter and (key is self or watch.owner.watch_tree):
                     watch.fire(Status.NOTIFY_ENUM_DIR)
             key = key.parent
 
 
 class Watch(KernelObject):
-    """A request to be told about changes: signalled once, then forgotten. `status` tells why it fired."""
+    """A request to be told about changes: signalled once, then forgotten. `status` tells why it fired.
 
-    __slots__ = ("event", "filter", "key", "owner", "status", "tree")
+    What is watched for was settled by the first request on the handle (`KeyObject.watch_filter`).
+    """
 
-    def __init__(self, key: Key, owner: KeyObject, filter: int, tree: bool, event: KernelObject | None) -> None:
+    __slots__ = ("event", "key", "owner", "status")
+
+    def __init__(self, owner: KeyObject, event: KernelObject | None) -> None:
         super().__init__()
-        self.key = key
+        self.key = owner.live
         self.owner = owner
-        self.filter = filter
-        self.tree = tree
         self.event = event
         self.status = Status.PENDING
-        key.watches.append(self)
+        self.key.watches.append(self)
 
     def fire(self, status: int) -> None:
         if self in self.key.watches:
@@ -189,7 +190,7 @@ class Watch(KernelObject):
 class KeyObject(KernelObject):
     """An open key."""
 
-    __slots__ = ("key", "wow32")
+    __slots__ = ("key", "watch_filter", "watch_tree", "watched")
 
     type = ObjectType(
         "Key",
@@ -200,10 +201,18 @@ class KeyObject(KernelObject):
     )
     waitable = False
 
-    def __init__(self, key: Key, wow32: bool) -> None:
+    def __init__(self, key: Key) -> None:
         super().__init__()
         self.key = key
-        self.wow32 = wow32
+        self.watched = False
+        self.watch_filter = 0
+        self.watch_tree = False
+
+    def watch(self, filter: int, tree: bool, event: KernelObject | None) -> Watch:
+        """Ask to be told of the next change; the first call on a handle decides which changes count."""
+        if not self.watched:
+            self.watched, self.watch_filter, self.watch_tree = True, filter, tree
+        return Watch(self, event)
 
     @property
     def live(self) -> Key:
@@ -214,7 +223,7 @@ class KeyObject(KernelObject):
 
     @property
     def path(self) -> str:
-        return self.key.path
+        return self.live.path
 
     def handle_closed(self, process: Process) -> None:
         for watch in [w for w in self.key.watches if w.owner is self]:
@@ -239,7 +248,7 @@ class Registry:
         if not name.startswith("\\"):
             raise NtError(Status.OBJECT_PATH_SYNTAX_BAD)
         first, _, rest = name[1:].partition("\\")
-        if upcase(first) != _ROOT[1:]:
+        if upcase(first) != ROOT:
             raise NtError(Status.OBJECT_NAME_NOT_FOUND)
         return self.root, self._components(rest)
 
@@ -247,8 +256,11 @@ class Registry:
     def _components(name: str) -> list[str]:
         return [part for part in name.split("\\") if part]
 
-    def find(self, name: str, start: Key | None = None, wow32: bool = False, open_link: bool = False) -> tuple[Key, str]:
-        """Walk to a key: (the key, "") or, if only the last component is missing, (its parent, that name)."""
+    def find(self, name: str, start: Key | None = None, open_link: bool = False) -> tuple[Key, str]:
+        """Walk to a key: (the key, "") or, if only the last component is missing, (its parent, that name).
+
+        A 64-bit program sees everything; Wine's kernelbase finds the 32-bit views (Wow6432Node) itself.
+        """
         key, parts = self.split(name, start)
         links = 0
         while True:
@@ -258,7 +270,9 @@ class Registry:
                 links += 1
                 value = key.values.get(LINK_VALUE)
                 target = value.data.decode("utf-16-le", "surrogatepass") if value and len(value.data) % 2 == 0 else ""
-                if links > MAX_LINKS or not target.startswith("\\"):
+                if links > MAX_LINKS:
+                    raise NtError(Status.NAME_TOO_LONG)
+                if not target.startswith("\\"):
                     raise NtError(Status.OBJECT_NAME_NOT_FOUND)
                 key, more = self.split(target, None)
                 parts = more + parts
@@ -268,8 +282,6 @@ class Registry:
             name = parts[0]
             if units(name) > MAX_KEY_NAME:
                 raise NtError(Status.INVALID_PARAMETER)
-            if wow32 and upcase(name) != WOW_NODE:
-                key = self._redirected(key)
             child = key.child(name)
             if child is None:
                 if len(parts) > 1:
@@ -277,24 +289,24 @@ class Registry:
                 return key, name
             key, parts = child, parts[1:]
 
-    @staticmethod
-    def _redirected(key: Key) -> Key:
-        """The 32-bit view of a key that has one (a Wow6432Node below it)."""
-        if upcase(key.name) == WOW_NODE:
-            return key
-        return key.child(WOW_NODE) or key
-
-    def open(self, name: str, start: Key | None = None, wow32: bool = False, open_link: bool = False) -> Key:
-        key, missing = self.find(name, start, wow32, open_link)
+    def open(self, name: str, start: Key | None = None, open_link: bool = False) -> Key:
+        key, missing = self.find(name, start, open_link)
         if missing:
             raise NtError(Status.OBJECT_NAME_NOT_FOUND)
         return key
 
     def create(
-        self, name: str, start: Key | None, now: int, *, wow32: bool = False, volatile: bool = False, link: bool = False
+        self,
+        name: str,
+        start: Key | None,
+        now: int,
+        *,
+        volatile: bool = False,
+        link: bool = False,
+        open_link: bool = False,
     ) -> tuple[Key, bool]:
         """The key and whether it is new. Only the last component is made."""
-        key, missing = self.find(name, start, wow32, link)
+        key, missing = self.find(name, start, link or open_link)
         if not missing:
             if link:
                 raise NtError(Status.OBJECT_NAME_COLLISION)

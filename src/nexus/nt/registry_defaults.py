@@ -21,6 +21,7 @@ _CURRENT = "Software\\Microsoft\\Windows\\CurrentVersion"
 _NT = "Software\\Microsoft\\Windows NT\\CurrentVersion"
 _CONTROL = "System\\ControlSet001\\Control"
 _SERVICES = "System\\ControlSet001\\Services"
+_IUNKNOWN = "{00000000-0000-0000-C000-000000000046}"
 _CRYPTO = "Software\\Microsoft\\Cryptography"
 
 _MACHINE: tuple[tuple[str, dict[str, Setting]], ...] = (
@@ -71,13 +72,25 @@ _MACHINE: tuple[tuple[str, dict[str, Setting]], ...] = (
     (_NT + "\\Time Zones", {}),
     (_NT + "\\Winlogon", {}),
     (_CRYPTO, {"MachineGuid": "6e657875-7320-4c61-8000-000000000000"}),
-    ("Software\\Classes", {}),
-    ("Software\\Classes\\Wow6432Node", {}),
+    ("Software\\Classes\\CLSID", {}),
+    ("Software\\Classes\\Interface\\" + _IUNKNOWN, {"": "IUnknown"}),
+    ("Software\\Classes\\TypeLib", {}),
+    ("Software\\Classes\\.exe", {"": "exefile"}),
+    ("Software\\Classes\\exefile", {"": "Application"}),
+    ("Software\\Classes\\Wow6432Node\\CLSID", {}),
+    ("Software\\Classes\\Wow6432Node\\Interface\\" + _IUNKNOWN, {"": "IUnknown"}),
     ("Software\\Wow6432Node\\Microsoft", {}),
     ("Software\\Microsoft\\Wow64\\x86", {"": "wow64cpu.dll"}),
     ("Software\\Microsoft\\OLE", {}),
     ("Software\\Policies", {}),
-    ("Software\\Wine", {}),
+    (
+        "Software\\Wine\\LicenseInformation",
+        {
+            "Kernel-MUI-Language-Allowed": "EMPTY",
+            "Kernel-MUI-Language-Disallowed": "EMPTY",
+            "Kernel-MUI-Number-Allowed": 1000,
+        },
+    ),
     (_CONTROL, {"CurrentUser": "USERNAME", "SystemStartOptions": ""}),
     (_CONTROL + "\\ComputerName\\ActiveComputerName", {"ComputerName": "NEXUS"}),
     (_CONTROL + "\\ComputerName\\ComputerName", {"ComputerName": "NEXUS"}),
@@ -185,7 +198,7 @@ _USER: tuple[tuple[str, dict[str, Setting]], ...] = (
         },
     ),
     ("Control Panel\\International\\Geo", {"Nation": "244", "Name": "US"}),
-    ("Environment", {"TEMP": "C:\\users\\%USERNAME%\\Temp", "TMP": "C:\\users\\%USERNAME%\\Temp"}),
+    ("Environment", {"TEMP": "%USERPROFILE%\\AppData\\Local\\Temp", "TMP": "%USERPROFILE%\\AppData\\Local\\Temp"}),
     ("Software\\Classes", {}),
     (_CURRENT + "\\Explorer", {}),
     (_CURRENT + "\\Policies", {}),
@@ -219,6 +232,7 @@ def fill(registry: Registry, sid: str, user: str, processors: int, now: int) -> 
             ),
         )
     _link(machine.ensure("System\\CurrentControlSet"), "\\Registry\\Machine\\System\\ControlSet001")
+    _link(machine.ensure("Software\\Wow6432Node\\Classes"), "\\Registry\\Machine\\Software\\Classes\\Wow6432Node")
     _link(machine.ensure(_CURRENT + "\\Time Zones"), f"\\Registry\\Machine\\{_NT}\\Time Zones")
     utc = machine.ensure(_NT + "\\Time Zones\\UTC")
     for name in ("Display", "Dlt", "Std"):

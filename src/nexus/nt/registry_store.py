@@ -34,14 +34,20 @@ def _plain(text: str) -> str:
     return head + "".join(chr(int(part[:4], 16)) + part[4:] for part in rest)
 
 
+def text_of(key: Key) -> str:
+    """A key and everything below it in the stored form."""
+    lines = [_HEADER]
+    _lines(key, [], lines)
+    return "\n".join(lines) + "\n"
+
+
 def save(registry: Registry, path: str) -> None:
     """Write the registry to `path`; an interrupted save leaves the former file."""
-    lines = [_HEADER]
-    _lines(registry.root, [], lines)
+    text = text_of(registry.root)
     beside = f"{path}.{os.getpid()}.new"
     try:
         with open(beside, "w", encoding="utf-8", newline="\n") as file:
-            file.write("\n".join(lines) + "\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
@@ -66,30 +72,36 @@ def load(registry: Registry, path: str) -> bool:
     """Read a stored registry; False when there is none. Raises NexusError for a damaged file."""
     try:
         with open(path, encoding="utf-8") as file:
-            lines = file.read().split("\n")
+            text = file.read()
     except FileNotFoundError:
         return False
     except (OSError, UnicodeDecodeError) as error:
         raise NexusError(f"cannot read the registry in {path}: {error}") from error
     try:
-        if lines[0] != _HEADER:
-            raise ValueError("unknown format")
-        key = registry.root
-        for line in lines[1:]:
-            if line.startswith("["):
-                names, _, rest = line[1:].partition("] ")
-                stamp, flags, class_name = rest.split(" ", 2)
-                key = registry.root
-                for name in names.split("|")[1:]:
-                    plain = _plain(name)
-                    key = key.child(plain) or key.add(plain)
-                key.modified, key.link, key.class_name = int(stamp), int(flags) == _LINK, _plain(class_name)
-            elif line:
-                name, _, rest = line[1:].rpartition('" ')
-                kind, data = rest.split(" ", 1)
-                key.set(_plain(name), int(kind), bytes.fromhex(data))
-    except (ValueError, IndexError) as error:
+        fill(registry.root, text)
+    except ValueError as error:
         raise NexusError(
             f"the registry in {path} is damaged ({error})", hint="remove the file to start with the defaults"
         ) from error
     return True
+
+
+def fill(top: Key, text: str) -> None:
+    """Add what a stored text holds to the key `top`, whatever name it was stored under; raises ValueError."""
+    lines = text.split("\n")
+    if lines[0] != _HEADER:
+        raise ValueError("unknown format")
+    key = top
+    for line in lines[1:]:
+        if line.startswith("["):
+            names, _, rest = line[1:].partition("] ")
+            stamp, flags, class_name = rest.split(" ", 2)
+            key = top
+            for name in names.split("|")[1:]:
+                plain = _plain(name)
+                key = key.child(plain) or key.add(plain)
+            key.modified, key.link, key.class_name = int(stamp), int(flags) == _LINK, _plain(class_name)
+        elif line:
+            name, _, rest = line[1:].rpartition('" ')
+            kind, data = rest.split(" ", 1)
+            key.set(_plain(name), int(kind), bytes.fromhex(data))

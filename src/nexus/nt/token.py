@@ -47,6 +47,8 @@ MEDIUM_INTEGRITY_SID = sid(16, 0x2000)
 
 PRIVILEGES = {
     5: 0,  # SeIncreaseQuotaPrivilege
+    17: 0,  # SeBackupPrivilege: what it would open is refused by the grants anyway; saving hives asks for it
+    18: 0,  # SeRestorePrivilege
     19: 0,  # SeShutdownPrivilege
     23: SE_PRIVILEGE_ENABLED | SE_PRIVILEGE_ENABLED_BY_DEFAULT,  # SeChangeNotifyPrivilege
     25: 0,  # SeUndockPrivilege

@@ -9,8 +9,8 @@ from nexus.abi.types import boolean, u32, uptr
 from nexus.nt import access
 from nexus.nt.attributes import Attributes, read_unicode_string
 from nexus.nt.errors import NtError
-from nexus.nt.path import units, wide
-from nexus.nt.registry import MAX_VALUE_NAME, Key, KeyObject, Value, Watch
+from nexus.nt.path import units, upcase, wide
+from nexus.nt.registry import MAX_VALUE_NAME, ROOT, Key, KeyObject, Value, Watch
 from nexus.nt.status import Status
 from nexus.nt.sync import Event
 from nexus.nt.syscall import Handle, ObjectAttributes, UnicodeString, syscall
@@ -25,7 +25,6 @@ KEY_WOW64_32KEY = 0x200
 
 REG_OPTION_VOLATILE = 0x1
 REG_OPTION_CREATE_LINK = 0x2
-REG_OPTION_OPEN_LINK = 0x8
 OBJ_OPENLINK = 0x100
 
 REG_CREATED_NEW_KEY = 1
@@ -35,44 +34,42 @@ _FILE = "nexus/nt/syscalls/key.py"
 _MAX_DATA = 0x1000_0000
 
 
-def _start(attributes: Attributes) -> KeyObject | None:
-    if attributes.root is None:
-        return None
-    if not isinstance(attributes.root, KeyObject):
+def start_of(call: Call, attributes: Attributes) -> Key | None:
+    """The key that names are relative to; None for names from the top, which must lead into the registry."""
+    if attributes.root is not None:
+        if not isinstance(attributes.root, KeyObject):
+            raise NtError(Status.OBJECT_TYPE_MISMATCH)
+        return attributes.root.live
+    name = attributes.name or ""
+    if upcase(name[1:].partition("\\")[0]) != ROOT:
+        call.kernel.namespace.parse(name)
         raise NtError(Status.OBJECT_TYPE_MISMATCH)
-    return attributes.root
+    return None
 
 
-def _open(call: Call, key: Out[uptr], desired: int, attributes: Attributes, options: int) -> None:
+def _open(call: Call, key: Out[uptr], desired: int, attributes: Attributes) -> None:
+    key.write(0)
     if attributes.name is None:
         raise NtError(Status.ACCESS_VIOLATION)
-    start = _start(attributes)
-    link = bool(options & REG_OPTION_OPEN_LINK or attributes.flags & OBJ_OPENLINK)
-    wow32 = _wants_32(desired, start)
-    found = call.kernel.io.registry.open(attributes.name, start.live if start else None, wow32, link)
-    _give(call, key, found, desired, attributes, wow32)
+    start = start_of(call, attributes)
+    found = call.kernel.io.registry.open(attributes.name, start, bool(attributes.flags & OBJ_OPENLINK))
+    _give(call, key, found, desired, attributes)
 
 
-def _wants_32(desired: int, start: KeyObject | None) -> bool:
-    if desired & KEY_WOW64_32KEY:
-        return True
-    return bool(start is not None and start.wow32 and not desired & KEY_WOW64_64KEY)
-
-
-def _give(call: Call, out: Out[uptr], key: Key, desired: int, attributes: Attributes, wow32: bool) -> None:
-    call.give_handle(out, KeyObject(key, wow32), desired & ~(KEY_WOW64_32KEY | KEY_WOW64_64KEY), attributes)
+def _give(call: Call, out: Out[uptr], key: Key, desired: int, attributes: Attributes) -> None:
+    call.give_handle(out, KeyObject(key), desired & ~(KEY_WOW64_32KEY | KEY_WOW64_64KEY), attributes)
 
 
 @syscall
 def NtOpenKey(call: Call, key: Out[uptr], desired: u32, attributes: ObjectAttributes) -> None:
     """Open an existing key."""
-    _open(call, key, desired, attributes, 0)
+    _open(call, key, desired, attributes)
 
 
 @syscall
 def NtOpenKeyEx(call: Call, key: Out[uptr], desired: u32, attributes: ObjectAttributes, options: u32) -> None:
-    """Open an existing key; REG_OPTION_OPEN_LINK opens a link itself."""
-    _open(call, key, desired, attributes, options)
+    """Open an existing key; OBJ_OPENLINK (not the option of that name) opens a link itself."""
+    _open(call, key, desired, attributes)
 
 
 @syscall
@@ -80,7 +77,7 @@ def NtOpenKeyTransacted(
     call: Call, key: Out[uptr], desired: u32, attributes: ObjectAttributes, transaction: uptr
 ) -> None:
     """Open an existing key; what is read is the same inside and outside of a transaction."""
-    _open(call, key, desired, attributes, 0)
+    _open(call, key, desired, attributes)
 
 
 @syscall
@@ -88,7 +85,7 @@ def NtOpenKeyTransactedEx(
     call: Call, key: Out[uptr], desired: u32, attributes: ObjectAttributes, options: u32, transaction: uptr
 ) -> None:
     """See NtOpenKeyTransacted."""
-    _open(call, key, desired, attributes, options)
+    _open(call, key, desired, attributes)
 
 
 @syscall
@@ -119,25 +116,23 @@ def NtCreateKey(
     disposition: Out[u32] | None,
 ) -> None:
     """Open a key, or make it when only its last component is missing."""
-    start = _start(attributes)
-    if not attributes.name and start is None:
+    key.write(0)
+    if not attributes.name and attributes.root is None:
         raise NtError(Status.OBJECT_PATH_SYNTAX_BAD)
-    registry = call.kernel.io.registry
-    wow32 = _wants_32(desired, start)
-    now = call.kernel.clock.system()
-    found, made = registry.create(
+    start = start_of(call, attributes)
+    found, made = call.kernel.io.registry.create(
         attributes.name or "",
-        start.live if start else None,
-        now,
-        wow32=wow32,
+        start,
+        call.kernel.clock.system(),
         volatile=bool(options & REG_OPTION_VOLATILE),
         link=bool(options & REG_OPTION_CREATE_LINK),
+        open_link=bool(attributes.flags & OBJ_OPENLINK),
     )
     if made and class_name:
         found.class_name = class_name
     if disposition is not None:
         disposition.write(REG_CREATED_NEW_KEY if made else REG_OPENED_EXISTING_KEY)
-    _give(call, key, found, desired, attributes, wow32)
+    _give(call, key, found, desired, attributes)
 
 
 @syscall
@@ -148,8 +143,11 @@ def NtDeleteKey(call: Call, key: Handle[KeyObject, access.DELETE]) -> None:
 
 
 @syscall
-def NtRenameKey(call: Call, key: Handle[KeyObject, access.KEY_SET_VALUE], name: UnicodeString) -> None:
+def NtRenameKey(call: Call, handle: uptr, name: UnicodeString) -> None:
     """Give a key another name under the same parent."""
+    if not name:
+        raise NtError(Status.INVALID_PARAMETER)
+    key = call.process.handles.resolve(handle, KeyObject, access.KEY_SET_VALUE | access.KEY_CREATE_SUB_KEY)
     call.kernel.io.registry.rename(key.live, name, call.kernel.clock.system())
 
 
@@ -190,7 +188,7 @@ def _key_information(call: Call, key: Key, kind: int) -> tuple[int, bytes]:
             head = (key.modified, 0, offset, len(class_name), len(keys), longest_name, longest_class)
             return 44, struct.pack("<Q9I", *head, len(values), longest_value, longest_data) + class_name
         head = (key.modified, 0, len(keys), longest_name, len(values), longest_value, longest_data)  # KeyCached
-        return 36, struct.pack("<Q7I", *head, len(name))
+        return 40, struct.pack("<Q7I4x", *head, len(name))
     if kind < 10:
         raise call.unsupported(f"KEY_INFORMATION_CLASS {kind}", _FILE)
     raise NtError(Status.INVALID_PARAMETER)
@@ -340,72 +338,17 @@ def NtFlushKey(call: Call, key: Handle[KeyObject, 0]) -> None:
     call.kernel.io.save_registry()
 
 
-@syscall
-def NtSaveKey(call: Call, key: Handle[KeyObject, 0], file: uptr) -> None:
-    """Saving hives needs SeBackupPrivilege, which guests do not hold."""
-    raise NtError(Status.PRIVILEGE_NOT_HELD)
-
-
-@syscall
-def NtLoadKey(call: Call, target: ObjectAttributes, source: uptr) -> None:
-    """Loading hives needs SeRestorePrivilege, which guests do not hold."""
-    raise NtError(Status.PRIVILEGE_NOT_HELD)
-
-
-@syscall
-def NtLoadKey2(call: Call, target: ObjectAttributes, source: uptr, flags: u32) -> None:
-    """See NtLoadKey."""
-    raise NtError(Status.PRIVILEGE_NOT_HELD)
-
-
-@syscall
-def NtLoadKeyEx(
-    call: Call,
-    target: ObjectAttributes,
-    source: uptr,
-    flags: u32,
-    trust: uptr,
-    event: uptr,
-    desired: u32,
-    root: uptr,
-    iosb: uptr,
-) -> None:
-    """See NtLoadKey."""
-    raise NtError(Status.PRIVILEGE_NOT_HELD)
-
-
-@syscall
-def NtUnloadKey(call: Call, target: ObjectAttributes) -> None:
-    """See NtLoadKey."""
-    raise NtError(Status.PRIVILEGE_NOT_HELD)
-
-
-@syscall
-def NtRestoreKey(call: Call, key: Handle[KeyObject, 0], file: uptr, flags: u32) -> None:
-    """See NtLoadKey."""
-    raise NtError(Status.PRIVILEGE_NOT_HELD)
-
-
-@syscall
-def NtReplaceKey(call: Call, target: ObjectAttributes, key: uptr, saved: ObjectAttributes) -> None:
-    """See NtLoadKey."""
-    raise NtError(Status.PRIVILEGE_NOT_HELD)
-
-
 # watching --------------------------------------------------------------------------------------------
 
 
 def _watch(
     call: Call, key: KeyObject, event: Event | None, apc: int, filter: int, tree: int, asynchronous: int
 ) -> int | Wait:
-    live = key.live
     if apc:
         raise call.unsupported("NtNotifyChangeKey with an APC", _FILE)
-    if not filter or filter & ~0x1000_000F:
-        raise NtError(Status.INVALID_PARAMETER)
     if asynchronous and event is not None:
         event.signaled = False
-    watch = Watch(live, key, filter, bool(tree), event if asynchronous else None)
+    watch = key.watch(filter, bool(tree), event if asynchronous else None)
     if asynchronous:
         return Status.PENDING
     return Wait((watch,), None, then=_watched, data=(watch,))

@@ -1,0 +1,132 @@
+"""Saving registry keys to files and loading them from there, in this kernel's own format (`registry_store`)."""
+
+from __future__ import annotations
+
+import os
+
+from nexus.abi.types import u32, uptr
+from nexus.nt import access, registry_store
+from nexus.nt.attributes import Attributes
+from nexus.nt.errors import NtError
+from nexus.nt.file import FILE_OPEN, FILE_SYNCHRONOUS_IO_NONALERT, FileObject
+from nexus.nt.file_disk import DiskFile
+from nexus.nt.registry import Key, KeyObject
+from nexus.nt.status import Status
+from nexus.nt.syscall import Handle, ObjectAttributes, syscall
+from nexus.nt.syscalls.key import start_of
+from nexus.nt.volume import host_failure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nexus.nt.call import Call
+
+SE_BACKUP_PRIVILEGE, SE_RESTORE_PRIVILEGE = 17, 18
+SE_PRIVILEGE_ENABLED = 2
+_MAX_HIVE = 1 << 26
+
+
+def _require(call: Call, privilege: int) -> None:
+    token = call.thread.token or call.process.token
+    if not token.privileges.get(privilege, 0) & SE_PRIVILEGE_ENABLED:
+        raise NtError(Status.PRIVILEGE_NOT_HELD)
+
+
+def _write_all(file: DiskFile, data: bytes) -> None:
+    file.io.disk.charge(max(0, len(data) - file.size))
+    try:
+        os.ftruncate(file.fd, 0)
+        view, done = memoryview(data), 0
+        while done < len(data):
+            done += os.pwrite(file.fd, view[done:], done)
+    except OSError as error:
+        raise host_failure(error) from error
+    file.io.touched_file(file, True)
+
+
+@syscall
+def NtSaveKey(
+    call: Call, key: Handle[KeyObject, 0], file: Handle[FileObject, access.FILE_WRITE_DATA]
+) -> None:
+    """Write a key and what is below it to a file."""
+    _require(call, SE_BACKUP_PRIVILEGE)
+    if not isinstance(file, DiskFile) or file.is_directory:
+        raise NtError(Status.INVALID_PARAMETER)
+    _write_all(file, registry_store.text_of(key.live).encode("utf-8"))
+
+
+def _load(call: Call, target: Attributes, source: Attributes) -> None:
+    desired = access.FILE_READ_DATA | access.SYNCHRONIZE
+    file, _ = call.kernel.io.open(call, source, desired, 7, FILE_OPEN, FILE_SYNCHRONOUS_IO_NONALERT)
+    try:
+        if not isinstance(file, DiskFile) or file.is_directory:
+            raise NtError(Status.INVALID_PARAMETER)
+        text = os.pread(file.fd, _MAX_HIVE, 0).decode("utf-8", "replace")
+    finally:
+        file.closed()
+    _require(call, SE_RESTORE_PRIVILEGE)
+    registry = call.kernel.io.registry
+    now = call.kernel.clock.system()
+    key, _made = registry.create(target.name or "", start_of(call, target), now)
+    scratch = Key(key.name, None)
+    try:
+        registry_store.fill(scratch, text)
+    except ValueError as error:
+        raise NtError(Status.NOT_REGISTRY_FILE) from error
+    registry_store.fill(key, text)
+    registry.changed(key, 1, now)
+
+
+@syscall
+def NtLoadKey(call: Call, target: ObjectAttributes, source: ObjectAttributes) -> None:
+    """Put what NtSaveKey wrote under a key."""
+    _load(call, target, source)
+
+
+@syscall
+def NtLoadKey2(call: Call, target: ObjectAttributes, source: ObjectAttributes, flags: u32) -> None:
+    """See NtLoadKey."""
+    _load(call, target, source)
+
+
+@syscall
+def NtLoadKeyEx(
+    call: Call,
+    target: ObjectAttributes,
+    source: ObjectAttributes,
+    flags: u32,
+    trust: uptr,
+    event: uptr,
+    desired: u32,
+    root: uptr,
+    iosb: uptr,
+) -> None:
+    """See NtLoadKey; application hives (REG_APP_HIVE) are loaded like others and `root` is not filled in."""
+    _load(call, target, source)
+
+
+@syscall
+def NtUnloadKey(call: Call, target: ObjectAttributes) -> None:
+    """Take a loaded key away with everything below it."""
+    _require(call, SE_RESTORE_PRIVILEGE)
+    registry = call.kernel.io.registry
+    key = registry.open(target.name or "", start_of(call, target))
+    if key.parent is None or key.parent is registry.root:
+        raise NtError(Status.ACCESS_DENIED)
+    for below in key.walk():
+        below.deleted = True
+    key.parent.remove(key)
+    registry.changed(key.parent, 1, call.kernel.clock.system())
+
+
+@syscall
+def NtRestoreKey(call: Call, key: Handle[KeyObject, 0], file: uptr, flags: u32) -> None:
+    """Replacing a key's content by a file is not written yet."""
+    _require(call, SE_RESTORE_PRIVILEGE)
+    raise call.unsupported("NtRestoreKey", "nexus/nt/syscalls/hive.py")
+
+
+@syscall
+def NtReplaceKey(call: Call, target: ObjectAttributes, key: uptr, saved: ObjectAttributes) -> None:
+    """Replacing a hive's file is not written yet."""
+    _require(call, SE_RESTORE_PRIVILEGE)
+    raise call.unsupported("NtReplaceKey", "nexus/nt/syscalls/hive.py")
