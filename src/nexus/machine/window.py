@@ -5,7 +5,7 @@ maps, so an engine that clamps addresses to `top` cannot leave the window. Three
 
 - what the guest may do (`access`): the guest kernel's decision, kept as runs;
 - locks: pages the guest may write but whose first write we must see, because translated code was made from
-  them (`CODE`) or a write watch is on (`WATCH`);
+  them (`CODE`) or from another view of the same memory (`ALIAS`), or a write watch is on (`WATCH`);
 - what the host's MMU allows: derived from the two, changed only where it differs.
 
 Addresses and sizes of mappings are whole pages inside the window; the guest kernel has checked them, so
@@ -20,14 +20,17 @@ import ctypes
 from nexus.base.errors import GuestFault
 from nexus.base.intervals import IntervalMap
 from nexus.machine import host
+from nexus.machine import shared as sharing
 from nexus.machine.host import PAGE, PROT_READ, PROT_WRITE, HostMemoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from nexus.machine.shared import View
+
 READ, WRITE, EXECUTE = 1, 2, 4
-CODE, WATCH = 1, 2
+CODE, WATCH, ALIAS = 1, 2, 4
 
 _GUARD = 16 * PAGE
 _SCRATCH = 64 * 1024
@@ -47,6 +50,7 @@ class Window:
         "_scratch",
         "_scratch_at",
         "_scratch_view",
+        "_views",
         "_words",
         "_written",
         "copy",
@@ -72,6 +76,7 @@ class Window:
         self._host_access: IntervalMap[int] = IntervalMap(0)
         self._locks: dict[int, int] = {}
         self._written: set[int] = set()
+        self._views: list[View] = []
         Window._mappings += 1
         self._scratch = (ctypes.c_char * _SCRATCH)()
         self._scratch_view = memoryview(self._scratch).cast("B")
@@ -86,6 +91,7 @@ class Window:
         if self.top:
             host.release(self.host, self._reserved)
             Window._mappings -= len(self._host_access)
+            self._drop_views(0, self.top)
             self.top = 0
 
     # mapping ---------------------------------------------------------------------------------------
@@ -101,6 +107,11 @@ class Window:
         usable = PROT_READ | PROT_WRITE if access & WRITE else PROT_READ if access else 0
         host.map_file(self.host + address, size, usable, fd, offset, shared)
         self._note(address, address + size, usable)
+        if shared:
+            view = sharing.add(self, address, size, fd, offset)
+            self._views.append(view)
+            for page in sharing.locked_pages(view):
+                self._locks[page] = self._locks.get(page, 0) | ALIAS
         self._set(address, size, access)
 
     def unmap(self, address: int, size: int) -> None:
@@ -143,11 +154,17 @@ class Window:
             return
         self._changed(address, end)
         host.forget(self.host + address, size)
+        self._drop_views(address, end)
         self._note(address, end, 0)
         self._access.set(address, end, None)
         for page in self._locked_pages(address, end):
             del self._locks[page]
         self._written = {page for page in self._written if not address <= page < end}
+
+    def _drop_views(self, start: int, end: int) -> None:
+        for view in [view for view in self._views if view.start < end and start < view.end]:
+            self._views.remove(view)
+            self._views += sharing.cut(view, start, end)
 
     def _set(self, address: int, size: int, access: int) -> None:
         if access & WRITE:
@@ -211,6 +228,27 @@ class Window:
         self._locks[page] = self._locks.get(page, 0) | reason
         if self._host_access[page] & PROT_WRITE:
             self._apply(page, page + PAGE)
+        if reason == CODE and self._views:
+            self._lock_aliases(page)
+
+    def _lock_aliases(self, page: int) -> None:
+        """Code is translated from a page that may be mapped elsewhere too."""
+        found = sharing.offset_of(self._views, page)
+        if found is not None:
+            file, offset = found
+            file.code.setdefault(offset, set()).add((self, page))
+            for window, other in file.pages(offset):
+                if (window, other) != (self, page):
+                    window._changed(other, other + PAGE)
+                    window.lock(other, ALIAS)
+
+    def forget_code(self, page: int) -> None:
+        """The page's memory is written through another view: its translations are stale."""
+        reasons = self._locks.get(page, 0)
+        if reasons & CODE:
+            self.unlock(page, CODE)
+            if self.on_code_write is not None:
+                self.on_code_write(page)
 
     def unlock(self, page: int, reason: int) -> None:
         """Stop looking; the next write is not seen."""
@@ -239,6 +277,10 @@ class Window:
         reasons = self._locks.pop(page, 0)
         if reasons & CODE and self.on_code_write is not None:
             self.on_code_write(page)
+        if reasons & (CODE | ALIAS) and self._views:
+            found = sharing.offset_of(self._views, page)
+            if found is not None:
+                found[0].written(found[1])
         if reasons & WATCH:
             self._written.add(page)
         if reasons:

@@ -3,6 +3,8 @@
 The machine code is written by hand; expected values are those of the processor manuals.
 """
 
+import os
+
 import pytest
 from iced_x86 import Mnemonic
 
@@ -397,3 +399,68 @@ def test_two_windows_do_not_mix(machine):
         other.window.close()
     machine.start()
     assert machine.run().kind == Exit.SYSCALL
+
+
+# memory that is mapped twice -----------------------------------------------------------------------
+
+RETURN = "b8%02x0000000f05"  # mov eax, n; syscall
+VIEW, ALIAS = 0x100000, 0x200000
+
+
+@pytest.fixture
+def twice(machine):
+    fd = create_shared("code", 2 * PAGE)
+    machine.window.map_file(VIEW, 2 * PAGE, READ | EXECUTE, fd, 0, True)
+    machine.window.map_file(ALIAS, 2 * PAGE, READ | WRITE, fd, 0, True)
+    machine.fd = fd
+    yield machine
+    os.close(fd)
+
+
+def result_at(machine, address):
+    machine.start(address)
+    assert machine.run().kind == Exit.SYSCALL
+    return machine.state.rax
+
+
+def test_code_written_through_another_view_is_seen(twice):
+    for number in (1, 2, 3):
+        twice.window.write(ALIAS + PAGE, bytes.fromhex(RETURN % number))
+        assert result_at(twice, VIEW + PAGE) == number
+
+
+def test_code_that_the_guest_writes_through_another_view_is_seen(twice):
+    twice.window.write(ALIAS, bytes.fromhex(RETURN % 1))
+    assert result_at(twice, VIEW) == 1
+    store = "c60309" + "ffe1"  # mov byte [rbx], 9; jmp rcx
+    assert twice.run(store, rbx=ALIAS + 1, rcx=VIEW).kind == Exit.SYSCALL
+    assert twice.state.rax == 9
+
+
+def test_a_view_that_comes_later_is_watched_too(twice):
+    other = Window()
+    twice.window.write(ALIAS, bytes.fromhex(RETURN % 1))
+    assert result_at(twice, VIEW) == 1
+    twice.window.unmap(ALIAS, 2 * PAGE)
+    other.map_file(0x700000, PAGE, READ | WRITE, twice.fd, 0, True)
+    twice.window.map_file(ALIAS, PAGE, READ | WRITE, twice.fd, 0, True)
+    for number, (window, address) in enumerate(((other, 0x700000), (twice.window, ALIAS), (other, 0x700000))):
+        window.write(address, bytes.fromhex(RETURN % number))
+        assert result_at(twice, VIEW) == number
+    other.close()
+    twice.window.write(ALIAS, bytes.fromhex(RETURN % 7))
+    assert result_at(twice, VIEW) == 7
+
+
+def test_two_windows_execute_the_same_memory(twice):
+    other = Machine()
+    other.window.map_file(VIEW, PAGE, READ | WRITE | EXECUTE, twice.fd, 0, True)
+    try:
+        for number in (1, 2, 3):
+            other.window.write(VIEW, bytes.fromhex(RETURN % number))
+            assert result_at(twice, VIEW) == result_at(other, VIEW) == number
+            twice.window.write(ALIAS, bytes.fromhex(RETURN % (number + 10)))
+            assert result_at(other, VIEW) == result_at(twice, VIEW) == number + 10
+    finally:
+        other.vcpu.close()
+        other.window.close()
