@@ -12,6 +12,7 @@ import sys
 from nexus.base.folders import private_folder
 
 _MINGW = "x86_64-w64-mingw32-"
+_LIBRARIES = ("-lws2_32", "-lmswsock", "-lntdll")
 
 
 def compiler(cplusplus: bool) -> list[str] | None:
@@ -41,6 +42,6 @@ def build(source: str) -> str:
     target = os.path.join(private_folder("guests"), f"{name}-{key}.exe")
     if not os.path.exists(target):
         part = f"{target}.{os.getpid()}"
-        subprocess.run([*command, "-O1", "-w", "-o", part, source], check=True)
+        subprocess.run([*command, "-O1", "-w", "-o", part, source, *_LIBRARIES], check=True)
         os.replace(part, target)
     return target

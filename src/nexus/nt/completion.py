@@ -6,6 +6,7 @@ from collections import deque
 
 from nexus.nt import access
 from nexus.nt.objects import KernelObject, ObjectType
+from nexus.nt.status import Status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,11 +40,21 @@ class PacketQueue(KernelObject):
     def acquire(self, thread: Thread) -> Packet:
         return self.packets.popleft()
 
+    def notify(self) -> None:
+        """The thread that began to wait last is served first, as Windows does to keep caches warm."""
+        for thread in reversed(self.waiters.copy()):
+            thread.check_wait()
+
+    def abandon(self) -> None:
+        """The port is gone: who waits for a packet will not get one."""
+        for thread in self.waiters.copy():
+            thread.end_wait(Status.ABANDONED_WAIT_0)
+
 
 class IoCompletion(KernelObject):
     """A port. Waiting for its handle (not for a packet) takes nothing out."""
 
-    __slots__ = ("concurrency", "queue")
+    __slots__ = ("closed", "concurrency", "queue")
 
     type = ObjectType(
         "IoCompletion",
@@ -57,9 +68,15 @@ class IoCompletion(KernelObject):
         super().__init__()
         self.concurrency = concurrency
         self.queue = PacketQueue()
+        self.closed = False
 
     def is_signaled_for(self, thread: Thread) -> bool:
-        return bool(self.queue.packets)
+        return bool(self.queue.packets) or self.closed
+
+    def last_handle_closed(self) -> None:
+        self.closed = True
+        self.queue.abandon()
+        self.notify()
 
     def post(self, key: int, value: int, status: int, information: int) -> None:
         self.queue.packets.append(Packet(key, value, status, information))

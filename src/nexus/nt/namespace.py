@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from nexus.nt import access
 from nexus.nt.errors import NtError
-from nexus.nt.handles import OBJ_OPENIF, OBJ_OPENLINK, OBJ_PERMANENT
+from nexus.nt.handles import OBJ_CASE_INSENSITIVE, OBJ_OPENIF, OBJ_OPENLINK, OBJ_PERMANENT
 from nexus.nt.objects import KernelObject, ObjectType
 from nexus.nt.status import Status
 
@@ -27,7 +27,7 @@ SEPARATOR = "\\"
 
 
 class Directory(KernelObject):
-    """An object directory; entries keep their case and are found without it."""
+    """An object directory: names differ by case, but can be looked up without it."""
 
     __slots__ = ("entries",)
 
@@ -45,16 +45,24 @@ class Directory(KernelObject):
         self.entries: dict[str, KernelObject] = {}
 
     def insert(self, name: str, target: KernelObject) -> None:
-        self.entries[name.upper()] = target
+        self.entries[name] = target
         target.name = name
         target.directory = self
 
     def remove(self, target: KernelObject) -> None:
         """Take the object's name away."""
-        if self.entries.get(target.name.upper()) is target:
-            del self.entries[target.name.upper()]
+        if self.entries.get(target.name) is target:
+            del self.entries[target.name]
         target.directory = None
         target.name = ""
+
+    def find(self, name: str, any_case: bool) -> KernelObject | None:
+        """The entry of that name; the exact spelling wins."""
+        found = self.entries.get(name)
+        if found is None and any_case:
+            upper = name.upper()
+            found = next((entry for key, entry in self.entries.items() if key.upper() == upper), None)
+        return found
 
     @property
     def path(self) -> str:
@@ -131,17 +139,24 @@ class Namespace:
         target.permanent = True
         directory.insert(name, target)
 
-    def parse(self, name: str, root: KernelObject | None = None, open_link: bool = False) -> Found:
+    def parse(
+        self, name: str, root: KernelObject | None = None, open_link: bool = False, any_case: bool = True
+    ) -> Found:
         """Walk `name` from the root directory (or from `root`). Raises the NT status of the first problem."""
-        directory, missing = self._walk(name, root, open_link)
+        directory, missing = self._walk(name, root, open_link, any_case)
         if missing is not None:
             raise NtError(
                 Status.OBJECT_PATH_NOT_FOUND if SEPARATOR in missing else Status.OBJECT_NAME_NOT_FOUND
             )
         return directory
 
-    def _walk(self, name: str, root: KernelObject | None, open_link: bool) -> tuple[Found, str | None]:
-        """The walk: (what was reached, the components that do not exist or None)."""
+    def _walk(
+        self, name: str, root: KernelObject | None, open_link: bool, any_case: bool = True
+    ) -> tuple[Found, str | None]:
+        """The walk: (what was reached, the components that do not exist or None).
+
+        `any_case` is about the last component; the names before it are those of the system.
+        """
         current, rest = self._start(name, root)
         links = 0
         while True:
@@ -162,7 +177,7 @@ class Namespace:
             component, _, after = rest.partition(SEPARATOR)
             if not component:
                 raise NtError(Status.OBJECT_NAME_INVALID)
-            child = current.entries.get(component.upper())
+            child = current.find(component, any_case or bool(after))
             if child is None:
                 return Found(current, ""), rest
             current, rest = child, after
@@ -180,7 +195,8 @@ class Namespace:
         """The existing object of class `kind` with that name."""
         if attributes.name is None or (not attributes.name and attributes.root is None):
             raise NtError(Status.OBJECT_PATH_SYNTAX_BAD)
-        found = self.parse(attributes.name, attributes.root, bool(attributes.flags & OBJ_OPENLINK)).object
+        open_link, any_case = attributes.flags & OBJ_OPENLINK, attributes.flags & OBJ_CASE_INSENSITIVE
+        found = self.parse(attributes.name, attributes.root, bool(open_link), bool(any_case)).object
         if not isinstance(found, kind):
             raise NtError(Status.OBJECT_TYPE_MISMATCH)
         return found
@@ -195,7 +211,8 @@ class Namespace:
             if attributes is not None:
                 target.security = attributes.security
             return target, Status.SUCCESS
-        found, missing = self._walk(attributes.name, attributes.root, kind is SymbolicLink)
+        any_case = bool(attributes.flags & OBJ_CASE_INSENSITIVE)
+        found, missing = self._walk(attributes.name, attributes.root, kind is SymbolicLink, any_case)
         if missing is None:
             if not isinstance(found.object, kind):
                 raise NtError(Status.OBJECT_TYPE_MISMATCH)

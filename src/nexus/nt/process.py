@@ -88,6 +88,7 @@ class Process(KernelObject):
         self.crash: Crash | None = None  # the exception that ended it
         self.debug_flags = 0
         self.job: JobObject | None = parent.job if parent is not None else None
+        self.timer_resolution = 0  # as asked for, 100 ns; 0 is the default
         self.window_station = 0  # handles, once asked for
         self.desktop = 0
         self.hard_errors: list[int] = []  # statuses of NtRaiseHardError

@@ -210,10 +210,9 @@ class KeyedEvent(KernelObject):
         execute=0,
         all=access.STANDARD_RIGHTS_REQUIRED | 0x3,
     )
-    waitable = False
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(signaled=True)  # waiting for the object itself means nothing, and ends at once
         self.waiting: list[KeyedSide] = []
         self.releasing: list[KeyedSide] = []
 

@@ -113,6 +113,8 @@ def NtCreateUserProcess(
     attribute_list: uptr,
 ) -> None:
     """Start a program in a new process."""
+    if thread_flags & ~THREAD_CREATE_FLAGS_CREATE_SUSPENDED:
+        raise NtError(Status.INVALID_PARAMETER)
     table = call.process.handles
     request = Request(parameters)
     outputs = []

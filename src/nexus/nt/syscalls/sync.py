@@ -375,14 +375,11 @@ def NtReleaseKeyedEvent(
 
 
 def _keyed_event(call: Call, handle: int, access: int, key: int) -> KeyedEvent:
-    event = (
-        call.process.handles.resolve(handle, KeyedEvent, access)
-        if handle
-        else call.kernel.critical_section_event
-    )
     if key & 1:
         raise NtError(Status.INVALID_PARAMETER_1)
-    return event
+    if not handle:
+        return call.kernel.critical_section_event
+    return call.process.handles.resolve(handle, KeyedEvent, access)
 
 
 def _meet(

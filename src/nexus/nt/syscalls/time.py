@@ -9,7 +9,7 @@ from nexus.nt.status import Status
 from nexus.nt.syscall import In, Out, stub, syscall
 from nexus.nt.wait import Wait
 
-COARSEST, FINEST = 156_250, 5_000  # timer resolutions, 100 ns
+COARSEST, FINEST, DEFAULT = 156_250, 5_000, 10_000  # timer resolutions, 100 ns
 
 
 @syscall
@@ -51,14 +51,18 @@ def NtQueryTimerResolution(call: Call, coarsest: Out[u32], finest: Out[u32], cur
     """The clock's tick lengths."""
     coarsest.write(COARSEST)
     finest.write(FINEST)
-    current.write(TICKS_PER_SECOND // 1000)
+    current.write(call.process.timer_resolution or DEFAULT)
 
 
-@stub("the guest's clock always ticks each millisecond")
+@stub("the guest's clock moves each millisecond and timers are exact whatever is asked for")
 def NtSetTimerResolution(call: Call, wanted: u32, set_it: boolean, current: Out[u32]) -> int:
-    """Accepted, without effect."""
-    current.write(TICKS_PER_SECOND // 1000)
-    return Status.SUCCESS if set_it else Status.TIMER_RESOLUTION_NOT_SET
+    """Remember the request and tell it back."""
+    process = call.process
+    before = process.timer_resolution
+    after = min(max(wanted, FINEST), DEFAULT) if set_it else 0
+    current.write(after or DEFAULT)
+    process.timer_resolution = after
+    return Status.SUCCESS if set_it or before else Status.TIMER_RESOLUTION_NOT_SET
 
 
 @syscall
