@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from nexus.machine.window import Window
 
 
-def lower_block(window: Window, pc: int, limit: int) -> tuple[Block, tuple[int, ...]]:
-    """The IR of at most `limit` instructions at `pc`, and the pages they are in; raises FetchFault."""
+def lower_block(window: Window, pc: int, limit: int, stops: set[int]) -> tuple[Block, tuple[int, ...]]:
+    """The IR of at most `limit` instructions at `pc`, and the pages they are in; raises FetchFault.
+
+    The block ends before an address in `stops`.
+    """
     page = pc & -PAGE
     pages: tuple[int, ...] = (page,)
     code = _fetch(window, pc, pc, page + PAGE - pc)
@@ -33,7 +36,7 @@ def lower_block(window: Window, pc: int, limit: int) -> tuple[Block, tuple[int, 
             rewrite(block)
             return block, pages
         limit -= 1
-        if not limit:
+        if not limit or at in stops:
             break
     if at == pc:  # the first instruction crosses into the next page
         code += _fetch(window, pc, page + PAGE, LONGEST)

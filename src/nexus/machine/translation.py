@@ -73,6 +73,7 @@ class Translations:
         self._pages: dict[int, list[Translation]] = {}
         self._records: list[int] = []  # ascending; `_owners` in parallel, including dropped blocks
         self._owners: list[Translation] = []
+        self.hooks: set[int] = set()  # no block contains or is linked to these
         self._asked: set[int] = set()  # pages that the cache was asked for
         self._once: Translation | None = None
         self._cache = PageCache(window, engine)
@@ -80,7 +81,8 @@ class Translations:
         window.on_change.append(self._drop_range)
 
     def close(self) -> None:
-        self._cache.save(self._pages)
+        hooked = {address & -PAGE for address in self.hooks}
+        self._cache.save({page: blocks for page, blocks in self._pages.items() if page not in hooked})
         self._cache.close()
         self.window.on_code_write = None
         self.window.on_change.remove(self._drop_range)
@@ -90,6 +92,13 @@ class Translations:
         host.release(self._arena, self._arena_bytes)
         host.release(self._lookup_memory, LOOKUP_BYTES)
 
+    def hook(self, address: int) -> None:
+        """Keep an address out of all blocks."""
+        if address not in self.hooks:
+            self.hooks.add(address)
+            page = address & -PAGE
+            self._drop_range(page, page + PAGE)
+
     # finding ---------------------------------------------------------------------------------------
 
     def find(self, pc: int) -> Translation:
@@ -98,7 +107,7 @@ class Translations:
         if block is not None:
             return block
         page = pc & -PAGE
-        if page not in self._asked:
+        if page not in self._asked and not any(address & -PAGE == page for address in self.hooks):
             self._asked.add(page)
             self._adopt(page)
             if pc in self._blocks:
@@ -113,7 +122,7 @@ class Translations:
         """
         from nexus.machine.lowering import lower_block
 
-        block, pages = lower_block(self.window, pc, instructions)
+        block, pages = lower_block(self.window, pc, instructions, self.hooks)
         if locked:
             self._lock(pages)
         code = self.engine.assemble(block, self._arena)
@@ -142,7 +151,7 @@ class Translations:
 
         limit = _INSTRUCTIONS
         while True:
-            block, pages = lower_block(self.window, pc, limit)
+            block, pages = lower_block(self.window, pc, limit, self.hooks)
             self._ensure_room()
             self._lock(pages)
             try:

@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nexus.machine.translation import Translation
     from nexus.machine.window import Window
 
 _PC, _EFLAGS, _ZERO = SLOTS["pc"], SLOTS["eflags"], SLOTS["zero"]
@@ -26,6 +27,10 @@ _EXIT, _EXIT_ARG, _EXIT_AT = SLOTS["exit"], SLOTS["exit_arg"], SLOTS["exit_at"]
 _UNKNOWN_ADDRESS = (1 << 64) - 1  # what a #GP reports, which has no address
 _GENERAL_PROTECTION = 1  # argument of a #GP that is not for a ring-0 instruction (`isa/x86/ins.py`)
 _CANONICAL_END, _KERNEL_HALF = 1 << 47, (1 << 64) - (1 << 47)
+
+
+class _Hooked(Exception):
+    """The next instruction has a hook."""
 
 
 class Vcpu:
@@ -47,8 +52,16 @@ class Vcpu:
             self.window.copy = host.copy
             faults.release()
 
-    def run(self, state: CpuState, budget: int) -> Stop:
-        """Execute about `budget` instructions, at least one, or until something happens.
+    def hook(self, address: int) -> None:
+        """Stop with HOOK from now on when a thread is about to execute an address."""
+        self.translations.hook(address)
+
+    def unhook(self, address: int) -> None:
+        self.translations.hooks.discard(address)
+
+    def run(self, state: CpuState, budget: int, past_hook: bool = False) -> Stop:
+        """Execute about `budget` instructions, at least one, or until something happens. After a HOOK,
+        `past_hook` goes on.
 
         With TF set it is one instruction and a TRAP. A stop for the BUDGET is between blocks, unless the
         first block has more instructions than the budget; then it is after exactly so many. What is left of
@@ -64,24 +77,30 @@ class Vcpu:
         try:
             if slots[_EFLAGS] & FLAG_TF:
                 return self._step(state, at)
+            if past_hook:
+                stop = self._once(state, at, 1, True)
+                if stop is not None:
+                    return stop
             return self._run(state, at, budget)
+        except _Hooked:
+            return Stop(Exit.HOOK)
         except FetchFault as fault:
             slots[_PC] = fault.pc
             return _memory_fault(fault.address, 1, False, True, 0)
 
     def _run(self, state: CpuState, at: int, budget: int) -> Stop:
         slots, run, translations = state.slots, self._engine.run, self.translations
-        block = translations.find(slots[_PC])
+        block = self._enter(slots[_PC])
         while True:
             run(at, block.record)
             kind = slots[_EXIT]
             if kind == Exit.LINK:
                 stub, generation = slots[_EXIT_AT], translations.generation
-                block = translations.find(slots[_PC])
+                block = self._enter(slots[_PC])
                 if generation == translations.generation:
                     translations.link(stub, block)
             elif kind == Exit.LOOKUP:
-                block = translations.find(slots[_PC])
+                block = self._enter(slots[_PC])
                 translations.lookup.add(block.start, block.record)
             elif kind == Exit.BUDGET:
                 if slots[_BUDGET] < budget:
@@ -93,7 +112,12 @@ class Vcpu:
                     return stop
                 if slots[_EFLAGS] & FLAG_TF:
                     return self._step(state, at)
-                block = translations.find(slots[_PC])
+                block = self._enter(slots[_PC])
+
+    def _enter(self, pc: int) -> Translation:
+        if pc in self.translations.hooks:
+            raise _Hooked
+        return self.translations.find(pc)
 
     def _step(self, state: CpuState, at: int) -> Stop:
         """One instruction, then the trap."""

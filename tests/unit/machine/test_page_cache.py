@@ -65,9 +65,9 @@ def translations(monkeypatch):
     seen = []
     real = lowering.lower_block
 
-    def lower_block(window, pc, limit):
+    def lower_block(window, pc, limit, stops):
         seen.append(pc)
-        return real(window, pc, limit)
+        return real(window, pc, limit, stops)
 
     monkeypatch.setattr(lowering, "lower_block", lower_block)
     return seen

@@ -41,11 +41,11 @@ class Machine:
         for name, value in registers.items():
             setattr(self.state, name, value)
 
-    def run(self, text=None, at=CODE_AT, budget=1000, **registers):
+    def run(self, text=None, at=CODE_AT, budget=1000, past_hook=False, **registers):
         if text is not None:
             self.code(text, at)
             self.start(at, **registers)
-        return self.vcpu.run(self.state, budget)
+        return self.vcpu.run(self.state, budget, past_hook)
 
 
 @pytest.fixture
@@ -281,6 +281,40 @@ def test_single_steps(machine):
 def test_a_trap_flag_from_popf_traps_after_the_next_instruction(machine):
     stop = machine.run("6802010000" + "9d" + "48ffc0" + "48ffc0", rax=0)
     assert (stop.kind, machine.state.rip, machine.state.rax) == (Exit.TRAP, CODE_AT + 9, 1)
+
+
+# hooks ---------------------------------------------------------------------------------------------
+
+
+def test_hooks_stop_before_their_address_every_time(machine):
+    machine.code(LOOP)
+    machine.start()
+    machine.run(budget=30)  # linked and looping before the hook is set
+    machine.vcpu.hook(CODE_AT + 3)
+    passed = machine.state.rcx
+    for count in range(1, 5):
+        stop = machine.run(past_hook=count > 1)
+        assert (stop.kind, machine.state.rip) == (Exit.HOOK, CODE_AT + 3)
+        assert machine.state.rcx == passed + count - 1
+        assert machine.run().kind == Exit.HOOK
+    machine.vcpu.unhook(CODE_AT + 3)
+    assert machine.run().kind == Exit.BUDGET
+
+
+def test_a_hooked_function_is_seen_by_direct_and_indirect_calls(machine):
+    function = CODE_AT + PAGE
+    machine.code("ffc0c3", function)
+    machine.code("e8fb0f0000" + "ffd3" + SYSCALL)
+    for hooked in (False, True):
+        if hooked:
+            machine.vcpu.hook(function)
+        machine.start(rax=0, rbx=function)
+        stops = [machine.run().kind]
+        while stops[-1] == Exit.HOOK:
+            assert machine.state.rip == function
+            stops.append(machine.run(past_hook=True).kind)
+        assert stops == [Exit.HOOK] * (2 * hooked) + [Exit.SYSCALL]
+        assert machine.state.rax == 2
 
 
 # code that changes ---------------------------------------------------------------------------------
