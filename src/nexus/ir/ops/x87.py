@@ -261,22 +261,21 @@ _row(
     "A packed decimal for memory.",
 )
 
-for _index, (_name, _doc) in enumerate(
-    (
-        ("1", "1.0"),
-        ("l2t", "log2(10)"),
-        ("l2e", "log2(e)"),
-        ("pi", "pi"),
-        ("lg2", "log10(2)"),
-        ("ln2", "ln(2)"),
-    )
+# the significands that rounding to nearest gives (Intel SDM volume 1, table 8-10)
+for _name, _doc, _value in (
+    ("1", "1.0", 0x3FFF_8000_0000_0000_0000),
+    ("l2t", "log2(10)", 0x4000_D49A_784B_CD1B_8AFE),
+    ("l2e", "log2(e)", 0x3FFF_B8AA_3B29_5C17_F0BC),
+    ("pi", "pi", 0x4000_C90F_DAA2_2168_C235),
+    ("lg2", "log10(2)", 0x3FFD_9A20_9A84_FBCF_F799),
+    ("ln2", "ln(2)", 0x3FFE_B172_17F7_D1CF_79AC),
 ):
     _row(
         f"x87.const.{_name}",
         "-> v128",
         f"fld{_name}\nfnstsw $1\nfstpt $0",
         [],
-        None,
+        lambda w, value=_value: value,
         f"{_doc}, rounded by the control word.",
     )
 

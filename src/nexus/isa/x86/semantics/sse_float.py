@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from nexus.ir.ops.float_arithmetic import PREDICATES
 from nexus.ir.types import I32, I64, INTEGER_OF_BITS, V128
-from nexus.ir.values import Value
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.ins import GENERAL_PROTECTION, Exit, Ins
 from nexus.isa.x86.semantics.sse_operands import control, enter_mmx, full, lane, low, widen, write
@@ -177,13 +176,11 @@ def cvtpi2pd(i: Ins) -> None:
 
 @semantics("LDMXCSR")
 def ldmxcsr(i: Ins) -> None:
-    load_mxcsr(i, i.read(0, I32))
-
-
-def load_mxcsr(i: Ins, value: Value) -> None:
-    """Reserved bits are #GP."""
+    """Reserved bits are #GP. The block ends here: what computes behind it must not be moved before it."""
+    value = i.read(0, I32)
     i.block.trap_if((value & (I32.mask & ~r.MXCSR_MASK)).ne(0), Exit.PRIVILEGED, GENERAL_PROTECTION)
     i.block.emit("mxcsr.load", value.zext(I64))
+    i.goto(i.next)
 
 
 @semantics("STMXCSR")

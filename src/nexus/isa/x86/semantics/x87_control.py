@@ -63,7 +63,7 @@ def fnstcw(i: Ins) -> None:
 @semantics("FLDCW")
 def fldcw(i: Ins) -> None:
     wait(i)
-    i.block.emit("x87.control", i.read(0, I16).zext(I64))
+    load_control(i, i.read(0, I16).zext(I64))
 
 
 @semantics("FNCLEX")
@@ -76,11 +76,17 @@ def fninit(i: Ins) -> None:
     _reset(i)
 
 
+def load_control(i: Ins, word: Value) -> None:
+    """The block ends here: what computes behind it must not be moved before it."""
+    i.block.emit("x87.control", word)
+    i.goto(i.next)
+
+
 def _reset(i: Ins) -> None:
     i.block.put(r.FSW, i.const(I64, 0))
     i.block.put(r.FTOP, i.const(I64, 0))
     i.block.put(r.FTAG, i.const(I64, 0))
-    i.block.emit("x87.control", i.const(I64, r.DEFAULT_FCW))
+    load_control(i, i.const(I64, r.DEFAULT_FCW))
 
 
 @semantics("EMMS")
@@ -172,20 +178,21 @@ def _set_environment(i: Ins, words: list[Value]) -> None:
     set_status(i, status)
     empty = tags & (tags >> 1) & 0x5555  # both bits set: empty; then every other bit is gathered
     i.block.put(r.FTAG, (i.block.emit("pext.i64", empty, i.const(I64, 0x5555)) ^ 0xFF) & 0xFF)
-    i.block.emit("x87.control", control)
+    i.block.emit("x87.control", control)  # the caller ends the block
 
 
 @semantics("FNSTENV")
 def fnstenv(i: Ins) -> None:
     """Afterwards every exception is masked."""
     _store_environment(i)
-    i.block.emit("x87.control", i.get(r.FCW) | EXCEPTIONS)
+    load_control(i, i.get(r.FCW) | EXCEPTIONS)
 
 
 @semantics("FLDENV")
 def fldenv(i: Ins) -> None:
     wait(i)
     _set_environment(i, _load_environment(i))
+    i.goto(i.next)
 
 
 @semantics("FNSAVE")
@@ -211,6 +218,7 @@ def frstor(i: Ins) -> None:
     _set_environment(i, words)
     for number, value in enumerate(values):
         i.block.emit("x87.put", value, imm=number)
+    i.goto(i.next)
 
 
 def _image(i: Ins) -> Address:
@@ -236,3 +244,4 @@ def fxrstor(i: Ins) -> None:
     mxcsr = i.block.load(I32, where.plus(FX_MXCSR))
     i.block.trap_if((mxcsr & (I32.mask & ~r.MXCSR_MASK)).ne(0), Exit.PRIVILEGED, GENERAL_PROTECTION)
     i.block.emit("fx.load", where.base)
+    i.goto(i.next)
