@@ -6,7 +6,7 @@ import ctypes
 from functools import cache
 
 import pytest
-from iced_x86 import CpuidFeature, Decoder, Instruction
+from iced_x86 import Decoder, Instruction
 
 import t0
 from nexus.ir.state import SLOTS, Exit
@@ -16,28 +16,11 @@ from nexus.isa.x86.compare import Result, State, canonical, host_outcome, patche
 from nexus.isa.x86.registers import CpuState
 
 MEMORY = fuzz.common_memory()
-# iced's feature -> the name in /proc/cpuinfo, where it is not just the lower-case name; "" is always there
-HOST_NAMES = {
-    **dict.fromkeys(
-        ("INTEL8086", "INTEL186", "INTEL286", "INTEL386", "INTEL486", "X64", "FPU387", "FPU287"), ""
-    ),
-    "CMPXCHG16B": "cx16",
-    "LZCNT": "abm",
-    "CLFSH": "clflush",
-    "PREFETCHW": "3dnowprefetch",
-    "SSE3": "pni",
-    "MULTIBYTENOP": "",
-    "PAUSE": "",
-    "CET_IBT": "",
-}
-FEATURE_NAMES = {value: name for name, value in vars(CpuidFeature).items() if isinstance(value, int)}
 
 
 def on_host(instruction: Instruction) -> bool:
     """Whether the host has what the instruction needs."""
-    names = [FEATURE_NAMES[feature] for feature in instruction.cpuid_features()]
-    wanted = [HOST_NAMES.get(name, name.lower()) for name in names]
-    return all(not name or name in host().features for name in wanted)
+    return host().has(instruction)
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 
-from iced_x86 import CpuidFeature, Instruction
+from iced_x86 import Instruction
 
 from nexus.base.errors import Unsupported, UsageError
 from nexus.ir.state import STATE_BYTES, Exit
@@ -21,18 +21,6 @@ _SHOWN = 5
 _MOST_STEPS = 5000  # of one repeated instruction
 _BREAKPOINT = b"\xcc"
 
-# iced's feature -> the name in /proc/cpuinfo where it is not the same in lower case; "" is always there
-_HOST_NAMES = {
-    **dict.fromkeys(("INTEL8086", "INTEL186", "INTEL286", "INTEL386", "INTEL486", "X64"), ""),
-    **dict.fromkeys(("FPU287", "FPU387", "MULTIBYTENOP", "PAUSE", "CET_IBT"), ""),
-    "CMPXCHG16B": "cx16",
-    "LZCNT": "abm",
-    "CLFSH": "clflush",
-    "PREFETCHW": "3dnowprefetch",
-    "SSE3": "pni",
-}
-_FEATURES = {number: name for name, number in vars(CpuidFeature).items() if isinstance(number, int)}
-
 
 class HostSide:
     """The host's processor, with the cases' memory at the guest's addresses."""
@@ -44,9 +32,7 @@ class HostSide:
 
     def has(self, instruction: Instruction) -> bool:
         """Whether this processor has what the instruction needs."""
-        names = (_FEATURES[feature] for feature in instruction.cpuid_features())
-        wanted = (_HOST_NAMES.get(name, name.lower()) for name in names)
-        return all(not name or name in self._processor.features for name in wanted)
+        return self._processor.has(instruction)
 
     def run(self, case: fuzz.Case) -> Result:
         ctypes.memmove(fuzz.MEMORY, patched(self._memory, case), fuzz.MEMORY_SIZE)

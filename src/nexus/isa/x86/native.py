@@ -11,7 +11,7 @@ import ctypes
 import mmap
 import platform
 
-from iced_x86 import Code, Encoder, Instruction, MemoryOperand, Register
+from iced_x86 import Code, CpuidFeature, Encoder, Instruction, MemoryOperand, Register
 
 from nexus.ir.state import Exit
 from nexus.isa.x86 import registers as r
@@ -39,6 +39,19 @@ _TRAPS = {0: Exit.DIVIDE, 6: Exit.ILLEGAL, 12: Exit.PRIVILEGED, 13: Exit.PRIVILE
 _TRAPS.update({16: Exit.FP_ERROR, 19: Exit.FP_ERROR})
 
 _MAP = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x100000  # MAP_FIXED_NOREPLACE
+
+
+# iced's feature -> the name in /proc/cpuinfo where it is not the same in lower case; "" is always there
+_FEATURE_NAMES = {
+    **dict.fromkeys(("INTEL8086", "INTEL186", "INTEL286", "INTEL386", "INTEL486", "X64"), ""),
+    **dict.fromkeys(("FPU287", "FPU387", "MULTIBYTENOP", "PAUSE", "CET_IBT"), ""),
+    "CMPXCHG16B": "cx16",
+    "LZCNT": "abm",
+    "CLFSH": "clflush",
+    "PREFETCHW": "3dnowprefetch",
+    "SSE3": "pni",
+}
+_FEATURES = {number: name for name, number in vars(CpuidFeature).items() if isinstance(number, int)}
 
 
 class Unavailable(Exception):
@@ -133,6 +146,12 @@ class Native:
         stack = _Stack(ctypes.addressof(self._stack), 0, len(self._stack))
         if _libc.sigaltstack(ctypes.byref(stack), None):
             raise Unavailable("no alternate signal stack")
+
+    def has(self, instruction: Instruction) -> bool:
+        """Whether this processor has what the instruction needs."""
+        names = (_FEATURES[feature] for feature in instruction.cpuid_features())
+        wanted = (_FEATURE_NAMES.get(name, name.lower()) for name in names)
+        return all(not name or name in self.features for name in wanted)
 
     def _write_stub(self, at: int, code: list[Instruction]) -> int:
         """Assemble at an address; returns the next free one, aligned."""
