@@ -123,7 +123,7 @@ NAN = float("nan")
     ],
 )
 def test_comisd_flags(run, a: float, b: float, flags: int) -> None:  # type: ignore[no-untyped-def]
-    """Intel SDM, COMISD: unordered 111, greater 000, less 001, equal 100 of ZF, PF, CF; OF, SF, AF cleared."""
+    """Intel SDM, COMISD: unordered 111, greater 000, less 001, equal 100 of ZF, PF, CF; the rest 0."""
     ran = run("660f2fc1", xmm0=doubles(a), xmm1=doubles(b), eflags=0x8D5)
     assert ran.state.eflags & 0x8D5 == flags
 
