@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus.nt.path import BadName, guest_name, host_name, matches, split_path, upcase
+from nexus.nt.path import BadName, guest_name, host_name, matches, short_name, split_path, upcase
 
-HOST_BYTES = st.binary(min_size=1, max_size=60).filter(lambda b: b"/" not in b and b"\0" not in b and b not in (b".", b".."))
+HOST_BYTES = st.binary(min_size=1, max_size=60).filter(
+    lambda b: b"/" not in b and b"\0" not in b and b not in (b".", b"..")
+)
 
 
 @given(HOST_BYTES)
@@ -19,7 +21,9 @@ def test_every_host_name_survives_the_round_trip(raw: bytes) -> None:
     assert host_name(guest) == name
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "a:b", "a?", "a*", 'a"', "a<", "a|b", "a\x01", "x" * 256, "\ud800"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "a\\b", "a:b", "a?", "a*", 'a"', "a<", "a|b", "a\x01", "x" * 256, "\ud800"]
+)
 def test_names_windows_forbids(name: str) -> None:
     with pytest.raises(BadName):
         host_name(name)
@@ -68,3 +72,19 @@ def test_upcase_changes_no_length() -> None:
 )
 def test_search_expressions(pattern: str, name: str, expected: bool) -> None:
     assert matches(pattern, name) is expected
+
+
+@given(st.text(min_size=1, max_size=60))
+def test_short_names_have_the_form(name: str) -> None:
+    short = short_name(name)
+    base, _, extension = short.partition(".")
+    assert len(base) <= 8 and len(extension) <= 3 and not set(short) & set(" +,;=[]")
+    assert short == short_name(name.lower()) or not name.isascii()
+
+
+def test_names_that_are_short_already() -> None:
+    for name in ("A", "readme.txt", "12345678.123", ".", ".."):
+        assert short_name(name) == ""
+    assert short_name("longfilename.longext").startswith("LONG~")
+    assert short_name("longfilename.longext").endswith(".LON")
+    assert short_name("two words") != ""

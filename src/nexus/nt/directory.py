@@ -10,7 +10,7 @@ from nexus.base.errors import Unsupported
 from nexus.nt.clock import EPOCH_1970
 from nexus.nt.errors import NtError
 from nexus.nt.file_disk import DiskFile, attributes_of
-from nexus.nt.path import guest_name, host_name, matches, split_path, upcase, wide
+from nexus.nt.path import guest_name, host_name, matches, short_name, split_path, text_of, upcase, wide
 from nexus.nt.status import Status
 
 TYPE_CHECKING = False
@@ -50,12 +50,18 @@ def _full(info: os.stat_result, name: bytes) -> bytes:
     return _head(info, name) + bytes(4)
 
 
+def _short(name: bytes) -> bytes:
+    """ShortNameLength and ShortName: 26 bytes."""
+    short = wide(short_name(text_of(name)))
+    return struct.pack("<Bx24s", len(short), short)
+
+
 def _both(info: os.stat_result, name: bytes) -> bytes:
-    return _head(info, name) + bytes(30)  # no EAs, no short name
+    return _head(info, name) + bytes(4) + _short(name)
 
 
 def _id_both(info: os.stat_result, name: bytes) -> bytes:
-    return _head(info, name) + bytes(32) + struct.pack("<Q", info.st_ino)
+    return _head(info, name) + bytes(4) + _short(name) + bytes(2) + struct.pack("<Q", info.st_ino)
 
 
 def _id_full(info: os.stat_result, name: bytes) -> bytes:
@@ -67,7 +73,7 @@ def _id_extended(info: os.stat_result, name: bytes) -> bytes:
 
 
 def _id_extended_both(info: os.stat_result, name: bytes) -> bytes:
-    return _id_extended(info, name) + bytes(26)
+    return _id_extended(info, name) + _short(name)
 
 
 def _names(info: os.stat_result, name: bytes) -> bytes:
@@ -103,13 +109,17 @@ class Listing:
     def restart(self) -> None:
         names = _names_of(self.folder)
         if self.mask != "*":
-            names = [name for name in names if matches(self.mask, name)]
+            names = [name for name in names if matches(self.mask, name) or self._short_matches(name)]
         names.sort(key=lambda name: upcase(name).encode("utf-16-be", "surrogatepass"))
         if len(self.folder.place.path):
             names[:0] = [name for name in (".", "..") if matches(self.mask, name)]
         self.names = names
         self.next = 0
         self.first = True
+
+    def _short_matches(self, name: str) -> bool:
+        short = short_name(name)
+        return bool(short) and matches(self.mask, short)
 
 
 def _names_of(folder: DiskFile) -> list[str]:

@@ -188,7 +188,9 @@ class FileObject(KernelObject):
     # ---------------------------------------------------------------------------------------------------
 
     def handle_closed(self, process: Process) -> None:
-        if not any(entry.object is self for _, entry in process.handles.items()) and self.pending:
+        if not self.pending or not self.handle_count:
+            return
+        if not any(entry.object is self for _, entry in process.handles.items()):
             for op in [op for op in self.pending if op.process is process]:
                 op.drop()
 
@@ -304,13 +306,13 @@ def run(
     op = Operation(call, file, event, apc, context, iosb)
     if event is not None:
         event.signaled = False
-    file.signaled = False
+    before, file.signaled = file.signaled, False
     try:
         status = work(op)
     except NtError as error:
         if error.status == Status.END_OF_FILE and not op.ended:
             call.memory.write(iosb, struct.pack("<IxxxxQ", error.status, 0))
-        file.signaled = True
+        file.signaled = before
         raise
     if op.ended:
         return op.status

@@ -13,7 +13,7 @@ from nexus.nt.directory import allocation, times_of
 from nexus.nt.errors import NtError
 from nexus.nt.file import FileObject
 from nexus.nt.file_disk import DiskFile
-from nexus.nt.path import split_path, wide
+from nexus.nt.path import short_name, split_path, wide
 from nexus.nt.status import Status
 
 TYPE_CHECKING = False
@@ -84,7 +84,9 @@ def _all(file: DiskFile, granted: int) -> bytes:
 
 
 def _alternate_name(file: DiskFile, granted: int) -> bytes:
-    raise NtError(Status.OBJECT_NAME_NOT_FOUND)  # the volume makes no short names
+    parts = split_path(file.volume_path)
+    name = wide(short_name(parts[-1]) or parts[-1] if parts else "\\")
+    return struct.pack("<I", len(name)) + name
 
 
 def _stream(file: DiskFile, granted: int) -> bytes:

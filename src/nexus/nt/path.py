@@ -84,6 +84,33 @@ def split_path(path: str) -> list[str]:
     return parts
 
 
+_SHORT = set("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'()-@^_`{}~")
+
+
+def short_name(name: str) -> str:
+    """The 8.3 name of a file, an empty string when its name is one already.
+
+    Names are made from the long one alone, by a hash, so they need not be kept: `LONG~1A2.EXT`. Two names of one
+    folder may share a short one; then the first in byte order is meant.
+    """
+    if name in (".", ".."):
+        return ""
+    upper = upcase(name)
+    base, dot, extension = upper.rpartition(".") if "." in upper else (upper, "", "")
+    fits = 0 < len(base) <= 8 and len(extension) <= 3 and (not dot or extension)
+    if fits and _SHORT.issuperset(base) and _SHORT.issuperset(extension):
+        return ""
+    if not base:
+        base, extension = extension, ""
+    start = "".join(c if c in _SHORT else "_" for c in base if c not in " .")[:4]
+    end = "".join(c if c in _SHORT else "_" for c in extension if c != " ")[:3]
+    number = 0
+    for c in upper:
+        number = (number * 31 + ord(c)) & 0xFFFF_FFFF
+    digits = "".join("0123456789ABCDEFGHIJKLMNOPQRSTUV"[number >> shift & 31] for shift in (10, 5, 0))
+    return f"{start}~{digits}" + (f".{end}" if end else "")
+
+
 def text_of(data: bytes) -> str:
     """UTF-16LE from the guest as text; unpaired surrogates survive."""
     return data.decode("utf-16-le", "surrogatepass")

@@ -266,6 +266,7 @@ class PipeEnd(FileObject):
         self.pending.remove(op)
         if isinstance(op.state, Message) and self.peer is not None and op.state in self.peer.queue:
             self.peer.queue.remove(op.state)
+            self.peer.serve()
 
     # controls ----------------------------------------------------------------------------------------
 
@@ -344,10 +345,10 @@ class PipeEnd(FileObject):
         values = {b"ClientProcessId\0": self.client_process, b"ServerProcessId\0": self.server_process}
         if data not in values:
             raise NtError(Status.ILLEGAL_FUNCTION)
-        if length < 8:
+        if length < 4:
             raise NtError(Status.INFO_LENGTH_MISMATCH)
-        op.write(buffer, struct.pack("<Q", values[data]))
-        op.information = 8
+        op.write(buffer, struct.pack("<I", values[data]))
+        op.information = 4
         return Status.SUCCESS
 
     # facts -------------------------------------------------------------------------------------------
@@ -403,6 +404,7 @@ class PipeEnd(FileObject):
         self.state = DISCONNECTED if status == Status.PIPE_DISCONNECTED else CLOSING
         if status == Status.PIPE_DISCONNECTED:
             self.queue.clear()
+            self.signaled = False
         for op in list(self.pending):
             op.complete(status)
         if peer is not None:
@@ -421,6 +423,9 @@ class PipeEnd(FileObject):
         pipe.listeners.remove(self)
         pipe.listeners.insert(0, self)
         return pipe.device.open_client(pipe, request), FILE_OPENED
+
+    def last_handle_closed(self) -> None:
+        self.closed()
 
     def closed(self) -> None:
         self.disconnect(Status.PIPE_BROKEN)

@@ -20,7 +20,7 @@ import time
 
 from nexus.base.errors import NexusError
 from nexus.nt.errors import NtError
-from nexus.nt.path import BadName, guest_name, host_name, upcase
+from nexus.nt.path import BadName, guest_name, host_name, short_name, upcase
 from nexus.nt.path_beneath import open_beneath
 from nexus.nt.status import Status
 
@@ -414,7 +414,11 @@ class Volume:
             raise host_failure(error) from error
         if literal:
             return None, None
-        real = self._listing(fd).get(upcase(guest_name(name)))
+        listing = self._listing(fd)
+        wanted = upcase(guest_name(name))
+        real = listing.get(wanted)
+        if real is None and "~" in wanted:
+            real = next((host for host in sorted(listing.values()) if short_name(guest_name(host)) == wanted), None)
         if real is None:
             return None, None
         try:
