@@ -80,7 +80,7 @@ def _query_name(call: Call, thread: Thread, buffer: int, length: int, returned: 
 
 
 def _basic(thread: Thread) -> bytes:
-    """THREAD_BASIC_INFORMATION."""
+    """THREAD_BASIC_INFORMATION. Wine's kernelbase reads the relative priority from either priority field."""
     return struct.pack(
         "<I4xQQQQii",
         thread.exit_status,
@@ -88,7 +88,7 @@ def _basic(thread: Thread) -> bytes:
         thread.process.id,
         thread.id,
         thread.affinity,
-        thread.priority,
+        thread.base_priority,
         thread.base_priority,
     )
 
@@ -185,7 +185,7 @@ def _set_priority(call: Call, thread: Thread, buffer: int, length: int) -> None:
 def _set_base_priority(call: Call, thread: Thread, buffer: int, length: int) -> None:
     content = read_exactly(call, buffer, length, 4, Status.INVALID_PARAMETER)
     value = int.from_bytes(content, "little", signed=True)
-    if not -16 <= value <= 16:
+    if not -2 <= value <= 2 and value not in (-15, 15):  # idle and time critical stand outside of the range
         raise NtError(Status.INVALID_PARAMETER)
     thread.base_priority = value
 

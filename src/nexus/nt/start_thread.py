@@ -23,6 +23,7 @@ MINIMUM_STACK = 1 << 20
 """ntdll clears nearly 1 MB below the first context, so no thread has less."""
 
 _HOME_SPACE = 0x28
+_INITIAL_FCW = 0x27F  # Windows starts threads with double precision
 _LOWEST_GUARDS = 3 * PAGE
 
 
@@ -74,6 +75,7 @@ def _set_registers(thread: Thread, stack_top: int, start: int, argument: int) ->
     """Enter LdrInitializeThunk with the CONTEXT of RtlUserThreadStart(start, argument) on the stack."""
     process, state = thread.process, thread.state
     state.reset()
+    state.fcw = _INITIAL_FCW
     state.gs_base = thread.teb
     state.rip = symbol(process, "RtlUserThreadStart")
     state.rcx, state.rdx = start, argument

@@ -11,7 +11,6 @@ from nexus.nt.status import Status
 from nexus.nt.syscall import Handle, In, ObjectAttributes, Out, syscall
 from nexus.nt.wait import Wait
 
-
 DEBUG_READ_EVENT, DEBUG_PROCESS_ASSIGN, DEBUG_SET_INFORMATION = 1, 2, 4
 DEBUG_KILL_ON_CLOSE = 1
 _KILL_ON_CLOSE_CLASS = 1  # DEBUGOBJECTINFOCLASS
