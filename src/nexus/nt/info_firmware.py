@@ -44,9 +44,10 @@ def firmware_table(call: Call, buffer: int, length: int, returned: Out[int] | No
 
 def smbios() -> bytes:
     """RawSMBIOSData with BIOS, system and end-of-table structures."""
-    bios = struct.pack("<BBHBQBBBB", 1, 2, 0xE000, 3, 1 << 3, 0, 0, 0, 0)
+    no_controller = (0xFF, 0xFF)
+    bios = struct.pack("<BBHBBQBBBBBB", 1, 2, 0xE000, 3, 0, 1 << 3, 0, 0, 1, 0, *no_controller)
     system = struct.pack("<BBBB16sBBB", 1, 2, 3, 0, bytes(16), 6, 0, 0)
-    table = _structure(_BIOS, 0, bios + bytes(2), (_VENDOR, _VERSION, _DATE))
+    table = _structure(_BIOS, 0, bios, (_VENDOR, _VERSION, _DATE))
     table += _structure(_SYSTEM, 1, system, (_VENDOR, _PRODUCT, _VERSION))
     table += _structure(_END, 2, b"", ())
     return struct.pack("<BBBBI", 0, 2, 4, 0, len(table)) + table
