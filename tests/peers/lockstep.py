@@ -3,7 +3,8 @@
 `LockstepVcpu` is a vCPU like any other, so a kernel can be booted on it. A stretch of instructions runs on
 Unicorn first, which notes what it overwrites; that is undone, the same stretch runs on T0, and registers and
 the written memory are compared. A stretch that differs is repeated instruction by instruction. Flags that an
-instruction leaves undefined, and what CPUID and the time stamp counter say, are T0's.
+instruction leaves undefined, and what CPUID and the time stamp counter say, are T0's; a stretch with such an
+instruction, or a repeated one, which the engines count differently, is done one by one from the start.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from collections import deque
 from typing import Any
 
 from iced_x86 import Instruction, Mnemonic, RflagsBits
-from tests.peers import unicorn_cpu
-from unicorn import UC_HOOK_MEM_WRITE, Uc
+from unicorn import UC_HOOK_BLOCK, UC_HOOK_MEM_WRITE, Uc
 
 from nexus.ir.state import SLOTS, Exit
-from nexus.isa.x86.decode import decode
+from nexus.isa.x86.decode import decode, instructions
 from nexus.isa.x86.registers import GPR_NAMES, CpuState
 from nexus.machine import vcpu as t0
 from nexus.machine.host import PAGE
 from nexus.machine.stop import Stop
 from nexus.machine.window import Window
+from peers import unicorn_cpu
 
 _BUDGET = SLOTS["budget"]
 _OURS = {Mnemonic.CPUID, Mnemonic.RDTSC, Mnemonic.RDTSCP, Mnemonic.XGETBV}
@@ -63,7 +64,11 @@ class LockstepVcpu:
 
         window.on_code_write = on_code_write
         self._journal: list[tuple[int, bytes]] = []
+        self._special = False  # has Unicorn met a block with an instruction to be done by itself?
+        self._known_blocks: dict[tuple[int, int], bool] = {}
         self._unicorn.watch(UC_HOOK_MEM_WRITE, self._on_write)
+        self._unicorn.watch(UC_HOOK_BLOCK, self._on_block)
+        window.on_change.append(lambda start, end: self._known_blocks.clear())
 
     def close(self) -> None:
         self._t0.close()
@@ -88,6 +93,8 @@ class LockstepVcpu:
         else:
             repeated = False
         theirs, their_stop, their_memory = self._run_unicorn(before, size, repeated)
+        if self._special and size > 1:
+            return self._singly(state, size)
         ours, used = self._run_t0(state, size, repeated)
         difference = self._difference(state, ours, theirs, their_stop, their_memory, used)
         self.instructions += used
@@ -97,14 +104,17 @@ class LockstepVcpu:
             for address, data in reversed(self._journal):
                 self._poke(address, data)
             state.buffer[:] = before
-            for _ in range(size):
-                stop = self._compare(state, 1)
-                if stop.kind != Exit.BUDGET:
-                    return stop
-            return stop
+            return self._singly(state, size)
         if self._explained(before, state, theirs, difference):
             return ours
         raise Divergence(self._report(before, state, difference))
+
+    def _singly(self, state: CpuState, size: int) -> Stop:
+        stop = Stop(Exit.BUDGET)
+        while size and stop.kind == Exit.BUDGET:
+            stop = self._compare(state, 1)
+            size -= 1
+        return stop
 
     def _run_unicorn(
         self, before: bytes, size: int, repeated: bool
@@ -113,6 +123,7 @@ class LockstepVcpu:
         while True:
             theirs = CpuState(bytearray(before))
             self._journal.clear()
+            self._special = False
             admitted = self._unicorn.admitted
             start = theirs.rip
             stop = self._unicorn.run(theirs, size)
@@ -135,6 +146,16 @@ class LockstepVcpu:
                 left = 1  # T0 does repeated instructions in chunks
             elif stop.kind != Exit.BUDGET or left <= 0:
                 return stop, size - left
+
+    def _on_block(self, _uc: Uc, address: int, size: int, _data: Any) -> None:
+        key = (address, size)
+        special = self._known_blocks.get(key)
+        if special is None:
+            special = self._known_blocks[key] = any(
+                instruction.mnemonic in _OURS or instruction.has_rep_prefix or instruction.has_repne_prefix
+                for instruction in instructions(self.window.read_forced(address, size), address)
+            )
+        self._special |= special
 
     # memory ----------------------------------------------------------------------------------------
 

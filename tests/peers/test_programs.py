@@ -7,13 +7,13 @@ from functools import cache
 
 import llvmlite.binding as llvm
 import pytest
-from tests.peers.lockstep import LockstepVcpu
 
 from nexus.backend.link import link
 from nexus.ir.state import Exit
 from nexus.isa.x86.registers import CpuState
 from nexus.machine.vcpu import Vcpu
 from nexus.machine.window import EXECUTE, READ, WRITE, Window
+from peers.lockstep import LockstepVcpu
 
 PAGE = 4096
 CODE, BUFFER, STACK, STACK_BYTES = 0x40_0000, 0x50_0000, 0x60_0000, 0x1_0000
