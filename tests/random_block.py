@@ -12,7 +12,7 @@ from t0 import MEMORY_BASE, MEMORY_SIZE
 
 SLOT_CHOICES = (0, 1, 2, 3)
 BINARY = ("add", "sub", "and", "or", "xor", "mul", "shl", "shr", "sar", "rotl")
-COMPARE = ("eq", "ne", "ult", "slt", "sle")
+COMPARE = ("eq", "ne", "ult", "ule", "slt", "sle")
 
 
 class Generator:
@@ -84,7 +84,9 @@ class Generator:
             type = rng.choice((*INTEGERS, V128))
             value = self.value(type)
             block.put(rng.choice(SLOT_CHOICES), value)
-        if rng.random() < 0.5:
+        if rng.random() < 0.4:
+            self.arithmetic()
+        elif rng.random() < 0.5:
             type = rng.choice(INTEGERS)
             if rng.random() < 0.5:
                 block.emit(
@@ -93,17 +95,46 @@ class Generator:
             else:
                 block.emit(f"flags.logic.{type}", self.value(type))
 
+    def arithmetic(self) -> None:
+        """What an arithmetic instruction becomes: flags and result side by side, the result to a slot."""
+        rng, block = self.rng, self.block
+        type = rng.choice(INTEGERS)
+        a, b = self.value(type), self.value(type)
+        kind = rng.choice(("add", "sub", "inc", "dec", "and", "or", "xor"))
+        if kind in ("add", "sub"):
+            block.emit(f"flags.{kind}.{type}", a, b)
+            result = block.emit(f"{kind}.{type}", a, b)
+        elif kind in ("inc", "dec"):
+            block.emit(f"flags.{kind}.{type}", a)
+            result = a + 1 if kind == "inc" else a - 1
+        else:
+            result = block.emit(f"{kind}.{type}", a, b)
+            block.emit(f"flags.logic.{type}", result)
+        if rng.random() < 0.8:
+            block.put(rng.choice(SLOT_CHOICES), result)
+        if rng.random() < 0.3:
+            self.pool[type].append(result)
+
     def finish(self, at: int) -> Block:
         rng, block = self.rng, self.block
         block.mark(at)
-        kind = rng.randrange(4)
+        kind = rng.randrange(6)
         if kind == 0:
             block.jump(self.value(I64))
         elif kind == 1:
             block.goto(0x5000)
         else:
             condition = self.value(I1)
-            if kind == 2:
+            if kind > 3:
+                type = rng.choice(INTEGERS)
+                a, b = self.value(type), self.value(type)
+                if rng.random() < 0.4:
+                    b = block.const(type, rng.randrange(-3, 4))
+                setter = rng.choice(("add", "sub", "inc", "dec", "logic"))
+                block.emit(f"flags.{setter}.{type}", *((a, b) if setter in ("add", "sub") else (a,)))
+                if kind == 4:
+                    condition = block.emit(f"{rng.choice(COMPARE)}.{type}", a, b)
+            if kind in (2, 5):
                 condition = block.emit(f"cond.{rng.choice(('o', 'b', 'e', 'be', 's', 'p', 'l', 'le'))}")
             if rng.random() < 0.5:
                 condition = condition ^ block.const(I1, 1)

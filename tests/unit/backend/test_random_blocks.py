@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 
@@ -49,3 +50,16 @@ def test_the_generator_reaches_faults_and_folded_puts() -> None:
         oracle.run(random_block(seed), state, BytesMemory())
         exits.add(state[SLOTS["exit"]])
     assert {Exit.FAULT, Exit.LINK, Exit.LOOKUP, Exit.DIVIDE} <= exits
+
+
+def test_every_pair_is_met() -> None:
+    """The comparison covers the records that do two ops, with and without an immediate."""
+    t0 = shared()
+    names = {address: name for name, address in t0.engine.symbols.items() if "&" in name}
+    met = set()
+    for seed in range(4000):
+        t0.place(random_block(seed))
+        data = t0.code.data
+        met |= {names.get(int.from_bytes(data[at : at + 8], "little"), "") for at in range(0, len(data), 16)}
+    without_width = {re.sub(r"\.i\d+", "", name) for name in names.values()}
+    assert without_width - {re.sub(r"\.i\d+", "", name) for name in met} == set()

@@ -141,7 +141,7 @@ def build(rng: random.Random, row: Row, state: dict[int, int], constant: bool) -
 def test_only_what_the_host_defines_has_no_oracle() -> None:
     for row in HANDLED:
         if head(row) != "lea":
-            assert (row.oracle is None) == row.name.startswith(HOST_DEFINED), row.name
+            assert row.oracle is not None or row.name.startswith(HOST_DEFINED), row.name
 
 
 @pytest.mark.parametrize("row", TESTED, ids=lambda row: row.name)
@@ -165,7 +165,9 @@ def test_handler_agrees_with_oracle(row: Row) -> None:
 
 
 @pytest.mark.parametrize(
-    "row", [r for r in TESTED if any(v.branches for v in variants(r))], ids=lambda row: row.name
+    "row",
+    [r for r in TESTED if any(v.branches and v.second is None for v in variants(r))],
+    ids=lambda row: row.name,
 )
 def test_branch_absorbs_the_condition(row: Row) -> None:
     t0, rng = shared(), random.Random(row.name)

@@ -104,6 +104,7 @@ class _Assembly:
         "plans",
         "survey",
         "symbols",
+        "tail",
         "words",
     )
 
@@ -121,6 +122,7 @@ class _Assembly:
             int, int
         ] = {}  # slot of the architecture -> last use of a value that lives in it
         self.done: set[int] = set()  # positions of puts that the op computing the value has done
+        self.tail = self.find_tail()
         self.links: list[tuple[int, int]] = []  # index of a pointer word, guest address it leads to
         self.offsets: list[int] = []
 
@@ -136,6 +138,21 @@ class _Assembly:
         else:
             self.expire[when] = [slot]
         return slot
+
+    def find_tail(self) -> int:
+        """The position of the op that the final branch does as well, or -1."""
+        ops, at = self.block.ops, len(self.block.ops) - 2
+        if at not in self.survey.absorbed:
+            return -1
+        condition, _ = self.survey.absorbed[at]
+        at -= 1
+        while at >= 0 and ops[at].last < 0 and self.plans[ops[at].row].removable:
+            at -= 1
+        if at >= 0:
+            pair = self.plans[ops[at].row].pairs.get(condition.row)
+            if pair is not None and pair[2] and condition.args in ((), ops[at].args):
+                return at
+        return -1
 
     def folded(self, op: Value, now: int) -> int:
         """The slot that the op may compute its value straight into, which does its put; or -1."""
@@ -167,6 +184,8 @@ class _Assembly:
         words += (self.symbols["enter"], len(marks) << 32, block.start & _QUAD, 0)
         next_mark, mark_at = 0, marks[0][0] if marks else -1
         pc = block.start
+        pending: tuple[int, int] | None = None  # handlers of the op before together with this one
+        skipped = -1  # position of an op that the one before has done
         for i, op in enumerate(block.ops):
             while i == mark_at:
                 self.offsets.append(len(words) * 8)
@@ -179,6 +198,8 @@ class _Assembly:
             plan = plans[op.row]
             kind = plan.kind
             if kind == OP:
+                if i == skipped:
+                    continue
                 if op.type is None:
                     home = 0
                 elif op in into and (home := self.folded(op, i)) >= 0:
@@ -189,15 +210,30 @@ class _Assembly:
                     continue
                 used = op.note  # the operands in slots, by the survey
                 op.note = home
+                plain, immediate = pending or (plan.plain, plan.immediate)
+                pending = None
+                if plan.pairs:
+                    if i == self.tail:
+                        continue
+                    after = block.ops[i + 1]
+                    pair = plan.pairs.get(after.row)
+                    if pair is not None and not pair[2]:
+                        if op.type is None:
+                            if after.last >= 0 and after.args[: len(op.args)] == op.args:
+                                pending = pair[:2]
+                                continue
+                        elif after.args[0] is op and i + 1 != self.tail:
+                            plain, immediate, _ = pair
+                            skipped = i + 1
                 if plan.simple:
                     packed, shift = home & _INDEX, 8
                     for arg in used:
                         packed |= (arg.note & _INDEX) << shift
                         shift += 8
                     if len(used) == len(op.args):
-                        words += (plan.plain, packed)
+                        words += (plain, packed)
                     else:
-                        words += (plan.immediate, packed | (op.args[-1].imm & _WORD) << 32)
+                        words += (immediate, packed | (op.args[-1].imm & _WORD) << 32)
                 else:
                     self.operation(op, plan, used, home & _INDEX)
             elif kind == GET:
@@ -298,9 +334,13 @@ class _Assembly:
         if i in self.survey.absorbed:
             condition, negated = self.survey.absorbed[i]
             plan, args = self.plans[condition.row], condition.args
-            handler = plan.branch
-            if args and is_immediate(args[-1]):
-                handler = plan.branch_imm
+            handler, immediate = plan.branch, plan.branch_imm
+            if self.tail >= 0:
+                first = self.block.ops[self.tail]
+                handler, immediate, _ = self.plans[first.row].pairs[condition.row]
+                args = first.args
+            if immediate and args and is_immediate(args[-1]):
+                handler = immediate
                 packed = (args[-1].imm & _WORD) << 32
                 args = args[:-1]
             shift = 8

@@ -27,6 +27,7 @@ _SOURCES = (
     *("backend/blob.py", "backend/link.py", "backend/llvm"),
     *(
         "backend/interp/layout.py",
+        "backend/interp/pairs.py",
         "backend/interp/records.py",
         "backend/interp/handlers.py",
         "backend/interp/runtime.py",

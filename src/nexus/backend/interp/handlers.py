@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nexus.backend.interp import layout, records
+from nexus.backend.interp.pairs import operands_of
 from nexus.backend.interp.records import Variant
 from nexus.backend.llvm.expand import declarations, expand
 from nexus.ir.ops.table import PURE, Row
@@ -174,6 +175,43 @@ def handler(v: Variant) -> str:
     return w.function(v.name)
 
 
+def pair_handler(v: Variant) -> str:
+    """The function of a variant that does two rows."""
+    w, first, second = Writer(), v.row, v.second
+    assert second is not None
+    types = operands_of(first, second).operands
+    operands = [
+        w.read(_operand_offset(index), type) for index, type in enumerate(types[: len(types) - v.imm_last])
+    ]
+    if v.imm_last:
+        operands.append(w.immediate(types[-1]))
+    before = expand(first, "first.", operands[: len(first.operands)], "", "", w.load_field)
+    w.lines += before.lines
+    if first.result is not None:
+        operands = [before.result]
+    after = expand(
+        second,
+        "second.",
+        operands[: len(second.operands)],
+        "",
+        "",
+        lambda name: before.new[name] if name in before.new else w.load_field(name),
+    )
+    w.lines += after.lines
+    for name, value in (*before.new.items(), *after.new.items()):
+        w.store_field(name, value)
+    if v.branches:
+        w.dispatch_either(after.result)
+    else:
+        result, type = (
+            (before.result, first.result) if first.result is not None else (after.result, second.result)
+        )
+        assert type is not None
+        w.write(8, type, result)
+        w.next(v.long)
+    return w.function(v.name)
+
+
 def controls() -> str:
     """The control records of `records.py`."""
     out = []
@@ -238,7 +276,7 @@ def module(rows: Iterable[Row]) -> str:
     parts = [controls()]
     for row in rows:
         for v in records.variants(row):
-            parts.append(handler(v))
+            parts.append(handler(v) if v.second is None else pair_handler(v))
     text = "".join(parts)
     return text + declarations(text) + '!0 = !{}\nattributes #0 = { nounwind "no-builtins" }\n'
 

@@ -18,6 +18,7 @@ Variants of a row are named `row` + suffixes:
     /i      the last operand is the immediate, sign-extended; rows with an address, whose immediate is the
             displacement, have it in the literal
     /q      the row's own immediate is in the literal, for those that do not fit in 32 bits
+    &row2   the record does that row as well (`pairs.py`)
     /b      a compare or condition that is tested at once: literal = record if 1, record if 0
 
 Control records:
@@ -33,6 +34,7 @@ Control records:
 from __future__ import annotations
 
 from nexus.backend.interp.layout import CONTROLS, LITERAL, LOOKUP_BYTES, RECORD
+from nexus.backend.interp.pairs import operands_of, partners
 from nexus.ir.ops.table import PURE, STATE, Row
 from nexus.ir.types import I1
 
@@ -51,20 +53,27 @@ UNHANDLED = (
 class Variant:
     """One handler: `row`, what its record holds in which place, and whether a literal follows."""
 
-    __slots__ = ("branches", "imm_last", "imm_wide", "long", "name", "row", "scale", "size")
+    __slots__ = ("branches", "imm_last", "imm_wide", "long", "name", "row", "scale", "second", "size")
 
     def __init__(
-        self, row: Row, scale: int = 0, imm_last: bool = False, imm_wide: bool = False, branches: bool = False
+        self,
+        row: Row,
+        scale: int = 0,
+        imm_last: bool = False,
+        imm_wide: bool = False,
+        branches: bool = False,
+        second: Row | None = None,
     ) -> None:
         self.row = row
+        self.second = second
         self.scale = scale
         self.imm_last = imm_last
         self.imm_wide = imm_wide
         self.branches = branches
         self.long = imm_wide or branches or len(row.operands) > 3 or (imm_last and row.address > 0)
         self.size = RECORD + LITERAL if self.long else RECORD
-        scaled = f"@{scale}" if row.address == 2 else ""
-        self.name = row.name + scaled + "/i" * imm_last + "/q" * imm_wide + "/b" * branches
+        detail = f"@{scale}" if row.address == 2 else f"&{second}" if second is not None else ""
+        self.name = row.name + detail + "/i" * imm_last + "/q" * imm_wide + "/b" * branches
 
 
 def head(row: Row) -> str:
@@ -97,6 +106,11 @@ def variants(row: Row) -> list[Variant]:
         out.append(Variant(row, imm_wide=True))
     if testable(row):
         out += [Variant(row, imm_last=imm, branches=True) for imm in last]
+    for second, branches in partners(row):
+        both = (False, True) if takes_immediate(operands_of(row, second)) else (False,)
+        if len(second.operands) > len(row.operands):  # inc and dec: the other operand is 1
+            both = (True,)
+        out += [Variant(row, imm_last=imm, branches=branches, second=second) for imm in both]
     return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nexus.backend.interp import records
+from nexus.backend.interp.pairs import partners
 from nexus.ir.ops.table import LOAD, PURE, ROWS, STATE, STORE, TRAP
 from nexus.ir.state import FIRST_X87, SLOTS
 from nexus.ir.types import I64
@@ -48,6 +49,7 @@ class Plan:
         "fault",
         "immediate",
         "kind",
+        "pairs",
         "plain",
         "reads",
         "removable",
@@ -75,6 +77,12 @@ class Plan:
         elif row.address == 2:
             self.scaled = [symbols[f"{name}@{s}"] for s in range(4)]
             self.scaled_imm = [symbols.get(f"{name}@{s}/i", 0) for s in range(4)]
+        # second row -> handlers of the record that does both, plain and with an immediate, and whether it
+        # branches
+        self.pairs: dict[Row, tuple[int, int, bool]] = {}
+        for second, branches in partners(row):
+            pair, tail = f"{name}&{second}", "/b" * branches
+            self.pairs[second] = symbols.get(pair + tail, 0), symbols.get(f"{pair}/i{tail}", 0), branches
         self.extra = len(row.operands) > 3
         self.takes_immediate = bool(self.immediate or (self.scaled and self.scaled_imm[0]))
         self.simple = not (self.scaled or self.extra or row.has_imm)

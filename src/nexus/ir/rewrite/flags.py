@@ -53,8 +53,8 @@ _AFTER_LOGIC = {"cond.e": "eq", "cond.be": "eq", "cond.s": "slt", "cond.l": "slt
 
 
 def simplify_flags(block: Block) -> None:
-    _conditions(block)
     _backwards(block)
+    _conditions(block)  # after flags have moved up: a put behind them that changes an operand is seen
 
 
 def _conditions(block: Block) -> None:
