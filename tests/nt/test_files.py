@@ -1,4 +1,6 @@
-"""File syscalls on a granted host folder. Expected statuses and layouts: the NT documentation, checked against Wine."""
+"""File syscalls on a granted host folder. Expected statuses and layouts: the NT documentation, checked
+against Wine.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,8 @@ import struct
 from pathlib import Path
 
 import pytest
-from fake_machine import Machine
 
+from fake_machine import Machine
 from nexus.nt.status import Status
 from nexus.nt.volume import Grant, Volume
 
@@ -30,7 +32,12 @@ class Files:
         self.buffer = machine.put(0x2000)
 
     def create(
-        self, name: str, access: int = READ | SYNC, share: int = 7, disposition: int = OPEN, options: int = SYNCHRONOUS
+        self,
+        name: str,
+        access: int = READ | SYNC,
+        share: int = 7,
+        disposition: int = OPEN,
+        options: int = SYNCHRONOUS,
     ) -> int:
         attributes = self.machine.attributes(f"\\??\\X:\\{name}")
         status: int = self.machine.NtCreateFile(
@@ -48,7 +55,9 @@ class Files:
         return self.machine.memory.u64(self.iosb + 8)
 
     def write(self, handle: int, data: bytes, offset: int = 0) -> int:
-        status: int = self.machine.NtWriteFile(handle, 0, 0, 0, self.iosb, self.machine.put(data), len(data), offset, 0)
+        status: int = self.machine.NtWriteFile(
+            handle, 0, 0, 0, self.iosb, self.machine.put(data), len(data), offset, 0
+        )
         return status
 
     def read(self, handle: int, length: int, offset: int = 0) -> tuple[int, bytes]:
@@ -60,7 +69,9 @@ class Files:
         return status, self.machine.memory.read(self.buffer, self.information) if status < 0xC0000000 else b""
 
     def set(self, handle: int, kind: int, data: bytes) -> int:
-        status: int = self.machine.NtSetInformationFile(handle, self.iosb, self.machine.put(data), len(data), kind)
+        status: int = self.machine.NtSetInformationFile(
+            handle, self.iosb, self.machine.put(data), len(data), kind
+        )
         return status
 
     def close(self, handle: int) -> None:
@@ -94,7 +105,9 @@ def files(machine: Machine, tmp_path: Path) -> Files:
         (False, OVERWRITE_IF, Status.SUCCESS, 2),
     ],
 )
-def test_dispositions(files: Files, exists: bool, disposition: int, status: int, information: int | None) -> None:
+def test_dispositions(
+    files: Files, exists: bool, disposition: int, status: int, information: int | None
+) -> None:
     if exists:
         (files.host / "f").write_text("old")
     assert files.create("F", READ | WRITE | SYNC, disposition=disposition) == status
@@ -259,11 +272,15 @@ def test_folders(files: Files) -> None:
     assert files.create("new", 0x1, options=SYNCHRONOUS) == Status.INVALID_PARAMETER
 
 
-def listing(files: Files, handle: int, mask: str | None = None, kind: int = 1, length: int = 0x1000) -> list[str]:
+def listing(
+    files: Files, handle: int, mask: str | None = None, kind: int = 1, length: int = 0x1000
+) -> list[str]:
     machine, names = files.machine, []
     mask_address = machine.unicode(mask) if mask else 0
     while True:
-        status = machine.NtQueryDirectoryFile(handle, 0, 0, 0, files.iosb, files.buffer, length, kind, 0, mask_address, 0)
+        status = machine.NtQueryDirectoryFile(
+            handle, 0, 0, 0, files.iosb, files.buffer, length, kind, 0, mask_address, 0
+        )
         if status:
             assert status in (Status.NO_MORE_FILES, Status.NO_SUCH_FILE)
             return names
@@ -314,14 +331,31 @@ def test_attributes_by_name(files: Files) -> None:
     assert machine.NtQueryFullAttributesFile(machine.attributes("\\??\\X:\\F"), out) == Status.SUCCESS
     allocation, size, attributes = struct.unpack("<QQI", machine.memory.read(out + 32, 20))
     assert (allocation, size, attributes) == (8192, 5000, 0x20)
-    assert machine.NtQueryAttributesFile(machine.attributes("\\??\\X:\\g"), out) == Status.OBJECT_NAME_NOT_FOUND
-    assert machine.NtQueryAttributesFile(machine.attributes("\\??\\Q:\\g"), out) == Status.OBJECT_PATH_NOT_FOUND
+    assert (
+        machine.NtQueryAttributesFile(machine.attributes("\\??\\X:\\g"), out) == Status.OBJECT_NAME_NOT_FOUND
+    )
+    assert (
+        machine.NtQueryAttributesFile(machine.attributes("\\??\\Q:\\g"), out) == Status.OBJECT_PATH_NOT_FOUND
+    )
 
 
 def test_sizes_of_information(files: Files) -> None:
     (files.host / "f").write_bytes(b"1234")
     handle = files.open("f", READ | SYNC)
-    for kind, size in ((4, 40), (5, 24), (6, 8), (7, 4), (8, 4), (14, 8), (16, 4), (17, 4), (34, 56), (35, 8), (59, 24), (68, 72)):
+    for kind, size in (
+        (4, 40),
+        (5, 24),
+        (6, 8),
+        (7, 4),
+        (8, 4),
+        (14, 8),
+        (16, 4),
+        (17, 4),
+        (34, 56),
+        (35, 8),
+        (59, 24),
+        (68, 72),
+    ):
         status, data = files.query(handle, kind, size)
         assert (status, len(data)) == (Status.SUCCESS, size), kind
         assert files.query(handle, kind, size - 1)[0] == Status.INFO_LENGTH_MISMATCH, kind
@@ -382,5 +416,3 @@ def test_host_stream(files: Files) -> None:
         os.close(out)
         if into >= 0:
             os.close(into)
-
-

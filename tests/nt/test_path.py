@@ -1,4 +1,6 @@
-"""Names between guest and host, and search expressions (expected values: FsRtlIsNameInExpression's documentation)."""
+"""Names between guest and host, and search expressions (expected values: FsRtlIsNameInExpression's
+documentation).
+"""
 
 import pytest
 from hypothesis import given

@@ -6,8 +6,8 @@ import struct
 from typing import Any
 
 import pytest
-from fake_machine import Machine
 
+from fake_machine import Machine
 from nexus.nt.status import Status
 from nexus.nt.wait import Wait
 
@@ -22,13 +22,19 @@ class Pipes:
         self.handle, self.iosb, self.buffer = machine.put(8), machine.put(16), machine.put(0x1000)
 
     def server(
-        self, options: int = 0, message: int = 0, sharing: int = 3, maximum: int = 255, quota: int = 100, disposition: int = 3
+        self,
+        options: int = 0,
+        message: int = 0,
+        sharing: int = 3,
+        maximum: int = 255,
+        quota: int = 100,
+        disposition: int = 3,
     ) -> Any:
         machine = self.machine
-        status = machine.NtCreateNamedPipeFile(
-            self.handle, READ_WRITE | SYNC, machine.attributes("\\??\\pipe\\Test"), self.iosb, sharing, disposition,
-            options, message, message, 0, maximum, quota, quota, machine.put(struct.pack("<q", -10_000_000)),
-        )  # fmt: skip
+        name, timeout = machine.attributes("\\??\\pipe\\Test"), machine.put(struct.pack("<q", -10_000_000))
+        arguments = (self.handle, READ_WRITE | SYNC, name, self.iosb, sharing, disposition, options)
+        modes = (message, message, 0)
+        status = machine.NtCreateNamedPipeFile(*arguments, *modes, maximum, quota, quota, timeout)
         return machine.memory.u64(self.handle) if status == 0 else status
 
     def client(self, options: int = 0) -> Any:

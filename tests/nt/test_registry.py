@@ -1,4 +1,6 @@
-"""The registry's tree, its store, and the key syscalls (statuses: the NT documentation, checked with Wine's reg tests)."""
+"""The registry's tree, its store, and the key syscalls (statuses: the NT documentation, checked with
+Wine's reg tests).
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_machine import Machine
 
+from fake_machine import Machine
 from nexus.base.errors import NexusError
 from nexus.nt import registry_defaults, registry_store
 from nexus.nt.path import wide

@@ -59,7 +59,9 @@ def control(file: SocketFile, op: Operation, number: int, data: bytes, buffer: i
         return handler(file, op, data, buffer, length)
     found = socket_options.get(file.host, number)
     if found is not None:
-        return _answer(op, buffer, length, found[:length] or found)  # callers may take fewer bytes of an option
+        return _answer(
+            op, buffer, length, found[:length] or found
+        )  # callers may take fewer bytes of an option
     if socket_options.put(file.host, number, data):
         return Status.SUCCESS
     raise op.thread.call.unsupported(f"socket control code {number:#x}", _FILE)
@@ -219,7 +221,9 @@ def _buffers(op: Operation, address: int, count: int) -> list[tuple[int, int]]:
 
 def _receive_message(file: SocketFile, op: Operation, data: bytes, buffer: int, length: int) -> int:
     _need(data, 48)
-    control_data, address, address_length, flags_at, force, count, buffers = struct.unpack_from("<QQQQiIQ", data)
+    control_data, address, address_length, flags_at, force, count, buffers = struct.unpack_from(
+        "<QQQQiIQ", data
+    )
     if control_data:
         raise op.thread.call.unsupported("WSARecvMsg with control data", _FILE)
     flags = int.from_bytes(op.process.window.read(flags_at, 4), "little")
@@ -236,7 +240,9 @@ def _receive(file: SocketFile, op: Operation, data: bytes, buffer: int, length: 
     kind = message_flags & (AFD_MSG_NOT_OOB | AFD_MSG_OOB)
     if kind not in (AFD_MSG_NOT_OOB, AFD_MSG_OOB):
         raise NtError(Status.INVALID_PARAMETER)
-    flags = (socket.MSG_OOB if kind == AFD_MSG_OOB else 0) | (socket.MSG_PEEK if message_flags & AFD_MSG_PEEK else 0)
+    flags = (socket.MSG_OOB if kind == AFD_MSG_OOB else 0) | (
+        socket.MSG_PEEK if message_flags & AFD_MSG_PEEK else 0
+    )
     state = Receive(file, op, _buffers(op, buffers, count), flags)
     return file.receive(state, bool(receive_flags & 2) or not file.nonblocking)
 

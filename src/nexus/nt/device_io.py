@@ -47,7 +47,9 @@ DISK_LIMIT = 4 << 30
 
 
 class AfdDevice(Device):
-    """`\\\\Device\\\\Afd`: sockets. A name below it (`\\\\Device\\\\Afd\\\\Mio`) opens a handle that only polls."""
+    """`\\\\Device\\\\Afd`: sockets. A name below it (`\\\\Device\\\\Afd\\\\Mio`) opens a handle that
+    only polls.
+    """
 
     __slots__ = ("io",)
 
@@ -118,9 +120,7 @@ class IoManager:
         """NtCreateFile up to the handle: the file object and what goes into the status block."""
         if attributes.name is None:
             raise NtError(Status.OBJECT_NAME_INVALID if attributes.root is None else Status.INVALID_PARAMETER)
-        request = OpenRequest(
-            call, "", desired, share, disposition, options, file_attributes, allocation, ea
-        )
+        request = OpenRequest(call, "", desired, share, disposition, options, file_attributes, allocation, ea)
         _check(request)
         root = attributes.root
         if isinstance(root, FileObject):
@@ -206,8 +206,9 @@ def _check(request: OpenRequest) -> None:
         raise NtError(Status.INVALID_PARAMETER)
     if request.share & ~7 or request.attributes & ~0x0007_FFFF:
         raise NtError(Status.INVALID_PARAMETER)
-    if options & SYNCHRONOUS:
-        if options & SYNCHRONOUS == SYNCHRONOUS or not (request.desired & SYNCHRONIZE or request.maximum):
-            raise NtError(Status.INVALID_PARAMETER)
+    if options & SYNCHRONOUS == SYNCHRONOUS:
+        raise NtError(Status.INVALID_PARAMETER)
+    if options & SYNCHRONOUS and not (request.desired & SYNCHRONIZE or request.maximum):
+        raise NtError(Status.INVALID_PARAMETER)
     if options & FILE_DIRECTORY_FILE and options & FILE_NON_DIRECTORY_FILE:
         raise NtError(Status.INVALID_PARAMETER)

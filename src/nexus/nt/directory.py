@@ -32,7 +32,9 @@ def allocation(info: os.stat_result) -> int:
 
 
 def times_of(info: os.stat_result) -> tuple[int, int, int, int]:
-    """CreationTime, LastAccessTime, LastWriteTime, ChangeTime. The host keeps no birth time: the oldest one is it."""
+    """CreationTime, LastAccessTime, LastWriteTime, ChangeTime. The host keeps no birth time: the oldest
+    one is it.
+    """
     written, changed = file_time(info.st_mtime_ns), file_time(info.st_ctime_ns)
     return min(written, changed), file_time(info.st_atime_ns), written, changed
 
@@ -90,7 +92,12 @@ _LAYOUTS: dict[int, tuple[Callable[[os.stat_result, bytes], bytes], int]] = {
     60: (_id_extended, 88),
     63: (_id_extended_both, 114),
 }
-_OTHERS = (29, 32, 33, 50)  # object id, quota, reparse point, global transaction: enumerations of other things
+_OTHERS = (
+    29,
+    32,
+    33,
+    50,
+)  # object id, quota, reparse point, global transaction: enumerations of other things
 
 
 class Listing:
@@ -159,7 +166,9 @@ def _resolved(folder: DiskFile, parts: list[str]) -> os.stat_result | None:
     return os.stat("/") if found.virtual is not None else found.info
 
 
-def query(folder: DiskFile, kind: int, length: int, single: bool, mask: str | None, restart: bool) -> tuple[bytes, int]:
+def query(
+    folder: DiskFile, kind: int, length: int, single: bool, mask: str | None, restart: bool
+) -> tuple[bytes, int]:
     """The next entries that fit into `length` bytes, and STATUS_SUCCESS or STATUS_BUFFER_OVERFLOW."""
     layout = _LAYOUTS.get(kind)
     if layout is None:

@@ -1,9 +1,9 @@
 """File objects and operations on them: what all devices have in common.
 
-A `FileObject` is what a file handle refers to. A device's file class implements the operations it has; the others
-answer STATUS_INVALID_DEVICE_REQUEST. An operation gets an `Operation`, which carries everything needed to report
-its end: it returns a status when it is done at once, or STATUS_PENDING after it has kept the `Operation`, whose
-`complete` it calls later. `run` is the frame of every I/O syscall around that.
+A `FileObject` is what a file handle refers to. A device's file class implements the operations it has; the
+others answer STATUS_INVALID_DEVICE_REQUEST. An operation gets an `Operation`, which carries everything
+needed to report its end: it returns a status when it is done at once, or STATUS_PENDING after it has kept the
+`Operation`, whose `complete` it calls later. `run` is the frame of every I/O syscall around that.
 """
 
 from __future__ import annotations
@@ -109,7 +109,16 @@ class OpenRequest:
 class FileObject(KernelObject):
     """An open file of some device. `granted` are the rights it was opened with."""
 
-    __slots__ = ("completion_flags", "completion_key", "granted", "options", "pending", "port", "position", "share")
+    __slots__ = (
+        "completion_flags",
+        "completion_key",
+        "granted",
+        "options",
+        "pending",
+        "port",
+        "position",
+        "share",
+    )
 
     type = ObjectType("File", read=0x120089, write=0x120116, execute=0x1200A0, all=0x1F01FF)
     device_type = FILE_DEVICE_DISK
@@ -162,7 +171,9 @@ class FileObject(KernelObject):
         raise NtError(Status.INVALID_DEVICE_REQUEST)
 
     def query(self, kind: int, length: int, granted: int) -> bytes | None:
-        """An information class that only this device has, or answers differently; None leaves it to the others."""
+        """An information class that only this device has, or answers differently; None leaves it to the
+        others.
+        """
         if kind == 8:  # FileAccessInformation
             return struct.pack("<I", granted)
         if kind == 14:  # FilePositionInformation
@@ -206,7 +217,20 @@ class Operation(KernelObject):
     It is signalled when it has ended; `status` and `information` are its result.
     """
 
-    __slots__ = ("apc", "context", "event", "file", "immediate", "information", "input", "iosb", "process", "state", "status", "thread")
+    __slots__ = (
+        "apc",
+        "context",
+        "event",
+        "file",
+        "immediate",
+        "information",
+        "input",
+        "iosb",
+        "process",
+        "state",
+        "status",
+        "thread",
+    )
 
     def __init__(
         self, call: Call, file: FileObject, event: Event | None, apc: int, context: int, iosb: int
@@ -260,9 +284,12 @@ class Operation(KernelObject):
             file.signaled = True
         if self.apc:
             self.thread.queue_apc(Apc(self.apc, (self.context, self.iosb, 0)))
-        elif file.port is not None and self.context:
-            if not (self.immediate and file.completion_flags & FILE_SKIP_COMPLETION_PORT_ON_SUCCESS):
-                file.port.post(file.completion_key, self.context, status, information)
+        elif (
+            file.port is not None
+            and self.context
+            and not (self.immediate and file.completion_flags & FILE_SKIP_COMPLETION_PORT_ON_SUCCESS)
+        ):
+            file.port.post(file.completion_key, self.context, status, information)
         self.signaled = True
 
     def abandon(self, status: int) -> None:
@@ -271,9 +298,10 @@ class Operation(KernelObject):
             self.file.cancel(self)
             self.complete(status)
 
-
     def drop(self) -> None:
-        """Forget a pending operation whose owner went away or was called off: no status block, event or APC."""
+        """Forget a pending operation whose owner went away or was called off: no status block, event or
+        APC.
+        """
         if self.ended:
             return
         self.file.cancel(self)
@@ -283,8 +311,6 @@ class Operation(KernelObject):
         if self.file.port is not None and self.context and self.event is None and not self.apc:
             self.file.port.post(self.file.completion_key, self.context, Status.CANCELLED, 0)
         self.signaled = True
-
-
 
 
 def run(

@@ -1,7 +1,8 @@
 """Files and folders of volumes: reading, writing, sharing between handles, deleting at the end.
 
-All handles to one host file share a `FileNode`, found by device and inode: it knows who shares what, the byte-range
-locks, whether the file is to vanish, and how many sections map it (`images`, `views`, counted by the section code).
+All handles to one host file share a `FileNode`, found by device and inode: it knows who shares what, the
+byte-range locks, whether the file is to vanish, and how many sections map it (`images`, `views`, counted by
+the section code).
 """
 
 from __future__ import annotations
@@ -272,10 +273,7 @@ class DiskFile(FileObject):
             raise NtError(Status.INVALID_DEVICE_REQUEST)
         size = os.fstat(self.fd).st_size
         appending = not self.granted & access.FILE_WRITE_DATA
-        if appending or offset == WRITE_TO_END_OF_FILE:
-            start = size
-        else:
-            start = self._offset(offset)
+        start = size if appending or offset == WRITE_TO_END_OF_FILE else self._offset(offset)
         self._check_alignment(start, len(data))
         self.node.locks.check(self, op.process, start, len(data), True)
         end = start + len(data)

@@ -1,7 +1,7 @@
 """NtQueryInformationFile: what a file tells about itself, class by class.
 
-Each class is a function `(file, access) -> bytes`; a class that ends in a name also says how long its fixed part is,
-so that a short buffer gets what fits and STATUS_BUFFER_OVERFLOW.
+Each class is a function `(file, access) -> bytes`; a class that ends in a name also says how long its fixed
+part is, so that a short buffer gets what fits and STATUS_BUFFER_OVERFLOW.
 """
 
 from __future__ import annotations
@@ -81,6 +81,12 @@ def _alignment(file: DiskFile, granted: int) -> bytes:
 def _all(file: DiskFile, granted: int) -> bytes:
     parts = (_basic, _standard, _internal, _ea, _access, _position, _mode, _alignment, _name)
     return b"".join(part(file, granted) for part in parts)
+
+
+def _end_of_file(file: DiskFile, granted: int) -> bytes:
+    return struct.pack(
+        "<Q", file.size
+    )  # NT only sets this class; Wine's loader asks for it when it reads manifests
 
 
 def _alternate_name(file: DiskFile, granted: int) -> bytes:
@@ -164,6 +170,7 @@ _DISK: dict[int, tuple[Query, int]] = {
     7: (_ea, 4),
     9: (_name, 8),
     18: (_all, 104),
+    20: (_end_of_file, 8),
     21: (_alternate_name, 8),
     22: (_stream, 0),
     28: (_compression, 16),
@@ -179,14 +186,44 @@ _DISK: dict[int, tuple[Query, int]] = {
     68: (_stat, 72),
     71: (_case_sensitive, 4),
 }
-_NOT_FOR_QUERY = (1, 2, 3, 10, 11, 12, 13, 19, 20, 27, 30, 31, 36, 37, 38, 39, 40, 42, 50, 56, 57, 60, 61, 63, 64, 65, 66, 72)
+_NOT_FOR_QUERY = (
+    1,
+    2,
+    3,
+    10,
+    11,
+    12,
+    13,
+    19,
+    27,
+    30,
+    31,
+    36,
+    37,
+    38,
+    39,
+    40,
+    42,
+    50,
+    56,
+    57,
+    60,
+    61,
+    63,
+    64,
+    65,
+    66,
+    72,
+)
 _OF_PIPES = (23, 24, 25, 26)
 _ENDS_IN_NAME = (9, 22, 48)
 LAST_CLASS = 84
 
 
 def query(file: FileObject, kind: int, length: int, granted: int) -> tuple[bytes, int] | None:
-    """(the bytes to hand out, STATUS_SUCCESS or STATUS_BUFFER_OVERFLOW); None for a class nobody has written yet."""
+    """(the bytes to hand out, STATUS_SUCCESS or STATUS_BUFFER_OVERFLOW); None for a class nobody has
+    written yet.
+    """
     if kind == 0 or kind >= LAST_CLASS or kind in _NOT_FOR_QUERY:
         raise NtError(Status.INVALID_INFO_CLASS)
     special = file.query(kind, length, granted)

@@ -70,6 +70,9 @@ class LockTable:
     def check(self, file: FileObject, process: Process, offset: int, length: int, writing: bool) -> None:
         """Raise STATUS_FILE_LOCK_CONFLICT when reading or writing the range is locked out."""
         for lock in self.held:
-            if lock.overlaps(offset, offset + length) and (lock.file is not file or (writing and not lock.exclusive)):
-                if writing or lock.exclusive:
-                    raise NtError(Status.FILE_LOCK_CONFLICT)
+            if not lock.overlaps(offset, offset + length):
+                continue
+            if lock.file is not file and (writing or lock.exclusive):
+                raise NtError(Status.FILE_LOCK_CONFLICT)
+            if lock.file is file and writing and not lock.exclusive:
+                raise NtError(Status.FILE_LOCK_CONFLICT)

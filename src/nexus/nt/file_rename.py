@@ -116,7 +116,9 @@ def rename(call: Call, file: DiskFile, data: bytes, flags: int) -> None:
     try:
         new, new_name = target.open_parent()
         try:
-            if replaced.info is not None and replaced.names != target.names:  # another spelling of the name is replaced
+            if (
+                replaced.info is not None and replaced.names != target.names
+            ):  # another spelling of the name is replaced
                 os.rename(old_name, replaced.names[-1], src_dir_fd=old, dst_dir_fd=new)
                 old_name, old_folder = replaced.names[-1], new
             else:
@@ -144,14 +146,18 @@ def _respelled(target: Place, data: bytes) -> Place:
     except BadName:
         raise NtError(Status.OBJECT_NAME_INVALID) from None
     if target.names and target.names[-1] != name:
-        return Place(target.volume, target.root, (*target.names[:-1], name), (*target.path[:-1], name), target.info)
+        return Place(
+            target.volume, target.root, (*target.names[:-1], name), (*target.path[:-1], name), target.info
+        )
     return target
 
 
 def _open_below(call: Call, folder: Place) -> bool:
     depth = len(folder.path)
     return any(
-        other.place.volume is folder.volume and len(other.place.path) > depth and other.place.path[:depth] == folder.path
+        other.place.volume is folder.volume
+        and len(other.place.path) > depth
+        and other.place.path[:depth] == folder.path
         for node in call.kernel.io.nodes.values()
         for other in node.opens
     )

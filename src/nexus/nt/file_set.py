@@ -168,7 +168,11 @@ def _need(data: bytes, length: int) -> None:
 def _set_mode(file: FileObject, data: bytes) -> None:
     _need(data, 4)
     (mode,) = struct.unpack_from("<I", data)
-    if mode & ~_SETTABLE_MODE or bool(mode & SYNCHRONOUS) != file.synchronous or mode & SYNCHRONOUS == SYNCHRONOUS:
+    if (
+        mode & ~_SETTABLE_MODE
+        or bool(mode & SYNCHRONOUS) != file.synchronous
+        or mode & SYNCHRONOUS == SYNCHRONOUS
+    ):
         raise NtError(Status.INVALID_PARAMETER)
     file.mode = mode
 

@@ -1,8 +1,8 @@
 """Host streams as files: standard input, output and error, and the null device.
 
-The guest sees a pipe whatever the host has there. Nothing here blocks: what is not ready pends, and the kernel's
-poller says when to go on. The host's descriptors are shared with other processes, so they are never switched to
-non-blocking mode; output goes in pieces that a ready pipe always takes.
+The guest sees a pipe whatever the host has there. Nothing here blocks: what is not ready pends, and the
+kernel's poller says when to go on. The host's descriptors are shared with other processes, so they are never
+switched to non-blocking mode; output goes in pieces that a ready pipe always takes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """File names between two worlds: which names NT accepts, how they compare, and how the host spells them.
 
-A host name is bytes without `/` and NUL; Python holds it as text with `surrogateescape`. A guest name is UTF-16
-without the characters Windows forbids. What Windows forbids but Linux allows is moved to the private-use block
-at U+F000 (`a:b` on the host is `a\\uf03ab` for the guest), as are a last dot or blank; bytes that are no UTF-8
-appear as lone surrogates U+DC80-U+DCFF. Both mappings are undone on the way back, so every host file can be named.
+A host name is bytes without `/` and NUL; Python holds it as text with `surrogateescape`. A guest name is
+UTF-16 without the characters Windows forbids. What Windows forbids but Linux allows is moved to the
+private-use block at U+F000 (`a:b` on the host is `a\\uf03ab` for the guest), as are a last dot or blank;
+bytes that are no UTF-8 appear as lone surrogates U+DC80-U+DCFF. Both mappings are undone on the way back,
+so every host file can be named.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def host_name(guest: str) -> str:
 def split_path(path: str) -> list[str]:
     """The components of what follows the volume in an NT path; raises `BadName` for empty ones.
 
-    One backslash at the end is dropped, and one too many at the start. The suffix `::$DATA` names the file itself;
-    other streams do not exist here, their names are bad (`host_name` refuses the colon).
+    One backslash at the end is dropped, and one too many at the start. The suffix `::$DATA` names the file
+    itself; other streams do not exist here, their names are bad (`host_name` refuses the colon).
     """
     if path.startswith("\\\\"):
         path = path[1:]
@@ -90,8 +91,8 @@ _SHORT = set("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'()-@^_`{}~")
 def short_name(name: str) -> str:
     """The 8.3 name of a file, an empty string when its name is one already.
 
-    Names are made from the long one alone, by a hash, so they need not be kept: `LONG~1A2.EXT`. Two names of one
-    folder may share a short one; then the first in byte order is meant.
+    Names are made from the long one alone, by a hash, so they need not be kept: `LONG~1A2.EXT`. Two names
+    of one folder may share a short one; then the first in byte order is meant.
     """
     if name in (".", ".."):
         return ""
@@ -168,4 +169,3 @@ def matches(pattern: str, name: str) -> bool:
         if not states:
             return False
     return length in closed(states, end)
-

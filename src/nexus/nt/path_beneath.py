@@ -1,8 +1,8 @@
 """Opening a host path beneath a folder without ever leaving it: no links, no `..`, no mount tricks of /proc.
 
-`openat2` does it in one call where the host kernel has it (5.6); otherwise every component is opened on its own
-with O_NOFOLLOW. Callers pass names that are already free of links, so meeting one means that somebody changed the
-folder meanwhile: the call fails.
+`openat2` does it in one call where the host kernel has it (5.6); otherwise every component is opened on its
+own with O_NOFOLLOW. Callers pass names that are already free of links, so meeting one means that somebody
+changed the folder meanwhile: the call fails.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class _Kernel:
 
 
 def open_beneath(root: int, names: tuple[str, ...], flags: int, mode: int = 0o666) -> int:
-    """A descriptor of `root`/names; raises OSError. `flags` gets O_CLOEXEC, O_NOFOLLOW and O_NONBLOCK added."""
+    """A descriptor of `root`/names; raises OSError. `flags` gets O_CLOEXEC, O_NOFOLLOW and O_NONBLOCK
+    added.
+    """
     flags |= _PATH_ONLY if flags & os.O_PATH else _ALWAYS  # openat2 takes few flags beside O_PATH
     if not names:
         return os.open(".", flags, mode, dir_fd=root)

@@ -1,7 +1,8 @@
 """Named pipes, entirely inside this kernel: between threads and between guest processes.
 
-A `NamedPipe` is the name; each instance is a pair of `PipeEnd`s. What is written into one end waits in the queue of
-the other: a `Message` each, even in byte mode. A write that exceeds the reader's quota pends until it is read.
+A `NamedPipe` is the name; each instance is a pair of `PipeEnd`s. What is written into one end waits in the
+queue of the other: a `Message` each, even in byte mode. A write that exceeds the reader's quota pends until
+it is read.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ class NamedPipe:
 
 
 class Message:
-    """Written data that was not read yet. `op` is the write that waits for it, None when it has been reported."""
+    """Written data that was not read yet. `op` is the write that waits for it, None when it has been
+    reported.
+    """
 
     __slots__ = ("data", "op", "read")
 
@@ -123,12 +126,25 @@ class _Flush:
 class PipeEnd(FileObject):
     """One end of an instance. `queue` holds what the other end wrote."""
 
-    __slots__ = ("client_process", "message_read", "nonblocking", "peer", "pipe", "queue", "quota", "server", "server_process", "state")
+    __slots__ = (
+        "client_process",
+        "message_read",
+        "nonblocking",
+        "peer",
+        "pipe",
+        "queue",
+        "quota",
+        "server",
+        "server_process",
+        "state",
+    )
 
     device_type = FILE_DEVICE_NAMED_PIPE
     characteristics = 0x20000  # FILE_DEVICE_ALLOW_APPCONTAINER_TRAVERSAL
 
-    def __init__(self, pipe: NamedPipe, server: bool, granted: int, share: int, options: int, quota: int) -> None:
+    def __init__(
+        self, pipe: NamedPipe, server: bool, granted: int, share: int, options: int, quota: int
+    ) -> None:
         super().__init__(granted, share, options)
         self.pipe: NamedPipe | None = pipe
         self.server = server
@@ -289,7 +305,9 @@ class PipeEnd(FileObject):
             self.disconnect(Status.PIPE_DISCONNECTED)
             return Status.SUCCESS
         if code == FSCTL_PIPE_IMPERSONATE:
-            op.thread.token = op.process.token.duplicate(2, 2, False)  # one user: the client is who the server is
+            op.thread.token = op.process.token.duplicate(
+                2, 2, False
+            )  # one user: the client is who the server is
             return Status.SUCCESS
         raise NtError(Status.NOT_SUPPORTED)
 
@@ -397,8 +415,9 @@ class PipeEnd(FileObject):
     # ends --------------------------------------------------------------------------------------------
 
     def disconnect(self, status: int) -> None:
-        """Part the ends: pending operations of both end with `status`; what is queued can still be read unless
-        the server threw the client out.
+        """Part the ends: pending operations of both end with `status`.
+
+        What is queued can still be read unless the server threw the client out.
         """
         peer, self.peer = self.peer, None
         self.state = DISCONNECTED if status == Status.PIPE_DISCONNECTED else CLOSING

@@ -1,8 +1,8 @@
 """The registry: a tree of keys in memory.
 
-`Key` is one node; names compare without case and keep it, subkeys are enumerated in sorted order, values in the
-order in which they were first set. `KeyObject` is what a handle refers to. Defaults are in `registry_defaults`,
-keeping a registry in a file is `registry_store`.
+`Key` is one node; names compare without case and keep it, subkeys are enumerated in sorted order, values in
+the order in which they were first set. `KeyObject` is what a handle refers to. Defaults are in
+`registry_defaults`, keeping a registry in a file is `registry_store`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,19 @@ class Value:
 class Key:
     """One node of the tree. `modified` is its last write time (system time, 100 ns)."""
 
-    __slots__ = ("_sorted", "class_name", "deleted", "link", "modified", "name", "parent", "subkeys", "values", "volatile", "watches")
+    __slots__ = (
+        "_sorted",
+        "class_name",
+        "deleted",
+        "link",
+        "modified",
+        "name",
+        "parent",
+        "subkeys",
+        "values",
+        "volatile",
+        "watches",
+    )
 
     def __init__(self, name: str, parent: Key | None, modified: int = 0) -> None:
         self.name = name
@@ -269,7 +281,11 @@ class Registry:
             if key.link and not (open_link and not parts):
                 links += 1
                 value = key.values.get(LINK_VALUE)
-                target = value.data.decode("utf-16-le", "surrogatepass") if value and len(value.data) % 2 == 0 else ""
+                target = (
+                    value.data.decode("utf-16-le", "surrogatepass")
+                    if value and len(value.data) % 2 == 0
+                    else ""
+                )
                 if links > MAX_LINKS:
                     raise NtError(Status.NAME_TOO_LONG)
                 if not target.startswith("\\"):

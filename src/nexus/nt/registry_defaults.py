@@ -1,7 +1,7 @@
 """What a fresh registry holds: the keys and values that Wine's DLLs and ordinary programs read.
 
-The tables below are data: `path, {value: text or number}`. `%SystemRoot%` style texts become REG_EXPAND_SZ where
-the name stands in `_EXPANDED`. Numbers are REG_DWORD, lists REG_MULTI_SZ.
+The tables below are data: `path, {value: text or number}`. `%SystemRoot%` style texts become REG_EXPAND_SZ
+where the name stands in `_EXPANDED`. Numbers are REG_DWORD, lists REG_MULTI_SZ.
 """
 
 from __future__ import annotations
@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
     Setting = str | int | list[str]
 
-_EXPANDED = {"PATH", "TEMP", "TMP", "ComSpec", "windir", "ProgramFilesPath", "ProfileImagePath", "ProfilesDirectory"}
+_EXPANDED = {
+    "PATH",
+    "TEMP",
+    "TMP",
+    "ComSpec",
+    "windir",
+    "ProgramFilesPath",
+    "ProfileImagePath",
+    "ProfilesDirectory",
+}
 
 _CURRENT = "Software\\Microsoft\\Windows\\CurrentVersion"
 _NT = "Software\\Microsoft\\Windows NT\\CurrentVersion"
@@ -68,7 +77,10 @@ _MACHINE: tuple[tuple[str, dict[str, Setting]], ...] = (
     (_NT + "\\FontSubstitutes", {}),
     (_NT + "\\Image File Execution Options", {}),
     (_NT + "\\IniFileMapping", {}),
-    (_NT + "\\ProfileList", {"ProfilesDirectory": "C:\\users", "ProgramData": "C:\\ProgramData", "Public": "C:\\users\\Public"}),
+    (
+        _NT + "\\ProfileList",
+        {"ProfilesDirectory": "C:\\users", "ProgramData": "C:\\ProgramData", "Public": "C:\\users\\Public"},
+    ),
     (_NT + "\\Time Zones", {}),
     (_NT + "\\Winlogon", {}),
     (_CRYPTO, {"MachineGuid": "6e657875-7320-4c61-8000-000000000000"}),
@@ -123,11 +135,19 @@ _MACHINE: tuple[tuple[str, dict[str, Setting]], ...] = (
     ),
     (_CONTROL + "\\Session Manager\\Memory Management", {}),
     (_CONTROL + "\\Terminal Server", {"TSUserEnabled": 0}),
-    (_CONTROL + "\\TimeZoneInformation", {"TimeZoneKeyName": "UTC", "StandardName": "UTC", "Bias": 0, "ActiveTimeBias": 0}),
+    (
+        _CONTROL + "\\TimeZoneInformation",
+        {"TimeZoneKeyName": "UTC", "StandardName": "UTC", "Bias": 0, "ActiveTimeBias": 0},
+    ),
     (_CONTROL + "\\Windows", {"CSDVersion": 0}),
     (
         _SERVICES + "\\Tcpip\\Parameters",
-        {"Hostname": "nexus", "NV Hostname": "nexus", "Domain": "", "DataBasePath": "%SystemRoot%\\system32\\drivers\\etc"},
+        {
+            "Hostname": "nexus",
+            "NV Hostname": "nexus",
+            "Domain": "",
+            "DataBasePath": "%SystemRoot%\\system32\\drivers\\etc",
+        },
     ),
     (_SERVICES + "\\WinSock2\\Parameters", {}),
     ("System\\ControlSet001\\Hardware Profiles\\Current", {}),
@@ -198,7 +218,10 @@ _USER: tuple[tuple[str, dict[str, Setting]], ...] = (
         },
     ),
     ("Control Panel\\International\\Geo", {"Nation": "244", "Name": "US"}),
-    ("Environment", {"TEMP": "%USERPROFILE%\\AppData\\Local\\Temp", "TMP": "%USERPROFILE%\\AppData\\Local\\Temp"}),
+    (
+        "Environment",
+        {"TEMP": "%USERPROFILE%\\AppData\\Local\\Temp", "TMP": "%USERPROFILE%\\AppData\\Local\\Temp"},
+    ),
     ("Software\\Classes", {}),
     (_CURRENT + "\\Explorer", {}),
     (_CURRENT + "\\Policies", {}),
@@ -232,11 +255,16 @@ def fill(registry: Registry, sid: str, user: str, processors: int, now: int) -> 
             ),
         )
     _link(machine.ensure("System\\CurrentControlSet"), "\\Registry\\Machine\\System\\ControlSet001")
-    _link(machine.ensure("Software\\Wow6432Node\\Classes"), "\\Registry\\Machine\\Software\\Classes\\Wow6432Node")
+    _link(
+        machine.ensure("Software\\Wow6432Node\\Classes"),
+        "\\Registry\\Machine\\Software\\Classes\\Wow6432Node",
+    )
     _link(machine.ensure(_CURRENT + "\\Time Zones"), f"\\Registry\\Machine\\{_NT}\\Time Zones")
     utc = machine.ensure(_NT + "\\Time Zones\\UTC")
     for name in ("Display", "Dlt", "Std"):
-        utc.set_text(name, "(UTC) Coordinated Universal Time" if name == "Display" else "Coordinated Universal Time")
+        utc.set_text(
+            name, "(UTC) Coordinated Universal Time" if name == "Display" else "Coordinated Universal Time"
+        )
     utc.set("TZI", 3, bytes(44))
     profile = machine.ensure(f"{_NT}\\ProfileList\\{sid}")
     profile.set_text("ProfileImagePath", f"C:\\users\\{user}", REG_EXPAND_SZ)
@@ -257,7 +285,9 @@ def _cryptography() -> Iterator[tuple[str, dict[str, Setting]]]:
         yield f"{_CRYPTO}\\Defaults\\Provider Types\\Type {kind:03d}", {"Name": name, "TypeName": description}
 
 
-def _settings(root: Key, table: Iterator[tuple[str, dict[str, Setting]]] | tuple[tuple[str, dict[str, Setting]], ...]) -> None:
+def _settings(
+    root: Key, table: Iterator[tuple[str, dict[str, Setting]]] | tuple[tuple[str, dict[str, Setting]], ...]
+) -> None:
     for path, values in table:
         key = root.ensure(path)
         for name, setting in values.items():

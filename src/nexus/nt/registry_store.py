@@ -22,7 +22,7 @@ def _quoted(text: str) -> str:
     out = []
     for c in text:
         code = ord(c)
-        if c in "\\\"]|" or code < 0x20 or 0xD800 <= code < 0xE000:
+        if c in '\\"]|' or code < 0x20 or 0xD800 <= code < 0xE000:
             out.append(f"\\u{code:04x}")
         else:
             out.append(c)

@@ -91,7 +91,9 @@ class Accept(Waiting):
         except OSError as error:
             raise failure(error) from error
 
-    def _into_given(self, op: Operation, into: SocketFile, connection: socket.socket, received: bytes) -> None:
+    def _into_given(
+        self, op: Operation, into: SocketFile, connection: socket.socket, received: bytes
+    ) -> None:
         local, remote = from_host(connection.getsockname()), from_host(connection.getpeername())
         op.write(self.buffer, received)
         at = self.buffer + self.receive_length

@@ -102,7 +102,12 @@ def to_host(data: bytes) -> Address:
 def from_host(address: Address) -> bytes:
     """Python's address tuple as a Winsock sockaddr."""
     if len(address) == 2:
-        return struct.pack("<H", WS_AF_INET) + struct.pack(">H", address[1]) + socket.inet_aton(address[0]) + bytes(8)
+        return (
+            struct.pack("<H", WS_AF_INET)
+            + struct.pack(">H", address[1])
+            + socket.inet_aton(address[0])
+            + bytes(8)
+        )
     host, port, flow, scope = address
     packed = socket.inet_pton(socket.AF_INET6, host.split("%")[0])
     return struct.pack("<H", WS_AF_INET6) + struct.pack(">HI", port, flow) + packed + struct.pack("<I", scope)

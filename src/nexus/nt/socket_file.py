@@ -1,7 +1,7 @@
 """Sockets as files of the AFD device: state, waiting operations, event selection.
 
-The host's socket is always non-blocking; an operation that cannot go on keeps its `Operation` and the kernel's
-poller wakes it. Every address is checked against the network rules before the host sees it.
+The host's socket is always non-blocking; an operation that cannot go on keeps its `Operation` and the
+kernel's poller wakes it. Every address is checked against the network rules before the host sees it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from nexus.base.errors import GuestFault
 from nexus.nt.errors import NtError
 from nexus.nt.file import FILE_DEVICE_NAMED_PIPE, FileObject, Operation
 from nexus.nt.poller import BROKEN, READABLE, WRITABLE, Watch
-from nexus.nt.socket_address import HOST_FAMILIES, WS_SOCK_DGRAM, WS_SOCK_STREAM, Address, failure, from_host, status_of
+from nexus.nt.socket_address import (
+    HOST_FAMILIES,
+    WS_SOCK_DGRAM,
+    WS_SOCK_STREAM,
+    Address,
+    failure,
+    from_host,
+    status_of,
+)
 from nexus.nt.status import Status
 
 TYPE_CHECKING = False
@@ -24,7 +32,13 @@ if TYPE_CHECKING:
     from nexus.nt.sync import Event
 
 AFD_POLL_READ, AFD_POLL_OOB, AFD_POLL_WRITE, AFD_POLL_HUP = 0x1, 0x2, 0x4, 0x8
-AFD_POLL_RESET, AFD_POLL_CLOSE, AFD_POLL_CONNECT, AFD_POLL_ACCEPT, AFD_POLL_CONNECT_ERR = 0x10, 0x20, 0x40, 0x80, 0x100
+AFD_POLL_RESET, AFD_POLL_CLOSE, AFD_POLL_CONNECT, AFD_POLL_ACCEPT, AFD_POLL_CONNECT_ERR = (
+    0x10,
+    0x20,
+    0x40,
+    0x80,
+    0x100,
+)
 _INPUT = AFD_POLL_READ | AFD_POLL_OOB | AFD_POLL_HUP | AFD_POLL_ACCEPT
 _OUTPUT = AFD_POLL_WRITE | AFD_POLL_CONNECT | AFD_POLL_CONNECT_ERR
 EVENT_BITS = 13
@@ -89,7 +103,9 @@ class Send(Waiting):
 
     __slots__ = ("address", "data", "done", "flags", "op", "socket")
 
-    def __init__(self, socket: SocketFile, op: Operation, data: bytes, flags: int, address: Address | None) -> None:
+    def __init__(
+        self, socket: SocketFile, op: Operation, data: bytes, flags: int, address: Address | None
+    ) -> None:
         self.socket = socket
         self.op = op
         self.data = data
@@ -309,7 +325,9 @@ class SocketFile(FileObject):
         connecting = self.state == CONNECTING
         if mask & _INPUT and self.state != UNCONNECTED and not connecting:
             wanted |= READABLE
-        if mask & _OUTPUT and (connecting or (mask & AFD_POLL_WRITE and self.state in (CONNECTED, CONNECTIONLESS))):
+        if mask & _OUTPUT and (
+            connecting or (mask & AFD_POLL_WRITE and self.state in (CONNECTED, CONNECTIONLESS))
+        ):
             wanted |= WRITABLE
         if self.watch is not None and self.watch.events == wanted:
             return

@@ -1,4 +1,6 @@
-"""The host half of bcrypt.dll: keys. Hashes and random numbers are computed in the guest and never come here."""
+"""The host half of bcrypt.dll: keys. Hashes and random numbers are computed in the guest and never come
+here.
+"""
 
 from __future__ import annotations
 

@@ -31,7 +31,12 @@ EAI = {
     socket.EAI_SOCKTYPE: 10044,
 }
 EAI_NODATA = -5
-_HINT_FLAGS = ((0x1, socket.AI_PASSIVE), (0x2, socket.AI_CANONNAME), (0x4, socket.AI_NUMERICHOST), (0x8, socket.AI_NUMERICSERV))
+_HINT_FLAGS = (
+    (0x1, socket.AI_PASSIVE),
+    (0x2, socket.AI_CANONNAME),
+    (0x4, socket.AI_NUMERICHOST),
+    (0x8, socket.AI_NUMERICSERV),
+)
 _HINT_FLAGS_V6 = ((0x400, socket.AI_ADDRCONFIG), (0x800, socket.AI_V4MAPPED), (0x100, socket.AI_ALL))
 _NAME_FLAGS = (
     (0x1, socket.NI_NOFQDN),
@@ -129,7 +134,13 @@ def _got_addresses(
         return 11001 if code == EAI_NODATA else EAI.get(code, wsa_error(code) or 11003)
     found: list[Any] = []
     for family, host_kind, host_protocol, canonical, address in lookup.result:
-        entry = (family, kind if hinted else host_kind, protocol if hinted else host_protocol, canonical, address)
+        entry = (
+            family,
+            kind if hinted else host_kind,
+            protocol if hinted else host_protocol,
+            canonical,
+            address,
+        )
         if entry not in found:
             found.append(entry)
     if node is not None:

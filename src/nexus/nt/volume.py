@@ -1,12 +1,13 @@
 """Volumes: what of the host a guest may see, and how an NT path becomes a host file.
 
-`Volume("Z")` mirrors the host's tree: only granted folders (`Grant`) and the folders above them exist. `Volume("C")`
-is one private folder plus read-only overlays (the sysroot's DLLs appear in windows\\\\system32).
+`Volume("Z")` mirrors the host's tree: only granted folders (`Grant`) and the folders above them exist.
+`Volume("C")` is one private folder plus read-only overlays (the sysroot's DLLs appear in
+windows\\\\system32).
 
-Resolution walks host names one by one from an opened folder and never follows a link on its own: a link's target
-is walked again from the top of the volume, so the rights that count are those of the file itself, wherever the
-name led. The result, a `Place`, holds link-free names beneath one opened folder (`Root`); opening it goes through
-`open_beneath`, which fails if anything changed meanwhile.
+Resolution walks host names one by one from an opened folder and never follows a link on its own: a link's
+target is walked again from the top of the volume, so the rights that count are those of the file itself,
+wherever the name led. The result, a `Place`, holds link-free names beneath one opened folder (`Root`);
+opening it goes through `open_beneath`, which fails if anything changed meanwhile.
 
 Lookup ignores case and keeps it: the exact spelling wins, else the first match in byte order.
 """
@@ -89,7 +90,9 @@ class Refusals:
 
 
 class Root:
-    """An opened host folder that names are resolved beneath. `names` lead from it to the granted file, if it is one."""
+    """An opened host folder that names are resolved beneath. `names` lead from it to the granted file,
+    if it is one.
+    """
 
     __slots__ = ("fd", "host", "names", "read", "write")
 
@@ -106,7 +109,9 @@ class Root:
         try:
             self.fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise NexusError(f"cannot open {host}: {error.strerror}", hint="name an existing folder") from error
+            raise NexusError(
+                f"cannot open {host}: {error.strerror}", hint="name an existing folder"
+            ) from error
 
 
 class _Node:
@@ -190,7 +195,9 @@ class Place:
 
 
 class Volume:
-    """One drive. `letter` is its drive letter, `device` its NT device name, `serial` its volume serial number."""
+    """One drive. `letter` is its drive letter, `device` its NT device name, `serial` its volume serial
+    number.
+    """
 
     def __init__(self, letter: str, device: str, label: str = "", refusals: Refusals | None = None) -> None:
         self.letter = letter
@@ -217,11 +224,15 @@ class Volume:
         """Mount a granted host path at its own host path (the Z: drive)."""
         names = [part for part in grant.path.split("/") if part]
         if names and names[0] in _NEVER:
-            raise NexusError(f"{grant.path} cannot be granted", hint="devices and /proc are never shown to a guest")
+            raise NexusError(
+                f"{grant.path} cannot be granted", hint="devices and /proc are never shown to a guest"
+            )
         self.mount(names, grant)
 
     def protect(self, path: str) -> None:
-        """Take away writing from a host path and all grants in it, whatever was granted. Call after the grants."""
+        """Take away writing from a host path and all grants in it, whatever was granted. Call after the
+        grants.
+        """
         node, root = self._top, self._top.root
         for name in (part for part in os.path.realpath(path).split("/") if part):
             node = node.children.setdefault(name, _Node())
@@ -237,7 +248,9 @@ class Volume:
 
     def overlay(self, names: Sequence[str], folder: str) -> None:
         """Show the files of a host folder, lower-case names, read-only inside the guest folder `names`."""
-        self._overlays.setdefault(tuple(map(upcase, names)), []).append(Root(os.path.realpath(folder), True, False))
+        self._overlays.setdefault(tuple(map(upcase, names)), []).append(
+            Root(os.path.realpath(folder), True, False)
+        )
 
     # looking up ------------------------------------------------------------------------------------
 
@@ -247,7 +260,7 @@ class Volume:
         Raises NtError: the path leads nowhere, is refused, or has a bad name.
         """
         self._quiet = quiet
-        pending: list[tuple[str, bool]] = []  # (name, True when it comes from a link and is already a host name)
+        pending: list[tuple[str, bool]] = []  # (name, whether it comes from a link: then it is the host's)
         for component in components:
             try:
                 pending.append((host_name(component), False))
@@ -273,11 +286,11 @@ class Volume:
                 if root is None:
                     real = self._virtual_child(node, name, literal)
                     if real is None:
-                        target = self._virtual_link(path, name)
-                        if target is None:
+                        leads_to = self._virtual_link(path, name)
+                        if leads_to is None:
                             raise self._hidden(path, name, pending)
                         links, path = self._follow(links), []
-                        pending += [(part, True) for part in reversed(target)]
+                        pending += [(part, True) for part in reversed(leads_to)]
                         node = self._top
                         continue
                 else:
@@ -318,7 +331,7 @@ class Volume:
             if root is None:
                 children = sorted(guest_name(n) for n in node.children) if node is not None else []
                 return Place(self, None, (), tuple(path), None, children)
-            if info is None and (node is not None and node.root is root or not path):
+            if info is None and ((node is not None and node.root is root) or not path):
                 info = self._root_info(root, path)
             return Place(self, root, names, tuple(path), info)
         finally:
@@ -363,7 +376,9 @@ class Volume:
 
     @staticmethod
     def _virtual_link(path: list[str], name: str) -> list[str] | None:
-        """Where a host link beside the way to a grant leads, as components from the top; None if it is no link."""
+        """Where a host link beside the way to a grant leads, as components from the top; None if it is
+        no link.
+        """
         here = "/" + "/".join(path)
         try:
             target = os.readlink(os.path.join(here, name))
@@ -418,7 +433,9 @@ class Volume:
         wanted = upcase(guest_name(name))
         real = listing.get(wanted)
         if real is None and "~" in wanted:
-            real = next((host for host in sorted(listing.values()) if short_name(guest_name(host)) == wanted), None)
+            real = next(
+                (host for host in sorted(listing.values()) if short_name(guest_name(host)) == wanted), None
+            )
         if real is None:
             return None, None
         try:

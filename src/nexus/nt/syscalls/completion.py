@@ -74,7 +74,9 @@ def NtRemoveIoCompletion(
     return Wait((port.queue,), call.deadline(timeout), then=_removed, data=(key, value, iosb))
 
 
-def _removed(call: Call, status: int, packet: Packet | None, key: Out[uptr], value: Out[uptr], iosb: int) -> int:
+def _removed(
+    call: Call, status: int, packet: Packet | None, key: Out[uptr], value: Out[uptr], iosb: int
+) -> int:
     if packet is None:
         return status
     key.write(packet.key)
@@ -106,7 +108,13 @@ def NtRemoveIoCompletionEx(
 
 
 def _removed_many(
-    call: Call, status: int, packet: Packet | None, port: IoCompletion, entries: int, count: int, removed: Out[u32]
+    call: Call,
+    status: int,
+    packet: Packet | None,
+    port: IoCompletion,
+    entries: int,
+    count: int,
+    removed: Out[u32],
 ) -> int:
     if packet is None:
         removed.write(1 if status in (Status.USER_APC, Status.ALERTED) else 0)

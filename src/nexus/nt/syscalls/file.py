@@ -82,14 +82,18 @@ def NtCreateFile(
     """Open or make a file, folder, pipe end or device."""
     size = allocation.read() if allocation is not None else 0
     data = call.memory.read(ea, min(ea_length, 0x10000)) if ea else b""
-    _open(
-        call, handle, desired, attributes, iosb, size, file_attributes, share, disposition, options, data
-    )
+    _open(call, handle, desired, attributes, iosb, size, file_attributes, share, disposition, options, data)
 
 
 @syscall
 def NtOpenFile(
-    call: Call, handle: Out[uptr], desired: u32, attributes: ObjectAttributes, iosb: uptr, share: u32, options: u32
+    call: Call,
+    handle: Out[uptr],
+    desired: u32,
+    attributes: ObjectAttributes,
+    iosb: uptr,
+    share: u32,
+    options: u32,
 ) -> None:
     """Open an existing file."""
     _open(call, handle, desired, attributes, iosb, 0, 0, share, FILE_OPEN, options)
@@ -99,9 +103,7 @@ def NtOpenFile(
 def NtDeleteFile(call: Call, attributes: ObjectAttributes) -> None:
     """Delete by name."""
     options = FILE_DELETE_ON_CLOSE | FILE_SYNCHRONOUS_IO_NONALERT
-    file, _ = call.kernel.io.open(
-        call, attributes, access.DELETE | access.SYNCHRONIZE, 7, FILE_OPEN, options
-    )
+    file, _ = call.kernel.io.open(call, attributes, access.DELETE | access.SYNCHRONIZE, 7, FILE_OPEN, options)
     if isinstance(file, DiskFile):
         try:
             file.check_deletable()
@@ -155,7 +157,9 @@ def _writing(call: Call, handle: int) -> FileObject:
 
 
 def check_buffer(call: Call, address: int, length: int, write: bool) -> None:
-    """The user buffer must be mapped before anything happens; only its ends are tried, as the data is copied guarded."""
+    """The user buffer must be mapped before anything happens; only its ends are tried, as the data is
+    copied guarded.
+    """
     if length:
         need = 2 if write else 1
         for place in (address, address + length - 1):
@@ -277,7 +281,9 @@ def NtWriteFileGather(
     _check_pages(file)
     if length & (PAGE - 1):
         raise NtError(Status.INVALID_PARAMETER)
-    data = b"".join(call.memory.read(page, PAGE) for page in _segments(call, segments, min(length, MAX_TRANSFER)))
+    data = b"".join(
+        call.memory.read(page, PAGE) for page in _segments(call, segments, min(length, MAX_TRANSFER))
+    )
 
     def work(op: Operation) -> int:
         return file.write(op, data, position)
@@ -338,7 +344,9 @@ def NtUnlockFile(
     """Release a locked range."""
     if not isinstance(file, DiskFile):
         raise NtError(Status.INVALID_DEVICE_REQUEST)
-    file.node.locks.release(file, offset.read() & 0xFFFF_FFFF_FFFF_FFFF, length.read() & 0xFFFF_FFFF_FFFF_FFFF)
+    file.node.locks.release(
+        file, offset.read() & 0xFFFF_FFFF_FFFF_FFFF, length.read() & 0xFFFF_FFFF_FFFF_FFFF
+    )
     iosb_write(call, iosb, Status.SUCCESS, 0)
 
 
@@ -381,9 +389,7 @@ def NtCancelSynchronousIoFile(call: Call, thread: uptr, which: uptr, iosb: uptr)
 
 
 @syscall
-def NtQueryInformationFile(
-    call: Call, handle: uptr, iosb: uptr, buffer: uptr, length: u32, kind: u32
-) -> int:
+def NtQueryInformationFile(call: Call, handle: uptr, iosb: uptr, buffer: uptr, length: u32, kind: u32) -> int:
     """Ask a file about itself."""
     file = call.process.handles.resolve(handle, FileObject, 0)
     found = file_info.query(file, kind, length, call.process.handles.access_of(handle))

@@ -1,4 +1,6 @@
-"""Saving registry keys to files and loading them from there, in this kernel's own format (`registry_store`)."""
+"""Saving registry keys to files and loading them from there, in this kernel's own format
+(`registry_store`).
+"""
 
 from __future__ import annotations
 

@@ -173,7 +173,9 @@ def _key_information(call: Call, key: Key, kind: int) -> tuple[int, bytes]:
         return 16, struct.pack("<QII", key.modified, 0, len(name)) + name
     if kind == 1:  # KeyNodeInformation
         offset = 24 + len(name) if class_name else no_offset
-        return 24, struct.pack("<QIIII", key.modified, 0, offset, len(class_name), len(name)) + name + class_name
+        return 24, struct.pack(
+            "<QIIII", key.modified, 0, offset, len(class_name), len(name)
+        ) + name + class_name
     if kind == 3:  # KeyNameInformation
         path = wide(key.path)
         return 4, struct.pack("<I", len(path)) + path
@@ -187,7 +189,15 @@ def _key_information(call: Call, key: Key, kind: int) -> tuple[int, bytes]:
             offset = 44 if class_name else no_offset
             head = (key.modified, 0, offset, len(class_name), len(keys), longest_name, longest_class)
             return 44, struct.pack("<Q9I", *head, len(values), longest_value, longest_data) + class_name
-        head = (key.modified, 0, len(keys), longest_name, len(values), longest_value, longest_data)  # KeyCached
+        head = (
+            key.modified,
+            0,
+            len(keys),
+            longest_name,
+            len(values),
+            longest_value,
+            longest_data,
+        )  # KeyCached
         return 40, struct.pack("<Q7I4x", *head, len(name))
     if kind < 10:
         raise call.unsupported(f"KEY_INFORMATION_CLASS {kind}", _FILE)
