@@ -131,7 +131,7 @@ def test_affinity_must_be_processors_that_exist(machine: Machine) -> None:
 
 
 def test_classes_wine_answers_and_we_do_not_are_loud(machine: Machine) -> None:
-    machine.kernel.return_address = lambda thread: 0
+    setattr(machine.kernel, "return_address", lambda thread: 0)  # noqa: B010
     with pytest.raises(Unsupported, match="NtSetInformationProcess class 1000"):
         machine.NtSetInformationProcess(SELF, 1000, machine.put(8), 8)
     assert ask(machine, "NtQuerySystemInformation", 200, size=8)[0] == Status.INVALID_INFO_CLASS

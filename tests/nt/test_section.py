@@ -30,9 +30,8 @@ def scratch_is_a_region(machine: Machine) -> None:
 
 
 def create(machine: Machine, size: int, protect: int = READWRITE, flags: int = COMMIT) -> int:
-    return machine.new_handle(
-        "NtCreateSection", 0xF001F, 0, machine.put(struct.pack("<q", size)), protect, flags, 0
-    )
+    length = machine.put(struct.pack("<q", size))
+    return int(machine.new_handle("NtCreateSection", 0xF001F, 0, length, protect, flags, 0))
 
 
 def map_view(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MAX_NAMES = 0x10000
 MAX_MODULES = 0x1000
+MAX_EXPORTS = 1 << 22
 
 REL_ABSOLUTE, REL_HIGHLOW, REL_DIR64 = 0, 3, 10
 
@@ -67,6 +68,13 @@ def exports(image: Image) -> list[Export]:
     start, size = image.directory(pe.EXPORT)
     if not start:
         return []
+    whole = image.read(start, size) if size <= MAX_EXPORTS else b""
+
+    def text(address: int) -> str:
+        """A name, which nearly always lies inside the directory."""
+        end = whole.find(b"\0", address - start) if start <= address < start + len(whole) else -1
+        return whole[address - start : end].decode("latin-1") if end >= 0 else image.text(address)
+
     base, functions, names, function_table, name_table, ordinal_table = unpack_from(
         "<IIIIII", image.read(start, 40), 16
     )
@@ -82,12 +90,12 @@ def exports(image: Image) -> list[Export]:
             strict=True,
         )
         for (name_address,), (index,) in pairs:
-            by_index.setdefault(index, []).append(image.text(name_address))
+            by_index.setdefault(index, []).append(text(name_address))
     result = []
     for index, address in enumerate(addresses):
         if not address:
             continue
-        forward = image.text(address) if start <= address < start + size else ""
+        forward = text(address) if start <= address < start + size else ""
         for name in by_index.get(index, [""]):
             result.append(Export(name, base + index, address, forward))
     return result
