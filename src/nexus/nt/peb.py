@@ -26,6 +26,7 @@ LOW = Limits(high=SHARED_DATA - 1)
 """TEBs and the PEB lie below the shared page, as on Windows before address randomisation."""
 
 PEB_SIZE = 0x4000
+PEB_GLOBAL_FLAG = 0xBC
 TEB_SIZE = 0x8000
 WINE_DEBUG_OPTIONS = 0x2000  # behind the PEB: struct __wine_debug_channel[], ended by an empty name
 

@@ -13,8 +13,9 @@ from nexus.loader.source import FileBytes
 from nexus.nt.errors import NtError
 from nexus.nt.memory import ANYWHERE
 from nexus.nt.numbers import UNIX_CALL
-from nexus.nt.peb import LOW, Parameters, write_debug_options, write_peb
+from nexus.nt.peb import LOW, PEB_GLOBAL_FLAG, Parameters, write_debug_options, write_peb
 from nexus.nt.process import Module
+from nexus.nt.registry import REG_DWORD, Value
 from nexus.nt.section import SEC_IMAGE, Section, SectionSource, image_section
 from nexus.nt.shared_data import SharedData
 from nexus.nt.start_thread import start_thread
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 
 SYSTEM32 = "\\??\\C:\\windows\\system32\\"
 _QUIET = bytes(16)
+_SESSION_MANAGER = "\\Registry\\Machine\\System\\CurrentControlSet\\Control\\Session Manager"
+_EXECUTION_OPTIONS = (
+    "\\Registry\\Machine\\Software\\Microsoft\\Windows NT\\CurrentVersion\\Image File Execution Options"
+)
 
 # mov r10, rcx; mov eax, UNIX_CALL; syscall; ret
 _UNIX_CALL_CODE = b"\x49\x89\xca\xb8" + UNIX_CALL.to_bytes(4, "little") + b"\x0f\x05\xc3"
@@ -104,6 +109,7 @@ class Starter:
         process.parameters = block.base
         process.command_line = parameters.strings["CommandLine"]
         process.peb = write_peb(space, image.image, base, block.base, apiset, self.kernel.processors)
+        process.window.w32(process.peb + PEB_GLOBAL_FLAG, self._global_flag(parameters))
         write_debug_options(process.window, process.peb, self.debug_options)
         thread = Thread(process)
         start_thread(thread, process.image_entry, process.peb)
@@ -113,6 +119,18 @@ class Starter:
         region = section.map(process.space, 0, 0, 0, 0, PAGE_EXECUTE_READ, ANYWHERE)
         process.modules.append(Module(region.name, region.base, region.size))
         return region.base
+
+    def _global_flag(self, parameters: Parameters) -> int:
+        """NtGlobalFlag: the session manager's, unless the registry has one for this program's name."""
+        program = parameters.strings["ImagePathName"].rsplit("\\", 1)[-1]
+        flag = 0
+        for path in (_SESSION_MANAGER, f"{_EXECUTION_OPTIONS}\\{program}"):
+            try:
+                value = self.kernel.io.registry.open(path).value("GlobalFlag")
+            except NtError:
+                continue
+            flag = _option(value)
+        return flag
 
     def _connect_unix_calls(self, process: Process) -> None:
         """Point ntdll's dispatcher of unix calls at a system call of our own."""
@@ -160,6 +178,17 @@ class Starter:
             return copy, 0, section.file_size
         os.close(fd)
         return -1, 0, 0
+
+
+def _option(value: Value) -> int:
+    """An execution option: a number, or its hexadecimal text."""
+    if value.type == REG_DWORD:
+        return int.from_bytes(value.data[:4], "little")
+    text = value.data.decode("utf-16-le", "replace").split("\0")[0].strip()
+    try:
+        return int(text, 16) & 0xFFFF_FFFF
+    except ValueError:
+        return 0
 
 
 def check_program_image(image: ImageFile) -> None:
