@@ -155,23 +155,19 @@ _one("sin", "fsin", None, "Sine; C2 and a itself when it is out of range.", CODE
 _one("cos", "fcos", None, "Cosine; C2 and a itself when it is out of range.", CODES)
 
 # The one pushed last is in ST(0). Out of range (C2) nothing is pushed and a stays.
-_row(
-    "x87.tan",
-    "v128 -> v128",
-    "fldt $2\nfptan\nfnstsw $1\ntestb $$4, 1+$1\njne 1f\nfstp %st(0)\n1:\nfstpt $0",
-    [("i128", "$a")],
-    None,
-    "Tangent (FPTAN, without the 1.0 that it pushes); C2 and a itself when it is out of range.",
-    codes=CODES,
-)
-for _name, _code in (("sincos.sin", "fstp %st(0)"), ("sincos.cos", "fstp %st(1)")):
+for _name, _code, _kept in (
+    ("tan", "fptan", 1),
+    ("tan.one", "fptan", 0),  # 1.0, or the NaN that the operand was
+    ("sincos.sin", "fsincos", 1),
+    ("sincos.cos", "fsincos", 0),
+):
     _row(
         f"x87.{_name}",
         "v128 -> v128",
-        f"fldt $2\nfsincos\nfnstsw $1\ntestb $$4, 1+$1\njne 1f\n{_code}\n1:\nfstpt $0",
+        f"fldt $2\n{_code}\nfnstsw $1\ntestb $$4, 1+$1\njne 1f\nfstp %st({1 - _kept})\n1:\nfstpt $0",
         [("i128", "$a")],
         None,
-        "One result of FSINCOS; C2 and a itself when it is out of range.",
+        f"One result of {_code.upper()}, the one in ST({_kept}); C2 and a itself when it is out of range.",
         codes=CODES,
     )
 

@@ -246,11 +246,9 @@ def fxtract(i: Ins) -> None:
 
 @semantics("FPTAN")
 def fptan(i: Ins) -> None:
-    """The 1.0 that it pushes is a NaN when the stack is at fault."""
     wait(i)
-    tangent = i.block.emit("x87.tan", get(i, 0))
-    raised = i.block.emit("and.v128", tangent, vector_const(i, ((1 << 16) - 1) << STATUS))
-    _two_results(i, tangent, i.block.emit("x87.const.1") | raised, RANGE)
+    value = get(i, 0)
+    _two_results(i, i.block.emit("x87.tan", value), i.block.emit("x87.tan.one", value), RANGE)
 
 
 @semantics("FSINCOS")

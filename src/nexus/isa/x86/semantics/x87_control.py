@@ -137,7 +137,7 @@ def ffreep(i: Ins) -> None:
 # environments ------------------------------------------------------------------------------------------
 #
 # Seven words of 32 bits (16 under an operand size prefix): control, status, tags, and four of pointers. As
-# processors do, both ends are touched first, so that a fault comes before anything is stored.
+# processors do, its first word and last byte are touched first, so that a fault comes before anything is stored.
 
 
 def _word(i: Ins) -> tuple[int, bool]:
@@ -147,7 +147,7 @@ def _word(i: Ins) -> tuple[int, bool]:
 
 
 def _probe(i: Ins, modify: bool) -> None:
-    i.block.load(I8, i.memory(), modify=modify)
+    i.block.load(I16 if _word(i)[1] else I32, i.memory(), modify=modify)
     i.block.load(I8, i.memory().plus(_SIZES[i.raw.memory_size] - 1), modify=modify)
 
 
