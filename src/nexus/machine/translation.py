@@ -86,8 +86,7 @@ class Translations:
         self._cache.close()
         self.window.on_code_write = None
         self.window.on_change.remove(self._drop_range)
-        for page in list(self._pages):
-            self._drop_page(page)
+        for page in self._pages:
             self.window.unlock(page, CODE)
         host.release(self._arena, self._arena_bytes)
         host.release(self._lookup_memory, LOOKUP_BYTES)
