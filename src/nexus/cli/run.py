@@ -14,7 +14,7 @@ from nexus.cli import run_options
 from nexus.cli.options import Parsed, help_text, parse
 from nexus.cli.run_options import RUN, Limits
 from nexus.system import packages, paths, sysroot
-from nexus.system.interrupts import Interrupted, Interrupts
+from nexus.system.interrupts import BrokenOutput, Interrupted, Interrupts
 from nexus.system.wall import raise_wall
 from nexus.system.windows import Machine, Settings, check_host_program
 
@@ -86,6 +86,7 @@ def run_machine(
     if machine.left_out:
         terminal.notice(machine.left_out)
     process: Process | None = None
+    machine.kernel.on_tick.append(lambda kernel: end_with_the_reader(machine))
     with Interrupts(machine.kernel, timeout, signals=True) as interrupts:
         ended: NexusError | None = None
         try:
@@ -104,9 +105,15 @@ def run_machine(
         die_by(ended.number, machine)
     if process is not None and process.exit_status == STATUS_CONTROL_C_EXIT and interrupts.received:
         die_by(interrupts.received[0], machine)
-    if machine.io.broken_output:
+    if isinstance(ended, BrokenOutput):
         die_by(SIGPIPE, machine)
     return code
+
+
+def end_with_the_reader(machine: Machine) -> None:
+    """A program on Linux ends when nobody reads its output any more; Windows has nothing of the kind."""
+    if machine.io.broken_output and machine.kernel.stop_requested is None:
+        machine.kernel.stop_requested = BrokenOutput("nobody reads the output")
 
 
 def exit_code(process: Process | None, ended: NexusError | None) -> int:
@@ -123,7 +130,7 @@ def explain(machine: Machine, process: Process | None, ended: NexusError | None)
     """The lines after the run: a crash or an error, refusals, what was written to a discarded drive."""
     if process is not None and process.crash is not None:
         terminal.notice(process.crash.text())
-    if ended is not None and not isinstance(ended, Interrupted):
+    if ended is not None and not isinstance(ended, (Interrupted, BrokenOutput)):
         terminal.report_error(ended)
     if terminal.verbosity < 0:
         return

@@ -54,6 +54,12 @@ class TimeLimit(NexusError):
     exit_code = 124
 
 
+class BrokenOutput(NexusError):
+    """Whoever read our output is gone; like SIGPIPE, this ends the run without a word."""
+
+    exit_code = 128 + signal.SIGPIPE
+
+
 class Interrupts:
     """`with Interrupts(kernel, ...)`: `signals` installs handlers, which only the main thread can, and
     restores the earlier ones at the end.
@@ -71,7 +77,9 @@ class Interrupts:
 
     def __enter__(self) -> Interrupts:
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._watch = self.kernel.poller.watch(self._event, READABLE, self._wake, passive=True)
+        # Where a signal or the time limit can still come, a guest that waits for nothing else is no deadlock.
+        passive = not self._handle_signals and self.timeout is None
+        self._watch = self.kernel.poller.watch(self._event, READABLE, self._wake, passive)
         if self._handle_signals:
             for number in _EVENTS:
                 if signal.getsignal(number) != signal.SIG_IGN:
