@@ -136,8 +136,8 @@ def ffreep(i: Ins) -> None:
 
 # environments ------------------------------------------------------------------------------------------
 #
-# Seven words of 32 bits (16 under an operand size prefix): control, status, tags, and four of pointers. As
-# processors do, its first word and last byte are touched first, so that a fault comes before anything is stored.
+# Seven words of 32 bits (16 under an operand size prefix): control, status, tags, and four of pointers. Their
+# first word and their last byte are touched first, as processors do, so that a fault comes before any change.
 
 
 def _word(i: Ins) -> tuple[int, bool]:
