@@ -278,24 +278,30 @@ def _bias() -> int:
     return -(time.localtime().tm_gmtoff // 60)
 
 
-def _zone_names() -> tuple[bytes, bytes]:
-    names = []
-    for name in time.tzname:
-        text = name.encode("utf-16-le")[:62]
-        names.append(text.ljust(64, b"\0"))
-    return names[0], names[1]
+_UTC = ("@tzres.dll,-932", "@tzres.dll,-931", "UTC")
+
+
+def _zone_names() -> tuple[str, str, str]:
+    """Standard name, daylight name and registry key; UTC has Windows' names, other zones keep the host's."""
+    names = time.tzname
+    if not time.localtime().tm_gmtoff and names[0] in ("UTC", "GMT"):
+        return _UTC
+    return names[0], names[1], names[0]
+
+
+def _wide(text: str, characters: int) -> bytes:
+    return text[: characters - 1].encode("utf-16-le").ljust(2 * characters, b"\0")
 
 
 def _time_zone(call: Call) -> bytes:
     """RTL_TIME_ZONE_INFORMATION: the offset of now, all year round (no transition dates)."""
-    standard, daylight = _zone_names()
-    return struct.pack("<i64s16xi64s16xi", _bias(), standard, 0, daylight, 0)
+    standard, daylight, _ = _zone_names()
+    return struct.pack("<i64s16xi64s16xi", _bias(), _wide(standard, 32), 0, _wide(daylight, 32), 0)
 
 
 def _dynamic_time_zone(call: Call) -> bytes:
     """RTL_DYNAMIC_TIME_ZONE_INFORMATION."""
-    standard, _ = _zone_names()
-    return (_time_zone(call) + standard.ljust(256, b"\0")).ljust(432, b"\0")
+    return (_time_zone(call) + _wide(_zone_names()[2], 128)).ljust(432, b"\0")
 
 
 def _alignment(call: Call) -> bytes:
