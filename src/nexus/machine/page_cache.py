@@ -5,8 +5,9 @@ translations what they are. In it, per page, the page's own bytes, to compare wi
 with addresses relative to the interpreter and to the place where they lie, so that a page is moved into the
 arena by one addition of big numbers. Branches from one block of a page to another are already joined.
 
-Only pages that the guest may not write are kept, only whole blocks inside one page. The folder is the one of
-`backend/cache.py`; a file that cannot be read as it was written is built again.
+Only pages that the guest may not write are kept. A block that is one instruction across two pages belongs to
+the first. The folder is the one of `backend/cache.py`; a file that cannot be read as it was written is built
+again.
 """
 
 from __future__ import annotations
@@ -31,14 +32,17 @@ if TYPE_CHECKING:
     from nexus.machine.translation import Translation
     from nexus.machine.window import Window
 
-    # start, offset of its records, their size, offsets and addresses of instructions,
+    # start, offset of its records, their size, pages, offsets and addresses of instructions,
     # (stub, pointer, target) per link
-    Entry = tuple[int, int, int, tuple[int, ...], tuple[int, ...], tuple[tuple[int, int, int], ...]]
-    # bytes of the page; records; what to add to each 16 bytes of them, a letter each; blocks
+    Links = tuple[tuple[int, int, int], ...]
+    Entry = tuple[int, int, int, tuple[int, ...], tuple[int, ...], tuple[int, ...], Links]
+    # bytes of the page and what is used of the next one; records; a letter for each 16 bytes of them, which
+    # tells what to add there; blocks
     Saved = tuple[bytes, bytes, bytes, tuple[Entry, ...]]
 
-_MAGIC = b"NXPAGES3"
+_MAGIC = b"NXPAGES4"
 _GRANULE = 0x10000
+_LONGEST = 15  # bytes of an instruction
 _LARGEST_IMAGE = 1 << 30
 _FOLDER_LIMIT = 1 << 30
 _WORD = 8
@@ -93,8 +97,13 @@ class PageCache:
         if image is None:
             return None
         saved = image.pages.get(page)
+        if saved is None:
+            return None
+        code = saved[0]
+        if len(code) > PAGE and not (self._window.access(page + PAGE) or 0) & EXECUTE:
+            return None
         try:
-            return saved if saved is not None and saved[0] == self._window.read(page, PAGE) else None
+            return saved if code == self._window.read(page, len(code)) else None
         except GuestFault:  # a page beyond the end of its file
             return None
 
@@ -148,7 +157,7 @@ class PageCache:
     def note(self, block: Translation) -> None:
         """A block is new."""
         image = self._image(block.start & -PAGE)
-        if image is not None and len(block.pages) == 1:
+        if image is not None:
             image.new += 1
 
     def save(self, pages: dict[int, list[Translation]]) -> None:
@@ -175,11 +184,18 @@ class PageCache:
             return
 
     def _pack(self, page: int, blocks: list[Translation]) -> Saved | None:
-        """The blocks that lie in this page only, with addresses made relative."""
-        kept = {block.start: block for block in blocks if block.pages == (page,)}
-        offsets, size = {}, 0
+        """The blocks that begin in this page, with addresses made relative.
+
+        Branches to a block across two pages are not joined: it can be dropped while this page's blocks stay.
+        """
+        kept = {block.start: block for block in blocks if block.pages[0] == page}
+        offsets, joined, size, code_size = {}, {}, 0, PAGE
         for block in kept.values():
             offsets[block.start] = size
+            if len(block.pages) == 1:
+                joined[block.start] = size
+            else:
+                code_size = PAGE + _LONGEST
             size += block.size
         data = bytearray()
         for block in kept.values():
@@ -190,7 +206,7 @@ class PageCache:
         for block in kept.values():
             begin = offsets[block.start]
             for stub, pointer, target in block.links:
-                aim = offsets.get(target, begin + stub)
+                aim = joined.get(target, begin + stub)
                 for at, value in ((begin + pointer, aim), (begin + stub + 3 * _WORD, begin + pointer)):
                     words[at // _WORD] = value
                     chunk, letter = at // _CHUNK, _SECOND if at % _CHUNK else _FIRST
@@ -203,11 +219,11 @@ class PageCache:
                 at += self._record_sizes[handler]
             if at != begin + block.size:
                 raise AssertionError(f"the records of {block.start:#x} do not end where they should")
-            addresses = tuple(block.addresses)
-            entries.append((block.start, begin, block.size, tuple(block.offsets), addresses, block.links))
+            instructions = tuple(block.offsets), tuple(block.addresses)
+            entries.append((block.start, begin, block.size, block.pages, *instructions, block.links))
         if not entries:
             return None
-        return self._window.read(page, PAGE), bytes(data), bytes(letters), tuple(entries)
+        return self._window.read(page, code_size), bytes(data), bytes(letters), tuple(entries)
 
 
 def _handlers(letters: bytes) -> int:

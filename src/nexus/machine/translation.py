@@ -175,9 +175,11 @@ class Translations:
         self._lock((page,))
         data = self._cache.place(saved, self._next)
         ctypes.memmove(self._next, data, len(data))
-        for start, begin, size, offsets, addresses, links in saved[-1]:
+        for start, begin, size, pages, offsets, addresses, links in saved[-1]:
             if start not in self._blocks:
-                self._add(Translation(start, self._next + begin, size, (page,), offsets, addresses, links))
+                if len(pages) > 1:
+                    self._lock(pages)
+                self._add(Translation(start, self._next + begin, size, pages, offsets, addresses, links))
         self._next += len(data)
 
     def _ensure_room(self) -> None:

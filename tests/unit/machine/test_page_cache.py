@@ -17,19 +17,19 @@ BLOCKS = 20
 
 
 def text():
-    """Block k: add rax, k; jmp next. Then on the second page: mov rcx, [rbx]; add rax, rcx; syscall."""
+    """Block k: add rax, k; jmp next. Then mov edx, 0 across pages; mov rcx, [rbx]; add rax, rcx; syscall."""
     code = bytearray()
     for number in range(BLOCKS):
         code += bytes((0x48, 0x83, 0xC0, number, 0xEB, 10)) + bytes(10)
-    code += b"\xe9" + struct.pack("<i", PAGE - len(code) - 5)
-    second = bytes.fromhex("488b0b" + "4801c8" + "0f05")
-    return bytes(code).ljust(PAGE, b"\x90") + second.ljust(PAGE, b"\xcc")
+    code += b"\xe9" + struct.pack("<i", PAGE - 3 - len(code) - 5)
+    code = code.ljust(PAGE - 3, b"\x90") + bytes.fromhex("ba00000000" + "488b0b" + "4801c8" + "0f05")
+    return code.ljust(2 * PAGE, b"\xcc")
 
 
 class Run:
     """One process with the image, run to its syscall or fault."""
 
-    def __init__(self, code, pointer=DATA, access=READ | EXECUTE):
+    def __init__(self, code, pointer=DATA, access=READ | EXECUTE, between=None):
         self.window = Window()
         header = bytearray(PAGE)
         header[0:2], header[0x3C] = b"MZ", 0x80
@@ -42,6 +42,10 @@ class Run:
         self.state.rip, self.state.rbx, self.state.rax = TEXT, pointer, 0
         vcpu = Vcpu(self.window)
         self.stop = vcpu.run(self.state, 10_000)
+        if between is not None:
+            between(self.window)
+            self.state.rip, self.state.rax = TEXT, 0
+            self.stop = vcpu.run(self.state, 10_000)
         vcpu.close()
         self.window.close()
 
@@ -50,7 +54,8 @@ class Run:
         return self.stop.kind, self.state.rax, self.state.rip
 
 
-EXPECTED = (Exit.SYSCALL, BLOCKS * (BLOCKS - 1) // 2 + 1000, TEXT + PAGE + 8)
+ACROSS, SECOND = TEXT + PAGE - 3, TEXT + PAGE + 2
+EXPECTED = (Exit.SYSCALL, BLOCKS * (BLOCKS - 1) // 2 + 1000, SECOND + 8)
 
 
 @pytest.fixture
@@ -75,7 +80,7 @@ def translations(monkeypatch):
 
 def test_a_second_run_translates_nothing(folder, translations):
     assert Run(text()).result == EXPECTED
-    assert len(translations) == BLOCKS + 2
+    assert len(translations) == BLOCKS + 3
     assert len(os.listdir(folder)) == 1
     translations.clear()
     for _ in range(2):
@@ -87,7 +92,7 @@ def test_a_fault_in_a_kept_block_has_its_exact_place(folder, translations):
     Run(text())
     translations.clear()
     run = Run(text(), pointer=0x18)
-    assert (run.stop.kind, run.stop.address, run.state.rip) == (Exit.FAULT, 0x18, TEXT + PAGE)
+    assert (run.stop.kind, run.stop.address, run.state.rip) == (Exit.FAULT, 0x18, SECOND)
     assert run.state.rax == BLOCKS * (BLOCKS - 1) // 2
     assert translations == []
 
@@ -98,9 +103,32 @@ def test_a_page_with_other_bytes_is_translated_again(folder, translations):
     code = bytearray(text())
     code[3] = 100  # the first block adds 100
     assert Run(bytes(code)).result == (Exit.SYSCALL, EXPECTED[1] + 100, EXPECTED[2])
-    assert translations == [TEXT + 16 * number for number in range(BLOCKS + 1)]
+    assert translations == [*(TEXT + 16 * number for number in range(BLOCKS + 1)), ACROSS]
     translations.clear()
     assert Run(text()).result == EXPECTED
+
+
+def test_the_part_of_an_instruction_in_the_next_page_counts(folder, translations):
+    Run(text())
+    translations.clear()
+    code = text()
+    code[PAGE + 1] = 0x12  # the last byte of mov edx, 0
+    run = Run(code)
+    assert run.result == EXPECTED
+    assert run.state.rdx == 0x12000000
+    assert {ACROSS, SECOND} <= set(translations)
+
+
+def test_a_block_across_pages_is_dropped_with_the_second(folder, translations):
+    Run(text())
+    code = text()
+
+    def change(window):
+        window.write_forced(SECOND - 1, b"\x34")
+
+    run = Run(code, between=change)
+    assert run.result == EXPECTED
+    assert run.state.rdx == 0x34000000
 
 
 DAMAGE = [lambda data: data[:100], lambda data: data[:-1] + b"?", lambda data: b""]
@@ -111,7 +139,7 @@ def test_a_damaged_file_is_written_again(folder, translations, damage):
     Run(text())
     (name,) = os.listdir(folder)
     (folder / name).write_bytes(damage((folder / name).read_bytes()))
-    for expected in (BLOCKS + 2, 0):
+    for expected in (BLOCKS + 3, 0):
         translations.clear()
         assert Run(text()).result == EXPECTED
         assert len(translations) == expected
