@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <windows.h>
-#include <shellapi.h>
 
 static volatile LONG events;
 
@@ -57,7 +56,9 @@ static int write_file(const WCHAR *name) {
 
 int main(void) {
     int count_arguments;
-    WCHAR **argv = CommandLineToArgvW(GetCommandLineW(), &count_arguments);
+    WCHAR **(WINAPI * split)(const WCHAR *, int *) =
+        (void *)GetProcAddress(LoadLibraryW(L"shell32.dll"), "CommandLineToArgvW");
+    WCHAR **argv = split(GetCommandLineW(), &count_arguments);
     const WCHAR *what = count_arguments > 1 ? argv[1] : L"";
     if (!wcscmp(what, L"exit")) ExitProcess(wcstoul(argv[2], NULL, 0));
     if (!wcscmp(what, L"crash")) *(volatile int *)0x10 = 1;
