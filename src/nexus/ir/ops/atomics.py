@@ -4,11 +4,15 @@ The alignment promised to LLVM makes it emit the locked instruction and no libra
 x86 instruction itself takes any address.
 """
 
-from typing import Any
+from __future__ import annotations
 
 from nexus.base.errors import GuestFault
 from nexus.ir.ops.table import LOAD, STATE, STORE, row
 from nexus.ir.types import INTEGERS, V128
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _UPDATES = {
     "xchg": ("Put the operand", lambda old, b: b),

@@ -6,12 +6,16 @@ So a step either happens whole or faults at its first element with nothing done,
 direction is DF; addresses beyond the guest's window are clamped like those of a plain access.
 """
 
-from typing import Any
+from __future__ import annotations
 
 from nexus.ir.ops.flags import _AF, _RESULT, _SUB, sub_flags
 from nexus.ir.ops.table import LOAD, STORE, family
 from nexus.ir.state import FLAGS
 from nexus.ir.types import INTEGERS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 PAGE = 4096
 State = dict[str, int]
