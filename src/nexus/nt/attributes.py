@@ -71,6 +71,16 @@ def read_unicode_string(memory: Memory, address: int) -> str:
     return memory.read(buffer, length).decode("utf-16-le", "surrogatepass")
 
 
+def _root(handles: HandleTable, handle: int, required: bool) -> KernelObject | None:
+    """The root directory's object; a wrong handle does not matter where no name needs it."""
+    try:
+        return handles.resolve(handle, KernelObject, 0)
+    except NtError:
+        if required:
+            raise
+        return None
+
+
 def read_attributes(memory: Memory, handles: HandleTable, address: int) -> Attributes:
     """Fetch OBJECT_ATTRIBUTES at `address`: the name, the root's object, the security descriptor."""
     length, root, name, flags, descriptor, quality = _ATTRIBUTES.unpack(
@@ -78,10 +88,11 @@ def read_attributes(memory: Memory, handles: HandleTable, address: int) -> Attri
     )
     if length != _ATTRIBUTES.size:
         raise NtError(Status.INVALID_PARAMETER)
+    text = read_unicode_string(memory, name) if name else None
     return Attributes(
-        read_unicode_string(memory, name) if name else None,
+        text,
         flags,
-        handles.resolve(root, KernelObject, 0) if root else None,
+        _root(handles, root, bool(text)) if root else None,
         root,
         read_descriptor(memory, descriptor) if descriptor else None,
         quality,
