@@ -8,6 +8,7 @@ last one that is closed puts back what was there.
 from __future__ import annotations
 
 import ctypes
+from _thread import allocate_lock
 
 from nexus.backend.interp import engine as interp
 
@@ -34,6 +35,7 @@ class _Sigaction(ctypes.Structure):
 
 _engine: Interpreter | None = None
 _users = 0
+_lock = allocate_lock()
 _before: dict[int, _Sigaction] = {}
 
 
@@ -48,30 +50,33 @@ def engine() -> Interpreter:
 def acquire() -> Interpreter:
     """The interpreter, with its handlers in place until `release`."""
     global _users
-    found = engine()
-    if _users == 0:
-        for index, number in enumerate((SIGSEGV, SIGBUS)):
-            old = _Sigaction()
-            _sigaction(number, None, old)
-            saved = (ctypes.c_uint64 * 2).from_address(found.previous + 16 * index)
-            saved[0], saved[1] = old.handler or 0, old.flags & 0xFFFFFFFF
-            _before[number] = old
-            _sigaction(number, _Sigaction(handler=found.on_signal, flags=_SA_SIGINFO | _SA_ONSTACK), None)
-    _users += 1
+    with _lock:
+        found = engine()
+        if _users == 0:
+            for index, number in enumerate((SIGSEGV, SIGBUS)):
+                old = _Sigaction()
+                _sigaction(number, None, old)
+                saved = (ctypes.c_uint64 * 2).from_address(found.previous + 16 * index)
+                saved[0], saved[1] = old.handler or 0, old.flags & 0xFFFFFFFF
+                _before[number] = old
+                ours = _Sigaction(handler=found.on_signal, flags=_SA_SIGINFO | _SA_ONSTACK)
+                _sigaction(number, ours, None)
+        _users += 1
     return found
 
 
 def release() -> None:
     """One vCPU less; handlers that somebody else has put over ours stay."""
     global _users
-    _users -= 1
-    if _users == 0:
-        for number, old in _before.items():
-            current = _Sigaction()
-            _sigaction(number, None, current)
-            if current.handler == engine().on_signal:
-                _sigaction(number, old, None)
-        _before.clear()
+    with _lock:
+        _users -= 1
+        if _users == 0:
+            for number, old in _before.items():
+                current = _Sigaction()
+                _sigaction(number, None, current)
+                if current.handler == engine().on_signal:
+                    _sigaction(number, old, None)
+            _before.clear()
 
 
 def _sigaction(number: int, new: _Sigaction | None, old: _Sigaction | None) -> None:

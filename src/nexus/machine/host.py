@@ -77,8 +77,6 @@ def create_shared(name: str, size: int) -> int:
     return fd
 
 
-_vectors = (ctypes.c_uint64 * 4)()
-_local = ctypes.addressof(_vectors)
 _process_vm_readv = _libc.process_vm_readv
 _process_vm_readv.argtypes = (_int, _word, ctypes.c_ulong, _word, ctypes.c_ulong, ctypes.c_ulong)
 _process_vm_readv.restype = ctypes.c_ssize_t
@@ -92,10 +90,10 @@ def copy(target: int, source: int, size: int) -> int:
     """
     done = 0
     while done < size:
-        _vectors[0] = target + done
-        _vectors[2] = source + done
-        _vectors[1] = _vectors[3] = size - done
-        count = int(_process_vm_readv(os.getpid(), _local, 1, _local + 16, 1, 0))
+        left = size - done
+        vectors = (ctypes.c_uint64 * 4)(target + done, left, source + done, left)
+        local = ctypes.addressof(vectors)
+        count = int(_process_vm_readv(os.getpid(), local, 1, local + 16, 1, 0))
         if count <= 0:
             break
         done += count

@@ -4,6 +4,7 @@ The machine code is written by hand; expected values are those of the processor 
 """
 
 import os
+import threading
 
 import pytest
 from iced_x86 import Mnemonic
@@ -433,6 +434,30 @@ def test_two_windows_do_not_mix(machine):
         other.window.close()
     machine.start()
     assert machine.run().kind == Exit.SYSCALL
+
+
+def test_two_machines_run_in_two_threads():
+    results = {}
+
+    def work(name):
+        machine = Machine()
+        machine.window.protect(CODE_AT, 4 * PAGE, READ | WRITE | EXECUTE)
+        out = []
+        for number in range(300):
+            machine.run("b8" + number.to_bytes(4, "little").hex() + "8903" + SYSCALL, rbx=DATA + 8)
+            fault = machine.run("488b08", rax=name << 12)
+            out.append((machine.window.u32(DATA + 8), fault.address))
+        results[name] = out
+        machine.vcpu.close()
+        machine.window.close()
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name in (1, 2):
+        assert results[name] == [(number, name << 12) for number in range(300)]
 
 
 # memory that is mapped twice -----------------------------------------------------------------------
