@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from nexus.nt.errors import NtError
+from nexus.nt.information import refuse
 from nexus.nt.status import Status
 from nexus.nt.unixlibs import unixlib_handle
 from nexus.nt.vad import (
@@ -48,7 +49,7 @@ def query_memory(call: Call, process: Process, address: int, kind: int, buffer: 
         return _write(call, buffer, length, _image_information(space, address))
     if kind in (WINE_UNIX_FUNCTIONS, WINE_UNIX_WOW64_FUNCTIONS):
         return _unix_functions(call, process, address, kind, buffer, length)
-    raise call.unsupported(f"NtQueryVirtualMemory class {kind}", "src/nexus/nt/memory_query.py")
+    raise refuse(call, "NtQueryVirtualMemory", kind, (), "src/nexus/nt/memory_query.py")
 
 
 def _write(call: Call, buffer: int, length: int, content: bytes) -> int:

@@ -18,7 +18,7 @@ from nexus.nt.process import Module
 from nexus.nt.registry import REG_DWORD, Value
 from nexus.nt.section import SEC_IMAGE, Section, SectionSource, image_section
 from nexus.nt.shared_data import SharedData
-from nexus.nt.start_thread import start_thread
+from nexus.nt.start_thread import free_stack, start_thread
 from nexus.nt.status import Status
 from nexus.nt.thread import Thread
 from nexus.nt.unixlibs import unixlib_handle
@@ -62,6 +62,8 @@ class Starter:
         self._exports: dict[str, int] | None = None
         self._apiset: tuple[int, int, int] | None = None
         kernel.on_tick.append(lambda kernel: self.shared_data.update(kernel.clock))
+        kernel.on_thread_end.append(_thread_ended)
+        kernel.on_process_end.append(_process_ended)
 
     # what is mapped --------------------------------------------------------------------------------
 
@@ -178,6 +180,19 @@ class Starter:
             return copy, 0, section.file_size
         os.close(fd)
         return -1, 0, 0
+
+
+def _thread_ended(thread: Thread) -> None:
+    """Give back a thread's memory when its process goes on without it."""
+    process = thread.process
+    if process.threads and not process.exiting:
+        free_stack(thread)
+
+
+def _process_ended(process: Process) -> None:
+    """Give back the memory of a child; the first process takes the machine with it."""
+    if process.parent is not None:
+        process.space.release_all()
 
 
 def _option(value: Value) -> int:

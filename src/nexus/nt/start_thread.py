@@ -24,7 +24,7 @@ MINIMUM_STACK = 1 << 20
 
 _HOME_SPACE = 0x28
 _INITIAL_FCW = 0x27F  # Windows starts threads with double precision
-_LOWEST_GUARDS = 3 * PAGE
+_BELOW_GUARD = 3 * PAGE
 
 
 def start_thread(
@@ -35,7 +35,7 @@ def start_thread(
     """
     process = thread.process
     stack = allocate_stack(process, reserve, commit, zero_bits)
-    limit = stack.base + _LOWEST_GUARDS + PAGE
+    limit = stack.base + _BELOW_GUARD + PAGE
     try:
         teb = write_teb(process.space, process.peb, process.id, thread.id, stack, limit)
     except BaseException:
@@ -49,8 +49,10 @@ def start_thread(
 
 
 def allocate_stack(process: Process, reserve: int, commit: int, zero_bits: int) -> Region:
-    """A stack, committed except for its last page; above that come guard pages, so that the handler of a
-    stack overflow has two pages when the last guard but two is hit.
+    """A stack, committed except for its lowest pages; above them lies the guard.
+
+    When the guard has moved down into the lowest pages the stack is used up, and its handler gets what is
+    left.
     """
     wanted = max(reserve or process.stack_reserve, commit or process.stack_commit, MINIMUM_STACK)
     size = round_up(wanted, 0x10000)
@@ -60,11 +62,10 @@ def allocate_stack(process: Process, reserve: int, commit: int, zero_bits: int) 
     region.name = "stack"
     region.charged = False
     try:
-        space.commit_pages(region, region.base, PAGE, PAGE_NOACCESS)
-        space.commit_pages(region, region.base + PAGE, _LOWEST_GUARDS, PAGE_READWRITE | PAGE_GUARD)
-        space.commit_pages(
-            region, region.base + PAGE + _LOWEST_GUARDS, size - PAGE - _LOWEST_GUARDS, PAGE_READWRITE
-        )
+        guard = region.base + _BELOW_GUARD
+        space.commit_pages(region, region.base, _BELOW_GUARD, PAGE_NOACCESS)
+        space.commit_pages(region, guard, PAGE, PAGE_READWRITE | PAGE_GUARD)
+        space.commit_pages(region, guard + PAGE, region.end - guard - PAGE, PAGE_READWRITE)
     except BaseException:
         space.release(region)
         raise

@@ -13,6 +13,7 @@ from nexus.nt.access import (
     SECTION_QUERY,
 )
 from nexus.nt.errors import NtError
+from nexus.nt.information import refuse
 from nexus.nt.memory import Limits, zero_bits_limit
 from nexus.nt.objects import KernelObject
 from nexus.nt.process import Module, Process
@@ -232,7 +233,7 @@ def NtQuerySection(
             raise NtError(Status.INFO_LENGTH_MISMATCH if length < 64 else Status.SECTION_NOT_IMAGE)
         content = section.image.information()
     else:
-        raise call.unsupported(f"NtQuerySection class {kind}", "src/nexus/nt/syscalls/section.py")
+        raise refuse(call, "NtQuerySection", kind, (), "", Status.NOT_IMPLEMENTED)
     if length < len(content):
         raise NtError(Status.INFO_LENGTH_MISMATCH)
     call.memory.write(buffer, content)

@@ -8,7 +8,7 @@ from nexus.abi.types import i32, u32, uptr
 from nexus.nt.attributes import UNICODE_STRING
 from nexus.nt.errors import NtError
 from nexus.nt.info_system import query_system, query_system_ex
-from nexus.nt.information import deliver
+from nexus.nt.information import deliver, refuse
 from nexus.nt.status import Status
 from nexus.nt.syscall import Out, Ptr, UnicodeString, stub, syscall
 
@@ -124,7 +124,7 @@ def NtPowerInformation(
         ]
         content = b"".join(rows)
     else:
-        raise call.unsupported(f"NtPowerInformation level {kind}", "src/nexus/nt/syscalls/system_info.py")
+        raise refuse(call, "NtPowerInformation", kind, (), "", Status.NOT_IMPLEMENTED)
     if length < len(content):
         raise NtError(Status.BUFFER_TOO_SMALL)
     deliver(call, content, 1, buffer, length, None)
