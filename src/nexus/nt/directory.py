@@ -6,10 +6,9 @@ import os
 import stat
 import struct
 
-from nexus.base.errors import Unsupported
 from nexus.nt.clock import EPOCH_1970
 from nexus.nt.errors import NtError
-from nexus.nt.file_disk import DiskFile, attributes_of
+from nexus.nt.file_disk import DiskFile, attributes_of, stored_attributes
 from nexus.nt.path import guest_name, host_name, matches, short_name, split_path, text_of, upcase, wide
 from nexus.nt.status import Status
 
@@ -39,17 +38,17 @@ def times_of(info: os.stat_result) -> tuple[int, int, int, int]:
     return min(written, changed), file_time(info.st_atime_ns), written, changed
 
 
-def _head(info: os.stat_result, name: bytes) -> bytes:
+def _head(info: os.stat_result, attributes: int, name: bytes) -> bytes:
     size = 0 if stat.S_ISDIR(info.st_mode) else info.st_size
-    return _HEAD.pack(0, 0, *times_of(info), size, allocation(info), attributes_of(info), len(name))
+    return _HEAD.pack(0, 0, *times_of(info), size, allocation(info), attributes, len(name))
 
 
-def _directory(info: os.stat_result, name: bytes) -> bytes:
-    return _head(info, name)
+def _directory(info: os.stat_result, attributes: int, name: bytes) -> bytes:
+    return _head(info, attributes, name)
 
 
-def _full(info: os.stat_result, name: bytes) -> bytes:
-    return _head(info, name) + bytes(4)
+def _full(info: os.stat_result, attributes: int, name: bytes) -> bytes:
+    return _head(info, attributes, name) + bytes(4)
 
 
 def _short(name: bytes) -> bytes:
@@ -58,46 +57,42 @@ def _short(name: bytes) -> bytes:
     return struct.pack("<Bx24s", len(short), short)
 
 
-def _both(info: os.stat_result, name: bytes) -> bytes:
-    return _head(info, name) + bytes(4) + _short(name)
+def _both(info: os.stat_result, attributes: int, name: bytes) -> bytes:
+    return _head(info, attributes, name) + bytes(4) + _short(name)
 
 
-def _id_both(info: os.stat_result, name: bytes) -> bytes:
-    return _head(info, name) + bytes(4) + _short(name) + bytes(2) + struct.pack("<Q", info.st_ino)
+def _id_both(info: os.stat_result, attributes: int, name: bytes) -> bytes:
+    return _head(info, attributes, name) + bytes(4) + _short(name) + bytes(2) + struct.pack("<Q", info.st_ino)
 
 
-def _id_full(info: os.stat_result, name: bytes) -> bytes:
-    return _head(info, name) + bytes(8) + struct.pack("<Q", info.st_ino)
+def _id_full(info: os.stat_result, attributes: int, name: bytes) -> bytes:
+    return _head(info, attributes, name) + bytes(8) + struct.pack("<Q", info.st_ino)
 
 
-def _id_extended(info: os.stat_result, name: bytes) -> bytes:
-    return _head(info, name) + bytes(8) + struct.pack("<QQ", info.st_ino, 0)
+def _id_extended(info: os.stat_result, attributes: int, name: bytes) -> bytes:
+    return _head(info, attributes, name) + bytes(8) + struct.pack("<QQ", info.st_ino, 0)
 
 
-def _id_extended_both(info: os.stat_result, name: bytes) -> bytes:
-    return _id_extended(info, name) + _short(name)
+def _id_extended_both(info: os.stat_result, attributes: int, name: bytes) -> bytes:
+    return _id_extended(info, attributes, name) + _short(name)
 
 
-def _names(info: os.stat_result, name: bytes) -> bytes:
+def _names(info: os.stat_result, attributes: int, name: bytes) -> bytes:
     return struct.pack("<III", 0, 0, len(name))
 
 
-_LAYOUTS: dict[int, tuple[Callable[[os.stat_result, bytes], bytes], int]] = {
-    1: (_directory, 64),
-    2: (_full, 68),
-    3: (_both, 94),
-    12: (_names, 12),
-    37: (_id_both, 104),
-    38: (_id_full, 80),
-    60: (_id_extended, 88),
-    63: (_id_extended_both, 114),
+_LAYOUTS: dict[int, tuple[Callable[[os.stat_result, int, bytes], bytes], int]] = {
+    1: (_directory, 72),
+    2: (_full, 72),
+    3: (_both, 96),
+    12: (_names, 16),
+    37: (_id_both, 112),
+    38: (_id_full, 88),
+    60: (_id_extended, 96),
+    63: (_id_extended_both, 120),
 }
-_OTHERS = (
-    29,
-    32,
-    33,
-    50,
-)  # object id, quota, reparse point, global transaction: enumerations of other things
+# Enumerations of object ids, quotas and reparse points: not of folders, and refused once the length is right.
+_OTHERS = {29: 72, 32: 56, 33: 16}
 
 
 class Listing:
@@ -122,7 +117,6 @@ class Listing:
             names[:0] = [name for name in (".", "..") if matches(self.mask, name)]
         self.names = names
         self.next = 0
-        self.first = True
 
     def _short_matches(self, name: str) -> bool:
         short = short_name(name)
@@ -158,6 +152,12 @@ def _info(folder: DiskFile, name: str) -> os.stat_result | None:
     return _resolved(folder, [*split_path(folder.volume_path), name])
 
 
+def _attributes(folder: DiskFile, name: str, info: os.stat_result) -> int:
+    if folder.fd < 0 or name in (".", ".."):
+        return attributes_of(info)
+    return attributes_of(info, stored_attributes(f"/proc/self/fd/{folder.fd}/{host_name(name)}"))
+
+
 def _resolved(folder: DiskFile, parts: list[str]) -> os.stat_result | None:
     try:
         found = folder.place.volume.find(parts, quiet=True)
@@ -172,8 +172,8 @@ def query(
     """The next entries that fit into `length` bytes, and STATUS_SUCCESS or STATUS_BUFFER_OVERFLOW."""
     layout = _LAYOUTS.get(kind)
     if layout is None:
-        if kind in _OTHERS:
-            raise Unsupported(f"directory information class {kind}", "", "nexus/nt/directory.py")
+        if length < _OTHERS.get(kind, 0):
+            raise NtError(Status.INFO_LENGTH_MISMATCH)
         raise NtError(Status.INVALID_INFO_CLASS)
     make, fixed = layout
     if length < fixed:
@@ -194,7 +194,7 @@ def query(
             listing.next += 1
             continue
         text = wide(name)
-        entry = make(info, text) + text
+        entry = make(info, _attributes(folder, name, info), text) + text
         start = -(-len(out) // 8) * 8
         if start + len(entry) > length:
             if previous >= 0:

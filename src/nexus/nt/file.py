@@ -56,6 +56,8 @@ FILE_DEVICE_NAMED_PIPE = 0x11
 FILE_DEVICE_NULL = 0x15
 FILE_DEVICE_NETWORK = 0x12
 
+FIRST_ERROR = 0xC000_0000  # statuses below are warnings: the operation has ended and is reported
+
 _MODE_OPTIONS = 0x3E  # the option bits that FileModeInformation shows
 
 
@@ -336,12 +338,17 @@ def run(
     try:
         status = work(op)
     except NtError as error:
+        if error.status < FIRST_ERROR and not op.ended:
+            op.complete(error.status, op.information)
+            return error.status
         if error.status == Status.END_OF_FILE and not op.ended:
             call.memory.write(iosb, struct.pack("<IxxxxQ", error.status, 0))
+            if event is not None:
+                event.signaled = True
         file.signaled = before
         raise
     if op.ended:
-        return op.status
+        return op.status if op.immediate else Status.PENDING
     if status == Status.PENDING:
         op.immediate = False
         if file.synchronous or wait:

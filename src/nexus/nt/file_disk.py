@@ -21,6 +21,7 @@ from nexus.nt.file import (
     FILE_SHARE_DELETE,
     FILE_SHARE_READ,
     FILE_SHARE_WRITE,
+    FIRST_ERROR,
     FileObject,
     Operation,
 )
@@ -119,10 +120,10 @@ class Disk:
         self.used = max(0, self.used + growth)
 
 
-def stored_attributes(fd: int) -> int:
-    """The hidden and system bits kept beside a host file."""
+def stored_attributes(file: int | str) -> int:
+    """The hidden and system bits kept beside a host file, given by descriptor or path."""
     try:
-        return int(os.getxattr(fd, _XATTR), 16) & _STORED
+        return int(os.getxattr(file, _XATTR), 16) & _STORED
     except (OSError, ValueError):
         return 0
 
@@ -256,17 +257,26 @@ class DiskFile(FileObject):
                 op.write(buffer + done, data)
                 done += len(data)
         except OverflowError:
-            raise NtError(Status.END_OF_FILE) from None
+            return self._end(op, Status.END_OF_FILE, 0)
         except OSError as error:
             if start + done > 0x7FFF_FFFF_FFFF_F000:
-                raise NtError(Status.END_OF_FILE) from error
+                return self._end(op, Status.END_OF_FILE, 0)
             raise host_failure(error) from error
         if not done and length:
-            raise NtError(Status.END_OF_FILE)
+            return self._end(op, Status.END_OF_FILE, 0)
         if self.synchronous:
             self.position = start + done
-        op.information = done
-        return Status.SUCCESS
+        return self._end(op, Status.SUCCESS, done)
+
+    def _end(self, op: Operation, status: int, information: int) -> int:
+        """How a transfer ends: asynchronous handles see it pending first, as on Windows since Vista."""
+        op.information = information
+        if not self.synchronous:
+            op.immediate = False
+            op.complete(status, information)
+        elif status >= FIRST_ERROR:
+            raise NtError(status)
+        return status
 
     def write(self, op: Operation, data: bytes, offset: int | None) -> int:
         if self.is_directory:
@@ -292,8 +302,7 @@ class DiskFile(FileObject):
         if self.synchronous:
             self.position = start + done
         self.io.touched_file(self, True)
-        op.information = done
-        return Status.SUCCESS
+        return self._end(op, Status.SUCCESS, done)
 
     def set_size(self, size: int) -> None:
         """Cut or extend the file (with zeros)."""

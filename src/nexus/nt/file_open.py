@@ -34,7 +34,7 @@ from nexus.nt.file_disk import (
     FileNode,
 )
 from nexus.nt.namespace import Device
-from nexus.nt.path import BadName, split_path
+from nexus.nt.path import BadName, guest_name, split_path
 from nexus.nt.status import Status
 from nexus.nt.volume import Place, Volume, host_failure
 
@@ -81,17 +81,29 @@ def find(volume: Volume, request: OpenRequest) -> Place:
             raise NtError(Status.OBJECT_PATH_NOT_FOUND)
         parts = [*split_path(root.volume_path), *parts]
     place = volume.find(parts)
-    if rest.endswith("\\") and place.info is not None and not place.is_directory:
+    if (
+        rest.endswith("\\")
+        and place.info is not None
+        and not place.is_directory
+        and not (request.options & FILE_DIRECTORY_FILE)
+    ):
         raise NtError(Status.OBJECT_NAME_INVALID)
     return place
 
 
-def _by_id(request: OpenRequest, raw: bytes) -> Place:
-    """A file by its id: only files that are open somewhere can be found that way."""
+def _by_id(volume: Volume, request: OpenRequest, raw: bytes) -> Place:
+    """A file by its id: one that is open, or lies in the folder that the request names (or is its parent)."""
     wanted = int.from_bytes(raw[:8], "little")
     for node in request.io.nodes.values():
         if node.key[1] == wanted and node.opens:
             return node.opens[0].place
+    root = request.root
+    if isinstance(root, DiskFile) and root.is_directory:
+        here = split_path(root.volume_path)
+        for parts in [here[:-1], *([*here, guest_name(name)] for name in os.listdir(root.fd))]:
+            place = volume.find(parts, quiet=True)
+            if place.info is not None and place.info.st_ino == wanted:
+                return place
     raise NtError(Status.INVALID_PARAMETER)
 
 
@@ -103,7 +115,7 @@ def open_file(volume: Volume, request: OpenRequest) -> tuple[FileObject, int]:
     if options & FILE_DELETE_ON_CLOSE and not request.desired & access.DELETE and not request.maximum:
         raise NtError(Status.INVALID_PARAMETER)
     if options & FILE_OPEN_BY_FILE_ID:
-        place = _by_id(request, request.rest.lstrip("\\").encode("utf-16-le", "surrogatepass"))
+        place = _by_id(volume, request, request.rest.lstrip("\\").encode("utf-16-le", "surrogatepass"))
     else:
         place = find(volume, request)
     if place.virtual is not None or place.info is not None:
@@ -145,7 +157,9 @@ def _open_existing(place: Place, request: OpenRequest) -> tuple[FileObject, int]
     info = place.info
     assert info is not None
     read_only = stat.S_ISREG(info.st_mode) and not info.st_mode & 0o222
-    if read_only and writes:
+    if read_only and disposition == FILE_SUPERSEDE and not granted & WRITING:
+        _make_writable(place)  # superseding puts a new file in its place, whatever the old one was
+    elif read_only and writes:
         if not request.maximum or overwriting:
             raise NtError(Status.ACCESS_DENIED)
         granted &= ~WRITING
@@ -182,12 +196,22 @@ def _open_existing(place: Place, request: OpenRequest) -> tuple[FileObject, int]
     try:
         _check_hidden(file, request.attributes)
         file.set_size(0)
-        file.set_attributes(request.attributes & ~FILE_ATTRIBUTE_READONLY)
+        file.set_attributes(request.attributes)
     except BaseException:
         file.delete_on_close = False
         file.closed()
         raise
     return file, FILE_SUPERSEDED if disposition == FILE_SUPERSEDE else FILE_OVERWRITTEN
+
+
+def _make_writable(place: Place) -> None:
+    fd = place.open(os.O_RDONLY)
+    try:
+        os.fchmod(fd, os.fstat(fd).st_mode & 0o7777 | 0o200)
+    except OSError as error:
+        raise host_failure(error) from error
+    finally:
+        os.close(fd)
 
 
 def _check_hidden(file: DiskFile, attributes: int) -> None:

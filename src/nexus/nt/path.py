@@ -15,6 +15,7 @@ MAX_COMPONENT = 255
 
 _TO_GUEST = {ord(c): PRIVATE + ord(c) for c in FORBIDDEN} | {c: PRIVATE + c for c in range(1, 32)}
 _TO_HOST = {guest: host for host, guest in _TO_GUEST.items()}
+_PRIVATE_ENDS = (chr(PRIVATE + ord(".")), chr(PRIVATE + ord(" ")))
 _KEEP_CASE = {"\u0131", "\u017f", "\u1e9e", "\u2126", "\u212a", "\u212b"}
 
 WILDCARDS = '*?<>"'
@@ -35,14 +36,21 @@ def upcase(name: str) -> str:
     return "".join(out)
 
 
+def _swapped(name: str) -> str:
+    """The name with a last dot or blank exchanged with its private form: Windows programs cannot write it."""
+    last = name[-1:]
+    if last in (".", " "):
+        return name[:-1] + chr(PRIVATE + ord(last))
+    if last in _PRIVATE_ENDS:
+        return name[:-1] + chr(ord(last) - PRIVATE)
+    return name
+
+
 def guest_name(host: str) -> str:
     """How the guest sees a host file name."""
     if host in (".", ".."):
         return host
-    name = host.translate(_TO_GUEST)
-    if name[-1:] in (".", " "):
-        name = name[:-1] + chr(PRIVATE + ord(name[-1]))
-    return name
+    return _swapped(host.translate(_TO_GUEST))
 
 
 def host_name(guest: str) -> str:
@@ -52,17 +60,16 @@ def host_name(guest: str) -> str:
     for c in guest:
         if c < " " or c in FORBIDDEN or c == "/":
             raise BadName(guest)
-    name = guest.translate(_TO_HOST)
-    if not guest.isascii():
-        last = ord(guest[-1]) - PRIVATE
-        if last in (0x20, 0x2E):
-            name = name[:-1] + chr(last)
+    name = _swapped(guest).translate(_TO_HOST)
+    if not name.isascii():
         try:
             encoded = name.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
             raise BadName(guest) from None
-        if len(encoded) > MAX_COMPONENT or name in (".", ".."):
+        if len(encoded) > MAX_COMPONENT:
             raise BadName(guest)
+    if name in (".", ".."):
+        raise BadName(guest)
     return name
 
 
@@ -101,8 +108,9 @@ def short_name(name: str) -> str:
     fits = 0 < len(base) <= 8 and len(extension) <= 3 and (not dot or extension)
     if fits and _SHORT.issuperset(base) and _SHORT.issuperset(extension):
         return ""
-    if not base:
-        base, extension = extension, ""
+    base, _, extension = (
+        upper.lstrip(".").rpartition(".") if "." in upper.lstrip(".") else (upper.lstrip("."), "", "")
+    )
     start = "".join(c if c in _SHORT else "_" for c in base if c not in " .")[:4]
     end = "".join(c if c in _SHORT else "_" for c in extension if c != " ")[:3]
     number = 0
@@ -130,12 +138,12 @@ def units(text: str) -> int:
 def matches(pattern: str, name: str) -> bool:
     """Whether a directory entry matches an upper-cased search expression.
 
-    `*` any run, `?` one character, `<` (DOS_STAR) any run up to the last dot, `>` (DOS_QM) one character or
-    nothing before a dot or the end, `"` (DOS_DOT) a dot or the end. See FsRtlIsNameInExpression.
+    `*` any run, `?` one character, `<` (DOS_STAR) any run up to and with the last dot, `>` (DOS_QM) one
+    character or nothing before a dot or the end, `"` (DOS_DOT) a dot or the end. See FsRtlIsNameInExpression.
     """
     if pattern == "*":
         return True
-    name = upcase(name)
+    name = upcase(name) if name != ".." else "."
     end, last_dot = len(name), name.rfind(".")
     states = {0}
     length = len(pattern)
@@ -163,6 +171,10 @@ def matches(pattern: str, name: str) -> bool:
             want = pattern[p]
             if want == "*" or (want == "<" and (c != "." or at != last_dot)):
                 following.add(p)
+            elif want == "<":
+                following.add(p + 1)
+            elif want == ">" and c == "." and not pattern[p:].strip(">"):
+                following.add(length)  # at the end of an expression they take one dot
             elif want == "?" or (want == ">" and c != ".") or (want == '"' and c == ".") or want == c:
                 following.add(p + 1)
         states = following

@@ -27,7 +27,10 @@ from nexus.nt.status import Status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 MAX_LINKS = 40
 _NEVER = ("proc", "sys", "dev")
@@ -163,6 +166,14 @@ class Place:
     @property
     def writable(self) -> bool:
         return self.root is not None and self.root.write
+
+    def on_opened_parent(self, use: Callable[[str], T]) -> T:
+        """Call `use` with a path that names this file through its opened folder."""
+        parent, name = self.open_parent()
+        try:
+            return use(f"/proc/self/fd/{parent}/{name}")
+        finally:
+            os.close(parent)
 
     def refuse(self, kind: str) -> NtError:
         """Record that `kind` ("read" or "write") was not granted here, and the error to raise."""

@@ -17,7 +17,7 @@ from nexus.nt.file import (
     Operation,
     run,
 )
-from nexus.nt.file_disk import MAX_TRANSFER, DiskFile, attributes_of
+from nexus.nt.file_disk import MAX_TRANSFER, DiskFile, attributes_of, stored_attributes
 from nexus.nt.file_set import set_information
 from nexus.nt.status import Status
 from nexus.nt.sync import Event
@@ -107,9 +107,10 @@ def NtDeleteFile(call: Call, attributes: ObjectAttributes) -> None:
     if isinstance(file, DiskFile):
         try:
             file.check_deletable()
-        except NtError:
+        except NtError as error:
             file.delete_on_close = False
-            raise
+            if error.status != Status.DIRECTORY_NOT_EMPTY:  # which nobody is told of
+                raise
         finally:
             file.closed()
         return
@@ -120,26 +121,25 @@ def NtDeleteFile(call: Call, attributes: ObjectAttributes) -> None:
 @syscall
 def NtQueryAttributesFile(call: Call, attributes: ObjectAttributes, information: uptr) -> None:
     """FILE_BASIC_INFORMATION of a name."""
-    info = _existing(call, attributes)
-    call.memory.write(information, file_info.basic(info, attributes_of(info)))
+    call.memory.write(information, file_info.basic(*_existing(call, attributes)))
 
 
 @syscall
 def NtQueryFullAttributesFile(call: Call, attributes: ObjectAttributes, information: uptr) -> None:
     """FILE_NETWORK_OPEN_INFORMATION of a name."""
-    info = _existing(call, attributes)
-    call.memory.write(information, file_info.network_open(info, attributes_of(info)))
+    call.memory.write(information, file_info.network_open(*_existing(call, attributes)))
 
 
-def _existing(call: Call, attributes: Attributes) -> os.stat_result:
+def _existing(call: Call, attributes: Attributes) -> tuple[os.stat_result, int]:
+    """Facts and FILE_ATTRIBUTE_* bits of an existing name."""
     place = call.kernel.io.find(call, attributes)
     if place is None:
         raise NtError(Status.OBJECT_NAME_INVALID)
-    if place.virtual is not None:
-        return os.stat("/")
-    if place.info is None:
+    info = os.stat("/") if place.virtual is not None else place.info
+    if info is None:
         raise NtError(Status.OBJECT_NAME_NOT_FOUND)
-    return place.info
+    stored = place.on_opened_parent(stored_attributes) if place.root is not None and place.names else 0
+    return info, attributes_of(info, stored)
 
 
 # reading and writing ---------------------------------------------------------------------------------
@@ -184,6 +184,7 @@ def NtReadFile(
     """Read from a file, pipe or stream."""
     file = _reading(call, handle)
     position = offset.read() if offset is not None else None
+    check_buffer(call, buffer, length, True)
 
     def work(op: Operation) -> int:
         return file.read(op, buffer, length, position)
@@ -209,6 +210,8 @@ def NtWriteFile(
     position = offset.read() if offset is not None else None
     if length > MAX_TRANSFER:
         raise NtError(Status.INSUFFICIENT_RESOURCES)
+    if event is not None:
+        event.signaled = False
     check_buffer(call, buffer, length, False)
     data = call.memory.read(buffer, length) if length else b""
 
