@@ -13,6 +13,7 @@ from nexus.isa.x86 import fuzz, native
 from nexus.isa.x86.compare import Result, canonical, describe, differences, host_outcome, patched
 from nexus.isa.x86.native import Outcome
 from nexus.isa.x86.registers import CpuState
+from nexus.machine.stop import Stop
 from nexus.machine.vcpu import Vcpu
 from nexus.machine.window import EXECUTE, READ, WRITE, Window
 from nexus.system.fuzz import Finding
@@ -68,7 +69,11 @@ class GuestSide:
         state = self._state
         state.buffer[:] = case.state.buffer
         for _ in range(_MOST_STEPS):
-            stop = self._vcpu.run(state, 1)
+            try:
+                stop = self._vcpu.run(state, 1)
+            except Unsupported:
+                stop = Stop(Exit.UNIMPLEMENTED)
+                break
             if stop.kind != Exit.BUDGET or state.rip != case.address:
                 break
         outcome = Outcome(Exit.NONE, state.rip)

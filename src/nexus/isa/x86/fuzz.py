@@ -27,6 +27,7 @@ from iced_x86 import (
 )
 
 from nexus.isa.x86 import registers as r
+from nexus.isa.x86.fuzz_state import AT, MEMORY, MEMORY_SIZE, place, random_integer, random_state
 from nexus.isa.x86.operands import GENERAL, SEGMENT_BASE
 from nexus.isa.x86.table import SEMANTICS
 
@@ -35,10 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any as Numbered  # a number of one of iced's enums, which its stubs call classes
 
-MEMORY, MEMORY_SIZE = 0x10000, 0x10000  # accessible guest memory
 BARRED = 0x40000  # nothing is mapped from the end of that memory to here
-CODE = 0x50000
-AT = CODE + 0x1000  # where instructions lie; branches stay within CODE .. CODE + 0x2000
+CODE = AT - 0x1000  # branches stay within CODE .. CODE + 0x2000
 _U64 = (1 << 64) - 1
 
 
@@ -134,149 +133,6 @@ def random_cases(
         else:
             made += 1
             yield case
-
-
-# registers and memory ----------------------------------------------------------------------------------
-
-_EDGES = [0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 63, 64, 127, 128, 255, 256, 0x7FFF, 0x8000, 0xFFFF, 0x10000]
-_EDGES += [
-    0x7FFFFFFF,
-    0x80000000,
-    0xFFFFFFFF,
-    0x100000000,
-    (1 << 63) - 1,
-    1 << 63,
-    _U64,
-    _U64 - 1,
-    0x5555555555555555,
-]
-_FLOATS32 = [
-    0,
-    0x80000000,
-    0x3F800000,
-    0xBF800000,
-    0x7F800000,
-    0xFF800000,
-    0x7FC00000,
-    0x7F800001,
-    0xFFC12345,
-]
-_FLOATS32 += [
-    1,
-    0x007FFFFF,
-    0x00800000,
-    0x7F7FFFFF,
-    0x4F000000,
-    0xCF000000,
-    0x4EFFFFFF,
-    0x5F000000,
-    0x3F000000,
-]
-_FLOATS64 = [0, 1 << 63, 0x3FF << 52, 0xBFF << 52, 0x7FF << 52, 0xFFF << 52, 0x7FF8 << 48, (0x7FF << 52) + 1]
-_FLOATS64 += [
-    1,
-    (1 << 52) - 1,
-    1 << 52,
-    0x7FEFFFFFFFFFFFFF,
-    0x41DFFFFFFFC00000,
-    0x41E0 << 48,
-    0x43E0 << 48,
-    0x3FE0 << 48,
-]
-_FLOATS80 = [
-    (0, 0),
-    (0x3FFF, 1 << 63),
-    (0xBFFF, 1 << 63),
-    (0x7FFF, 1 << 63),
-    (0x7FFF, 3 << 62),
-    (0xFFFF, 1 << 63),
-]
-_FLOATS80 += [
-    (0, 1),
-    (0, 1 << 62),
-    (0x4000, 0xC90FDAA22168C235),
-    (0x403E, 1 << 63),
-    (0x43FE, 1 << 63),
-    (0x8000, 0),
-]
-
-
-def random_integer(rng: random.Random) -> int:
-    kind = rng.random()
-    if kind < 0.4:
-        return rng.choice(_EDGES) ^ (_U64 if rng.random() < 0.2 else 0)
-    if kind < 0.6:
-        return rng.getrandbits(rng.choice((4, 8, 16, 32)))
-    return rng.getrandbits(64)
-
-
-def random_vector(rng: random.Random) -> bytes:
-    kind = rng.random()
-    if kind < 0.3:
-        return rng.randbytes(16)
-    if kind < 0.55:
-        return b"".join(_float(rng, _FLOATS32, 32).to_bytes(4, "little") for _ in range(4))
-    if kind < 0.8:
-        return b"".join(_float(rng, _FLOATS64, 64).to_bytes(8, "little") for _ in range(2))
-    return bytes(rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.getrandbits(8))) for _ in range(16))
-
-
-def _float(rng: random.Random, special: list[int], bits: int) -> int:
-    kind = rng.random()
-    if kind < 0.5:
-        return rng.choice(special)
-    if kind < 0.6:
-        return rng.getrandbits(bits)
-    exponent, middle = (8, 127) if bits == 32 else (11, 1023)  # of moderate size
-    sign, power = rng.getrandbits(1), middle + rng.randint(-40, 40)
-    return sign << bits - 1 | power << bits - 1 - exponent | rng.getrandbits(bits - 1 - exponent)
-
-
-def _random_x87(rng: random.Random) -> bytes:
-    if rng.random() < 0.5:
-        exponent, mantissa = rng.choice(_FLOATS80)
-        return mantissa.to_bytes(8, "little") + exponent.to_bytes(2, "little")
-    power = rng.randint(0x3FFF - 70, 0x3FFF + 70) | rng.getrandbits(1) << 15
-    return (rng.getrandbits(64) | 1 << 63).to_bytes(8, "little") + power.to_bytes(2, "little")
-
-
-def random_state(rng: random.Random) -> r.CpuState:
-    """All registers random; stack and string pointers in the memory, the count small."""
-    state = r.CpuState()
-    state.reset()
-    for number in range(16):
-        state.set_gpr(number, random_integer(rng))
-        state.set_xmm(number, random_vector(rng))
-    for number in (r.RSP, r.RBP, r.RSI, r.RDI):
-        state.set_gpr(number, _place(rng))
-    if rng.random() < 0.7:
-        state.rcx = rng.choice((0, 1, 2, 3, rng.randrange(32), rng.randrange(600)))
-    state.eflags = rng.getrandbits(12) & r.SPLIT_FLAGS | r.FLAG_IF
-    state.rip = AT
-    state.mxcsr = r.DEFAULT_MXCSR
-    if rng.random() < 0.3:
-        state.mxcsr |= rng.getrandbits(2) << 13 | (rng.getrandbits(1) << 15) | rng.getrandbits(1) << 6
-    state.fcw = r.DEFAULT_FCW & ~0xF00 | rng.choice((0, 2, 3, 3, 3)) << 8 | rng.choice((0, 0, 1, 2, 3)) << 10
-    used = rng.choice((0, 0xFF, rng.getrandbits(8)))
-    state.fsw = rng.getrandbits(3) << 11 | (rng.getrandbits(4) & 7) << 8 | rng.getrandbits(1) << 14
-    state.slots[r.FTAG] = used
-    for number in range(8):
-        state.set_st(number, _random_x87(rng))
-    return state
-
-
-def _place(rng: random.Random) -> int:
-    """An address for an access: mostly well inside, sometimes at an end of the memory or of a page, or
-    outside."""
-    kind = rng.random()
-    if kind < 0.75:
-        at = MEMORY + 0x800 + rng.randrange(MEMORY_SIZE - 0x1000)
-        return at & -16 if rng.random() < 0.6 else at
-    if kind < 0.85:
-        return MEMORY + rng.randrange(1, 16) * 4096 - rng.randrange(20)
-    if kind < 0.92:
-        return MEMORY + MEMORY_SIZE - rng.randrange(24)
-    return MEMORY + MEMORY_SIZE + rng.randrange(0x8000)
 
 
 # instructions ------------------------------------------------------------------------------------------
@@ -394,7 +250,7 @@ def _operands(rng: random.Random, raw: Instruction, info: OpCodeInfo, state: r.C
             return False
     if memory:
         if any(info.op_kind(n) == _K.MEM_OFFS for n in range(info.op_count)):
-            raw.memory_displacement, raw.memory_displ_size = _place(rng), 8
+            raw.memory_displacement, raw.memory_displ_size = place(rng), 8
         else:
             _aim(rng, raw, state, narrow)
     if info.can_use_lock_prefix and raw.op0_kind == OpKind.MEMORY and rng.random() < 0.5:
@@ -416,7 +272,7 @@ def _immediate(rng: random.Random, bits: int) -> int:
 
 def _aim(rng: random.Random, raw: Instruction, state: r.CpuState, narrow: bool) -> None:
     """Choose a form of address, and registers and displacement so that it comes out at a random place."""
-    target = _place(rng)
+    target = place(rng)
     first: Numbered = Register.EAX if narrow else Register.RAX
     if not narrow and rng.random() < 0.04:
         target = rng.choice((1 << 63, 0x8000 << 44, _U64 - 15, 0x1234 << 48)) + rng.randrange(1 << 16) & _U64
@@ -551,3 +407,9 @@ def undefined_flags(case: Case) -> int:
         if raw.rflags_undefined & bit:
             mask |= flag
     return mask
+
+
+__all__ = [
+    "AT", "BARRED", "CODE", "MEMORY", "MEMORY_SIZE", "NOT_COMPARABLE", "Case",
+    "accesses", "codes_of", "common_memory", "groups", "names", "random_cases", "undefined_flags",
+]  # fmt: skip
