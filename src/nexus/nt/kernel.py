@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 from collections import deque
 
 from nexus.base.errors import GuestFault, NexusError, Unsupported
@@ -44,6 +43,13 @@ LOCALE_EN_US = 0x0409
 _U64 = 0xFFFF_FFFF_FFFF_FFFF
 
 
+def _seeded(seed: int) -> Callable[[int], bytes]:
+    """Bytes that repeat; `random` is only imported where they are wanted, for a quick start."""
+    from random import Random
+
+    return Random(seed).randbytes
+
+
 class Deadlock(NexusError):
     """Every guest thread waits for something that cannot happen any more."""
 
@@ -73,8 +79,8 @@ class Kernel:
         self.make_vcpu = make_vcpu
         self.numbers = numbers
         self.clock = Clock() if seed is None else VirtualClock()
-        self.random = random.SystemRandom() if seed is None else random.Random(seed)
         self.deterministic = seed is not None
+        self.random_bytes: Callable[[int], bytes] = os.urandom if seed is None else _seeded(seed)
         self.processors = processors
         self.handle_limit = handle_limit
         self.process_limit = process_limit
@@ -146,9 +152,6 @@ class Kernel:
                 raise NtError(Status.NO_TOKEN)
             return thread.token
         return thread.token or thread.process.token
-
-    def random_bytes(self, count: int) -> bytes:
-        return self.random.randbytes(count) if self.deterministic else os.urandom(count)
 
     # -- ends ---------------------------------------------------------------------------------------------
 
