@@ -13,7 +13,7 @@ did not change in between.
 
 from __future__ import annotations
 
-from nexus.ir.ops.table import CONTROL, LOAD, PURE, ROWS, STORE, TRAP
+from nexus.ir.ops.table import PURE, ROWS
 from nexus.ir.state import FLAGS, SLOTS
 
 TYPE_CHECKING = False
@@ -21,117 +21,114 @@ if TYPE_CHECKING:
     from nexus.ir.ops.table import Row
     from nexus.ir.values import Block, Value
 
-_BIT = {name: 1 << index for index, name in enumerate(FLAGS)}
-_BIT_OF_SLOT = {SLOTS[name]: bit for name, bit in _BIT.items()}
-
-PASSED, SETTER, ACCESS, GET, PUT, BARRIER = range(6)
+_FLAG_SLOTS = frozenset(SLOTS[name] for name in FLAGS)
+_GET, _PUT, _CONDITION, _OTHER = range(4)
 
 
 def _kind(row: Row) -> int:
     head = row.name.partition(".")[0]
-    if head in ("get", "put"):
-        return GET if head == "get" else PUT
-    if row.effect in (LOAD, STORE, TRAP, CONTROL):
-        return ACCESS
-    if row.effect == PURE:
-        return PASSED
-    if row.writes and row.result is None and not row.indirect and set(row.writes) <= set(FLAGS):
-        return SETTER
-    return BARRIER
+    return {"get": _GET, "put": _PUT, "cond": _CONDITION}.get(head, _OTHER)
 
 
-def _mask(names: tuple[str, ...]) -> int:
-    return sum(_BIT.get(name, 0) for name in names)
+# rows that only set flags: what they write and read
+_SETTERS = {
+    row: (frozenset(row.writes), frozenset(row.reads))
+    for row in ROWS.values()
+    if row.writes
+    and row.result is None
+    and not row.address
+    and not row.indirect
+    and set(row.writes) <= set(FLAGS)
+}
+# all other rows but pure ones
+_KINDS = {row: _kind(row) for row in ROWS.values() if row.effect != PURE and row not in _SETTERS}
+_VECTOR_SLOTS = frozenset(
+    row for row in ROWS.values() if any(t.is_vector for t in (*row.operands, row.result) if t is not None)
+)
 
-
-_ROWS = {row: (_kind(row), _mask(row.writes), _mask(row.reads)) for row in ROWS.values()}
-
-# condition -> compare of the operands of flags.sub, and whether they are swapped
+# condition -> compare of the operands of flags.sub
 _AFTER_SUB = {"cond.e": "eq", "cond.b": "ult", "cond.be": "ule", "cond.l": "slt", "cond.le": "sle"}
 # condition -> compare of the operand of flags.logic with 0
 _AFTER_LOGIC = {"cond.e": "eq", "cond.be": "eq", "cond.s": "slt", "cond.l": "slt", "cond.le": "sle"}
 
 
 def simplify_flags(block: Block) -> None:
-    _backwards(block)
-    _conditions(block)  # after flags have moved up: a put behind them that changes an operand is seen
+    """From the last row that sets flags to the first: move it up, look at what follows, perhaps drop it."""
+    ops = block.ops
+    setters = [index for index, op in enumerate(ops) if op.type is None and op.row in _SETTERS]
+    if not setters:
+        return
+    starts = {at for at, _ in block.marks}
+    dropped: list[int] = []
+    overwritten: frozenset[str] = frozenset()  # by the next setter
+    needed: frozenset[str] = frozenset()  # of it
+    end = len(ops)
+    for at in reversed(setters):
+        setter = ops[at]
+        writes, reads = _SETTERS[setter.row]
+        if not reads:
+            at = _move_up(ops, at, starts)
+        seen = _look_after(block, setter, at, end)
+        if not seen and writes <= overwritten and not writes & needed:
+            dropped.append(at)
+        overwritten, needed, end = writes, reads, at
+    if dropped:
+        for at in dropped:
+            del ops[at]
+        dropped.reverse()
+        block.marks[:] = [
+            (start - sum(at < start for at in dropped), address) for start, address in block.marks
+        ]
 
 
-def _conditions(block: Block) -> None:
-    """Conditions to compares: a condition is replaced where it stands."""
-    setter: Value | None = None
-    for index, op in enumerate(block.ops):
-        kind, writes, reads = _ROWS[op.row]
-        if kind == PASSED:
+def _move_up(ops: list[Value], at: int, starts: set[int]) -> int:
+    """Move the op before those of its instruction that it has nothing to do with; returns its new
+    position."""
+    setter, to = ops[at], at
+    while to not in starts and to > 0:
+        before = ops[to - 1]
+        kind = _KINDS.get(before.row)
+        if before in setter.args or before.row in _SETTERS or kind in (_CONDITION, _OTHER):
+            break
+        if kind is not None and before.imm in _FLAG_SLOTS and before.row not in _VECTOR_SLOTS:
+            break
+        to -= 1
+    if to != at:
+        ops.insert(to, ops.pop(at))
+    return to
+
+
+def _look_after(block: Block, setter: Value, at: int, end: int) -> bool:
+    """May anybody see the flags before `end`? Conditions that are the same as a compare become that."""
+    seen, same = False, True  # same: the guest's registers are as the setter found them
+    ops = block.ops
+    for index in range(at + 1, end):
+        op = ops[index]
+        kind = _KINDS.get(op.row)
+        if kind is None:
             continue
-        if kind == SETTER:
-            setter = op
-        elif kind == PUT or writes:
-            setter = None
-        elif reads and setter is not None:
-            _condition(block, op, setter, index)
+        if kind == _PUT:
+            same = False
+        elif kind == _GET:
+            seen = seen or (op.imm in _FLAG_SLOTS and op.row not in _VECTOR_SLOTS)
+        elif kind == _OTHER:
+            seen = True
+            same = same and not op.row.writes
+        elif not same or not _compare(ops, op, setter, index):
+            seen = True
+    return seen
 
 
-def _condition(block: Block, op: Value, setter: Value, index: int) -> None:
+def _compare(ops: list[Value], op: Value, setter: Value, index: int) -> bool:
+    """Turn a condition into the compare it stands for, if there is one."""
     head, _, width = setter.row.name.rpartition(".")
     if head == "flags.sub" and op.row.name in _AFTER_SUB:
         op.row, op.args = ROWS[f"{_AFTER_SUB[op.row.name]}.{width}"], setter.args
-    elif head == "flags.logic" and op.row.name in _AFTER_LOGIC:
-        value = setter.args[0]
-        assert value.type is not None
-        zero = block.consts.get(value.type.bits)
-        if zero is None or zero not in block.ops[:index]:
-            return
-        op.row, op.args = ROWS[f"{_AFTER_LOGIC[op.row.name]}.{width}"], (value, zero)
-
-
-def _is_vector(op: Value) -> bool:
-    type = op.row.operands[0] if op.row.operands else op.row.result
-    return type is not None and type.is_vector
-
-
-def _backwards(block: Block) -> None:
-    """Drop and move what sets flags, in one pass from the end."""
-    out: list[Value] = []  # in reverse
-    marks: list[tuple[int, int]] = []  # counted from the end
-    dead = 0  # flags that nobody sees from here on
-    carried: Value | None = None  # moving up
-    ops = block.ops
-    mark = len(block.marks) - 1
-    while mark >= 0 and block.marks[mark][0] >= len(ops):
-        marks.append((0, block.marks[mark][1]))
-        mark -= 1
-    start = block.marks[mark][0] if mark >= 0 else -1
-    for index in range(len(ops) - 1, -1, -1):
-        op = ops[index]
-        kind, writes, reads = _ROWS[op.row]
-        if kind in (GET, PUT):
-            slot_bit = 0 if _is_vector(op) else _BIT_OF_SLOT.get(op.imm, 0)
-            reads, writes = (slot_bit, 0) if kind == GET else (0, slot_bit)
-        dropped = kind == SETTER and not writes & ~dead
-        if kind == ACCESS:
-            dead = 0
-        elif not dropped:
-            dead = (dead | writes) & ~reads
-        if not dropped:
-            if carried is not None:
-                passes = kind in (PASSED, GET, PUT) and not (reads | writes) and op not in carried.args
-                if not passes:
-                    out.append(carried)
-                    carried = None
-            if kind == SETTER and not reads:
-                carried = op
-            else:
-                out.append(op)
-        while start == index:
-            if carried is not None:
-                out.append(carried)
-                carried = None
-            marks.append((len(out), block.marks[mark][1]))
-            mark -= 1
-            start = block.marks[mark][0] if mark >= 0 else -1
-    if carried is not None:
-        out.append(carried)
-    out.reverse()
-    block.ops[:] = out
-    block.marks[:] = [(len(out) - at, address) for at, address in reversed(marks)]
+        return True
+    if head == "flags.logic" and op.row.name in _AFTER_LOGIC:
+        zero = ROWS[f"const.{width}"]
+        for other in ops[:index]:
+            if other.row is zero and other.imm == 0:
+                op.row, op.args = ROWS[f"{_AFTER_LOGIC[op.row.name]}.{width}"], (setter.args[0], other)
+                return True
+    return False
