@@ -7,13 +7,27 @@ from typing import Any
 
 TYPES = {"object": dict, "array": list, "string": str, "integer": int, "null": type(None)}
 KNOWN = {
-    "$schema", "title", "type", "properties", "required", "additionalProperties", "items", "const", "enum", "pattern",
-    "minimum", "maximum", "minItems", "maxItems",
-}  # fmt: skip
+    "$schema",
+    "title",
+    "type",
+    "properties",
+    "required",
+    "additionalProperties",
+    "items",
+    "const",
+    "enum",
+    "pattern",
+    "minimum",
+    "maximum",
+    "minItems",
+    "maxItems",
+}
 
 
 def problems(value: Any, schema: dict[str, Any], where: str = "$") -> list[str]:
-    """What contradicts the schema, as `place: what`; a keyword that is not known here is a problem of its own."""
+    """What contradicts the schema, as `place: what`; a keyword that is not known here is a problem of its
+    own.
+    """
     found = [f"{where}: unknown keyword {name}" for name in schema.keys() - KNOWN]
     kinds = schema.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds

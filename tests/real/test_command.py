@@ -1,4 +1,6 @@
-"""What the interface promises about streams, exit codes, signals, permissions and Python, with one small C program."""
+"""What the interface promises about streams, exit codes, signals, permissions and Python, with one small C
+program.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,13 @@ def start(folder: Path, *words: str, **more: Any) -> subprocess.Popen[bytes]:
     environment.update(more.pop("environment", {}))
     return subprocess.Popen(
         [sys.executable, "-m", "nexus", "run", *words],
-        cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more,
-    )  # fmt: skip
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **more,
+    )
 
 
 def run(folder: Path, *words: str, given: bytes = b"", **more: Any) -> tuple[int, str, str]:

@@ -1,4 +1,6 @@
-"""Published programs through the public command: right output, right exit code, on both tested versions of Wine."""
+"""Published programs through the public command: right output, right exit code, on both tested versions of
+Wine.
+"""
 
 from __future__ import annotations
 

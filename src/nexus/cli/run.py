@@ -85,6 +85,7 @@ def run_machine(
     """Start the program, wait for its end and say what has to be said."""
     if machine.left_out:
         terminal.notice(machine.left_out)
+    report = open_report(parsed.value("report"))
     process: Process | None = None
     machine.kernel.on_tick.append(lambda kernel: end_with_the_reader(machine))
     with Interrupts(machine.kernel, timeout, signals=True) as interrupts:
@@ -97,17 +98,31 @@ def run_machine(
             ended = error
     code = exit_code(process, ended)
     explain(machine, process, ended)
-    if parsed.value("report") is not None:
+    if report >= 0:
         from nexus.system.report import write_report
 
-        write_report(str(parsed.value("report")), machine, process, ended, code)
+        write_report(report, machine, process, ended, code)
     if isinstance(ended, Interrupted):
         die_by(ended.number, machine)
-    if process is not None and process.exit_status == STATUS_CONTROL_C_EXIT and interrupts.received:
+    if (
+        interrupts.received
+        and process is not None
+        and (process.exit_status == STATUS_CONTROL_C_EXIT or interrupts.ended_by_default)
+    ):
         die_by(interrupts.received[0], machine)
     if isinstance(ended, BrokenOutput):
         die_by(SIGPIPE, machine)
     return code
+
+
+def open_report(path: str | None) -> int:
+    """A descriptor of the report's file, -1 for none; opened before guest code can run."""
+    if path is None:
+        return -1
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise UsageError(f"--report {path}: {error.strerror}") from None
 
 
 def end_with_the_reader(machine: Machine) -> None:

@@ -211,6 +211,8 @@ class Kernel:
                 if thread.runnable:
                     self.tick()
                     return thread
+            if self.stop_requested is not None:
+                raise self.stop_requested
             self._idle()
 
     def _idle(self) -> None:

@@ -133,7 +133,7 @@ class NoCpu(Vcpu):
 
 
 class Symbols(dict[str, int]):
-    """ntdll's functions, for calls that enter the guest: no ntdll is mapped, so they all lead to one place."""
+    """ntdll's functions, for calls that enter the guest; no ntdll is mapped, all lead to one place."""
 
     def __missing__(self, name: str) -> int:
         return _SCRATCH

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nexus.nt.kernel import Kernel
+    from nexus.nt.process import Process
 
 if not TYPE_CHECKING:
     import _signal as signal  # without the enumerations that `signal` adds, for a quick start
@@ -74,6 +75,8 @@ class Interrupts:
         self._before: dict[int, Any] = {}
         self._timers: list[Timer] = []
         self._event = -1
+        self._threads: list[Thread] = []
+        self.ended_by_default = False
 
     def __enter__(self) -> Interrupts:
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -86,6 +89,7 @@ class Interrupts:
                     self._before[number] = signal.signal(number, self._on_signal)
         if self.timeout is not None:
             self._start_timer(self.timeout)
+        self.kernel.on_process_end.append(self._process_ended)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -132,6 +136,13 @@ class Interrupts:
                 self.kernel.stop_requested = Interrupted(self.received[0])
             self._start_timer(GRACE)
 
+    def _process_ended(self, process: Process) -> None:
+        """Wine's default handler of CTRL_CLOSE_EVENT ends the process with 0 from the thread that we
+        started.
+        """
+        if self.kernel.current_thread in self._threads and process.exit_status == 0:
+            self.ended_by_default = True
+
     def _tell_guest(self, event: int) -> bool:
         """Start a thread in each process that runs its console control handlers; False if no one can hear
         it.
@@ -144,5 +155,6 @@ class Interrupts:
             thread = Thread(process)
             start_thread(thread, routine, event)
             thread.make_ready()
+            self._threads.append(thread)
             told = True
         return told

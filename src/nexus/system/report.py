@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 
 from nexus import __version__
 from nexus.base.errors import NexusError
@@ -20,17 +19,12 @@ VERSION = 1
 
 
 def write_report(
-    path: str, machine: Machine, process: Process | None, ended: NexusError | None, exit_code: int
+    descriptor: int, machine: Machine, process: Process | None, ended: NexusError | None, exit_code: int
 ) -> None:
-    """Write the report beside its place and rename it; NexusError when that is impossible."""
+    """Write the report into a file that was opened before the wall went up; the descriptor is closed."""
     text = json.dumps(report(machine, process, ended, exit_code), indent=1) + "\n"
-    temporary = f"{path}.{os.getpid()}.partial"
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise NexusError(f"the report {path} cannot be written: {error.strerror}") from None
+    with open(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
 
 
 def report(

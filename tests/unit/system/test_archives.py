@@ -99,7 +99,7 @@ def test_a_deb_gives_only_what_is_wanted(tmp_path: Path) -> None:
 
 
 def test_an_rpm_is_read_like_rpm2cpio_does(tmp_path: Path) -> None:
-    """Lead, two headers, then gzip-compressed cpio in the `newc` form, built here after the format's description."""
+    """Lead, two headers, then gzip-compressed cpio in the `newc` form, built after the format's text."""
     import gzip
     import struct
 

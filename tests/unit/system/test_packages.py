@@ -29,11 +29,26 @@ def test_references(text: str, parts: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "pypi:", "pypi:-r", "pypi:--index-url", "pypi:../x", "pypi:/etc", "pypi:git+https://h/x", "pypi:a b", "pypi:x@",
-        "pypi:x==1;y", "pypi:x[extra]", "npm:./x", "npm:file:x", "npm:http://h/x.tgz", "npm:user/-x/..", "npm:@scope",
-        "npm:x@npm:y", "npm:x/../../y", "pypi:" + "x" * 201,
+        "pypi:",
+        "pypi:-r",
+        "pypi:--index-url",
+        "pypi:../x",
+        "pypi:/etc",
+        "pypi:git+https://h/x",
+        "pypi:a b",
+        "pypi:x@",
+        "pypi:x==1;y",
+        "pypi:x[extra]",
+        "npm:./x",
+        "npm:file:x",
+        "npm:http://h/x.tgz",
+        "npm:user/-x/..",
+        "npm:@scope",
+        "npm:x@npm:y",
+        "npm:x/../../y",
+        "pypi:" + "x" * 201,
     ],
-)  # fmt: skip
+)
 def test_anything_but_a_name_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse(text)
