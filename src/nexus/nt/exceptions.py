@@ -20,6 +20,7 @@ EXCEPTION_NONCONTINUABLE = 0x1
 MAXIMUM_PARAMETERS = 15
 _READ, _WRITE, _EXECUTE = 0, 1, 8
 _FAST_FAIL = 0x29
+_SIGBUS = 7  # in a Stop: the page lies beyond the end of the file it shows
 _FLOAT_STATUS = (  # exception flags of MXCSR and of the x87 status word, most important first
     (0x01, Status.FLOAT_INVALID_OPERATION),
     (0x04, Status.FLOAT_DIVIDE_BY_ZERO),
@@ -55,6 +56,9 @@ def on_stop(thread: Thread, stop: Stop) -> None:
 
 def _memory_fault(thread: Thread, stop: Stop) -> None:
     access = _EXECUTE if stop.execute else _WRITE if stop.write else _READ
+    if stop.argument == _SIGBUS:
+        raise_exception(thread, Status.IN_PAGE_ERROR, (access, stop.address, Status.END_OF_FILE))
+        return
     status = frames.guard_hit(thread, stop.address)
     if status == Status.SUCCESS:
         return

@@ -7,6 +7,7 @@ from collections import deque
 
 from nexus.base.errors import GuestFault, NexusError, Unsupported
 from nexus.ir.state import Exit
+from nexus.machine.host import HostMemoryError
 from nexus.nt import callback, exceptions
 from nexus.nt.atoms import AtomTable
 from nexus.nt.clock import TICKS_PER_SECOND, Clock, VirtualClock
@@ -323,6 +324,8 @@ class Kernel:
                 result = error.status
             except GuestFault:
                 result = Status.ACCESS_VIOLATION
+            except HostMemoryError:
+                result = Status.NO_MEMORY
             if not isinstance(result, Wait):
                 break
             ended = self._try_wait(thread, result)
