@@ -69,4 +69,7 @@ def record_sizes() -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    cache.write(sys.argv[1], blob.pack(build(), record_sizes()))
+    try:
+        cache.write(sys.argv[1], blob.pack(build(), record_sizes()))
+    except NexusError as error:
+        sys.exit(f"{error} ({error.hint})" if error.hint else str(error))

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import llvmlite.binding as llvm
 
+from nexus.base.errors import NexusError
+
 # Used when the host has them. No AVX: its encodings clear the upper parts of registers that pinned engines
 # keep.
 _FEATURES = (
@@ -24,9 +26,19 @@ _FEATURES = (
 )
 
 
+# Templates name instructions of these.
+_NEEDED = ("ssse3", "sse4.1", "sse4.2", "aes", "pclmul", "cx16")
+
+
 def features() -> str:
     """The host's features that code may use, as LLVM writes them."""
     host = llvm.get_host_cpu_features()
+    missing = [name for name in _NEEDED if not host.get(name)]
+    if missing:
+        raise NexusError(
+            f"this host's processor lacks {', '.join(missing)}, which the engine's vector instructions need",
+            hint="in a virtual machine, pass the host's processor through (-cpu host)",
+        )
     return ",".join(f"+{name}" for name in _FEATURES if host.get(name)) + ",-avx"
 
 
