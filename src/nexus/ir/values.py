@@ -201,9 +201,11 @@ class Block:
         return self._addressed("lea.i64", where)
 
     def load(self, type: Type, where: Address, aligned: bool = False, modify: bool = False) -> Value:
-        """`aligned`: #GP unless the address is a multiple of the size. `modify`: the place is stored to next, and a
+        """`aligned`: #GP unless the address is a multiple of the size. `modify`: the place is stored to
+        next, and a
         fault counts as one of writing."""
-        return self._addressed(f"load.{'aligned.' if aligned else 'modify.' if modify else ''}{type.name}", where)
+        kind = "aligned." if aligned else "modify." if modify else ""
+        return self._addressed(f"load.{kind}{type.name}", where)
 
     def store(self, where: Address, value: Value, aligned: bool = False) -> None:
         self._addressed(f"store.{'aligned.' if aligned else ''}{value.type}", where, value)
@@ -218,6 +220,12 @@ class Block:
         if where.index is None:
             return self.emit(name, base, *operands, imm=imm)
         return self.emit(name + "x", base, where.index, *operands, imm=imm)
+
+    def drop(self) -> None:
+        """The block is done with: its ops refer to it and it to them, which only the collector would find
+        out."""
+        self.ops.clear()
+        self.consts.clear()
 
     # ends ------------------------------------------------------------------------------------------
 

@@ -160,6 +160,7 @@ class Translations:
                 if limit == 1:
                     raise
                 limit //= 2
+        block.drop()
         found = _put(code, self._next, pages)
         self._next += found.size
         self._add(found)
