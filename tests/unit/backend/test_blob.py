@@ -88,10 +88,10 @@ def test_the_interpreter_is_built_again_when_its_file_is_damaged(
     def fake_build(target: str) -> None:
         built.append(target)
         good = os.path.join(cache.folder(), f"interp-{engine.key()}.blob")
-        engine.load()
         with open(good, "rb") as source:
             cache.write(target, source.read())
 
+    engine.load()  # the good one, in the common cache
     monkeypatch.setattr(engine, "_build", fake_build)
     assert engine.load(base).symbols
     assert built == [path]
