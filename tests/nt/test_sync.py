@@ -68,13 +68,15 @@ def test_named_objects_are_found_without_regard_to_case(machine: Machine) -> Non
     assert machine.NtCreateEvent(out, ALL, name, 0, 1) == Status.OBJECT_NAME_COLLISION
     openif = machine.attributes("\\BaseNamedObjects\\Ready", flags=0xC0)
     assert machine.NtCreateEvent(out, ALL, openif, 0, 1) == Status.OBJECT_NAME_EXISTS
+    existing = machine.memory.u64(out)
     again = machine.new_handle(
         "NtOpenEvent", ALL, machine.attributes("\\Sessions\\0\\BaseNamedObjects\\rEADY")
     )
     assert machine.NtResetEvent(again, 0) == Status.SUCCESS
     assert machine.NtWaitForSingleObject(event, 0, machine.put(signed(0))) == Status.TIMEOUT
     assert machine.NtOpenMutant(out, ALL, name) == Status.OBJECT_TYPE_MISMATCH
-    for handle in (event, again, machine.memory.u64(out)):
+    assert machine.memory.u64(out) == 0
+    for handle in (event, again, existing):
         machine.process.handles.close(handle)
     assert machine.NtOpenEvent(out, ALL, name) == Status.OBJECT_NAME_NOT_FOUND
     missing = machine.attributes("\\BaseNamedObjects\\No\\Ready")

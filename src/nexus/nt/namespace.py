@@ -61,7 +61,8 @@ class Directory(KernelObject):
         found = self.entries.get(name)
         if found is None and any_case:
             upper = name.upper()
-            found = next((entry for key, entry in self.entries.items() if key.upper() == upper), None)
+            newest_first = reversed(self.entries.items())
+            found = next((entry for key, entry in newest_first if key.upper() == upper), None)
         return found
 
     @property

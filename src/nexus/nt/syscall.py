@@ -7,6 +7,7 @@ What an annotation makes of the raw 64-bit argument:
     u8 ... u64, i8 ... i64, uptr, boolean   masked (and sign-extended) to the declared width
     Handle[T, rights]             the object of class T behind the handle, with `rights` checked; `| None`
     Ptr[T], In[T], Out[T]         a typed pointer (not yet read); `| None`: 0 becomes None, everywhere
+    NewHandle                     Out[uptr] that holds 0 until the call succeeds
     UnicodeString                 the text of a UNICODE_STRING*; `| None`
     ObjectAttributes              OBJECT_ATTRIBUTES* read into `attributes.Attributes`; `| None`
 Results: None is STATUS_SUCCESS, an int goes to rax, `raise NtError(status)` fails, `Wait`, `UserCallback`
@@ -29,15 +30,17 @@ if TYPE_CHECKING:
     from typing import Annotated as Handle
     from typing import Any, TypeVar
 
+    from nexus.abi.types import Memory
     from nexus.nt.attributes import Attributes
     from nexus.nt.call import Call
 
     F = TypeVar("F", bound=Callable[..., Any])
     Decoder = Callable[..., Any]
     UnicodeString = str
+    NewHandle = Out[int]
     ObjectAttributes = Attributes
 
-__all__ = ["Handle", "In", "ObjectAttributes", "Out", "Ptr", "UnicodeString", "stub", "syscall"]
+__all__ = ["Handle", "In", "NewHandle", "ObjectAttributes", "Out", "Ptr", "UnicodeString", "stub", "syscall"]
 
 REGISTER_ARGUMENTS = 4
 STACK_ARGUMENTS = 0x28
@@ -104,6 +107,12 @@ def _scalar(scalar: Scalar) -> Kind:
     return Kind(scalar.name, masked, mask=scalar.mask)
 
 
+def _new_handle(memory: Memory, address: int) -> Out[int]:
+    out: Out[int] = Out(memory, address, SCALARS["uptr"])
+    out.write(0)
+    return out
+
+
 _NAMES: dict[str, Any] = {name: _scalar(scalar) for name, scalar in SCALARS.items()}
 _NAMES.update(Ptr=_PointerMaker(Ptr), In=_PointerMaker(In), Out=_PointerMaker(Out))
 
@@ -113,7 +122,10 @@ if not TYPE_CHECKING:
     ObjectAttributes = Kind(
         "ObjectAttributes", "{k}_0(call.memory, call.process.handles, {a})", (read_attributes,)
     )
-    _NAMES.update(Handle=Handle, UnicodeString=UnicodeString, ObjectAttributes=ObjectAttributes)
+    NewHandle = Kind("NewHandle", "{k}_0(call.memory, {a})", (_new_handle,))
+    _NAMES.update(
+        Handle=Handle, NewHandle=NewHandle, UnicodeString=UnicodeString, ObjectAttributes=ObjectAttributes
+    )
 
 
 class Syscall:

@@ -8,7 +8,7 @@ from nexus.nt.call import Call
 from nexus.nt.errors import NtError
 from nexus.nt.objects import KernelObject, ObjectType
 from nexus.nt.status import Status
-from nexus.nt.syscall import Handle, In, ObjectAttributes, Out, syscall
+from nexus.nt.syscall import Handle, In, NewHandle, ObjectAttributes, Out, syscall
 from nexus.nt.wait import Wait
 
 DEBUG_READ_EVENT, DEBUG_PROCESS_ASSIGN, DEBUG_SET_INFORMATION = 1, 2, 4
@@ -30,7 +30,7 @@ class DebugObject(KernelObject):
 
 @syscall
 def NtCreateDebugObject(
-    call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes | None, flags: u32
+    call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes | None, flags: u32
 ) -> int:
     """Create or open a debug object."""
     if flags & ~DEBUG_KILL_ON_CLOSE:

@@ -22,7 +22,7 @@ from nexus.nt.job import MESSAGE_NEW_PROCESS, JobObject
 from nexus.nt.process import Process
 from nexus.nt.query import answer
 from nexus.nt.status import Status
-from nexus.nt.syscall import Handle, ObjectAttributes, Out, syscall
+from nexus.nt.syscall import Handle, NewHandle, ObjectAttributes, Out, syscall
 
 _ACCOUNTING, _BASIC_LIMITS, _PROCESS_IDS, _UI_RESTRICTIONS = 1, 2, 3, 4
 _COMPLETION_PORT, _ACCOUNTING_AND_IO, _EXTENDED_LIMITS = 7, 8, 9  # JOBOBJECTINFOCLASS
@@ -33,7 +33,7 @@ _FILE = "src/nexus/nt/syscalls/job.py"
 
 
 @syscall
-def NtCreateJobObject(call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes | None) -> int:
+def NtCreateJobObject(call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes | None) -> int:
     """Create or open a job."""
     job, status = call.kernel.namespace.create(attributes, JobObject, JobObject)
     call.give_handle(handle, job, access, attributes)
@@ -41,7 +41,7 @@ def NtCreateJobObject(call: Call, handle: Out[uptr], access: u32, attributes: Ob
 
 
 @syscall
-def NtOpenJobObject(call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes) -> None:
+def NtOpenJobObject(call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes) -> None:
     """Open a named job."""
     call.give_handle(handle, call.kernel.namespace.open(attributes, JobObject), access, attributes)
 

@@ -19,7 +19,7 @@ from nexus.nt.process import Process
 from nexus.nt.query import answer
 from nexus.nt.security import default_descriptor, read_descriptor, select_parts
 from nexus.nt.status import Status
-from nexus.nt.syscall import Handle, ObjectAttributes, Out, UnicodeString, syscall
+from nexus.nt.syscall import Handle, NewHandle, ObjectAttributes, Out, UnicodeString, syscall
 
 DUPLICATE_CLOSE_SOURCE, DUPLICATE_SAME_ACCESS, DUPLICATE_SAME_ATTRIBUTES = 1, 2, 4
 _BASIC, _NAME, _TYPE, _TYPES, _HANDLE_FLAGS = range(5)  # OBJECT_INFORMATION_CLASS
@@ -183,7 +183,7 @@ def NtMakeTemporaryObject(call: Call, target: Handle[KernelObject, 0]) -> None:
 
 @syscall
 def NtCreateDirectoryObject(
-    call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes | None
+    call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes | None
 ) -> int:
     """Create or open an object directory."""
     directory, status = call.kernel.namespace.create(attributes, Directory, Directory)
@@ -192,7 +192,7 @@ def NtCreateDirectoryObject(
 
 
 @syscall
-def NtOpenDirectoryObject(call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes) -> None:
+def NtOpenDirectoryObject(call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes) -> None:
     """Open an object directory."""
     directory = call.kernel.namespace.open(attributes, Directory)
     call.give_handle(handle, directory, access, attributes)
@@ -249,7 +249,7 @@ def NtQueryDirectoryObject(
 
 @syscall
 def NtCreateSymbolicLinkObject(
-    call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes | None, target: UnicodeString
+    call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes | None, target: UnicodeString
 ) -> int:
     """Create a symbolic link in the object directory."""
     if not target:
@@ -261,7 +261,7 @@ def NtCreateSymbolicLinkObject(
 
 @syscall
 def NtOpenSymbolicLinkObject(
-    call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes
+    call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes
 ) -> None:
     """Open a symbolic link itself."""
     if attributes.name is None:

@@ -16,7 +16,7 @@ from nexus.nt.objects import KernelObject
 from nexus.nt.process import Process
 from nexus.nt.spawn import Request, spawn
 from nexus.nt.status import Status
-from nexus.nt.syscall import Handle, In, ObjectAttributes, Out, syscall
+from nexus.nt.syscall import Handle, In, NewHandle, ObjectAttributes, Out, syscall
 from nexus.nt.syscalls.thread import CLIENT_ID
 
 (
@@ -69,7 +69,7 @@ def NtTerminateProcess(call: Call, handle: uptr, status: u32) -> None:
 
 @syscall
 def NtOpenProcess(
-    call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes, client: In[CLIENT_ID]
+    call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes, client: In[CLIENT_ID]
 ) -> None:
     """Open a process by its id, or by the id of one of its threads."""
     wanted = client.read()

@@ -21,7 +21,7 @@ from nexus.nt.errors import NtError
 from nexus.nt.objects import KernelObject, require_waitable
 from nexus.nt.status import Status
 from nexus.nt.sync import Event, KeyedEvent, KeyedSide, Mutant, Semaphore, Timer
-from nexus.nt.syscall import Handle, In, ObjectAttributes, Out, Ptr, syscall
+from nexus.nt.syscall import Handle, In, NewHandle, ObjectAttributes, Out, Ptr, syscall
 from nexus.nt.wait import Wait
 
 TYPE_CHECKING = False
@@ -81,7 +81,7 @@ def _open(call: Call, handle: Ptr[uptr], access: int, attributes: Attributes, ki
 @syscall
 def NtCreateEvent(
     call: Call,
-    handle: Out[uptr],
+    handle: NewHandle,
     access: u32,
     attributes: ObjectAttributes | None,
     kind: u32,
@@ -96,7 +96,7 @@ def NtCreateEvent(
 
 
 @syscall
-def NtOpenEvent(call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes) -> None:
+def NtOpenEvent(call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes) -> None:
     """Open a named event."""
     _open(call, handle, access, attributes, Event)
 
@@ -169,14 +169,14 @@ def _check_query(information_class: int, length: int, layout: type[Struct]) -> N
 
 @syscall
 def NtCreateMutant(
-    call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes | None, owned: boolean
+    call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes | None, owned: boolean
 ) -> int:
     """Create or open a mutant."""
     return _create(call, handle, access, attributes, Mutant, lambda: Mutant(call.thread if owned else None))
 
 
 @syscall
-def NtOpenMutant(call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes) -> None:
+def NtOpenMutant(call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes) -> None:
     """Open a named mutant."""
     _open(call, handle, access, attributes, Mutant)
 
@@ -217,7 +217,7 @@ def NtQueryMutant(
 @syscall
 def NtCreateSemaphore(
     call: Call,
-    handle: Out[uptr],
+    handle: NewHandle,
     access: u32,
     attributes: ObjectAttributes | None,
     initial: i32,
@@ -230,7 +230,7 @@ def NtCreateSemaphore(
 
 
 @syscall
-def NtOpenSemaphore(call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes) -> None:
+def NtOpenSemaphore(call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes) -> None:
     """Open a named semaphore."""
     _open(call, handle, access, attributes, Semaphore)
 
@@ -266,7 +266,7 @@ def NtQuerySemaphore(
 
 @syscall
 def NtCreateTimer(
-    call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes | None, kind: u32
+    call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes | None, kind: u32
 ) -> int:
     """Create or open a timer."""
     if kind not in (NOTIFICATION, SYNCHRONIZATION):
@@ -277,7 +277,7 @@ def NtCreateTimer(
 
 
 @syscall
-def NtOpenTimer(call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes) -> None:
+def NtOpenTimer(call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes) -> None:
     """Open a named timer."""
     _open(call, handle, access, attributes, Timer)
 
@@ -344,14 +344,14 @@ def NtQueryTimer(
 
 @syscall
 def NtCreateKeyedEvent(
-    call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes | None, flags: u32
+    call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes | None, flags: u32
 ) -> int:
     """Create or open a keyed event."""
     return _create(call, handle, access, attributes, KeyedEvent, KeyedEvent)
 
 
 @syscall
-def NtOpenKeyedEvent(call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes) -> None:
+def NtOpenKeyedEvent(call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes) -> None:
     """Open a named keyed event."""
     _open(call, handle, access, attributes, KeyedEvent)
 

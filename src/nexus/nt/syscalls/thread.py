@@ -24,7 +24,7 @@ from nexus.nt.objects import KernelObject
 from nexus.nt.process import Process
 from nexus.nt.start_thread import start_thread
 from nexus.nt.status import Status
-from nexus.nt.syscall import Handle, In, ObjectAttributes, Out, syscall
+from nexus.nt.syscall import Handle, In, NewHandle, ObjectAttributes, Out, syscall
 from nexus.nt.thread import MAXIMUM_SUSPEND_COUNT, Thread
 from nexus.nt.wait import RESUME, Resume
 
@@ -44,7 +44,7 @@ class CLIENT_ID(Struct):
 @syscall
 def NtCreateThreadEx(
     call: Call,
-    handle: Out[uptr],
+    handle: NewHandle,
     access: u32,
     attributes: ObjectAttributes | None,
     process: Handle[Process, PROCESS_CREATE_THREAD],
@@ -85,7 +85,7 @@ def NtCreateThreadEx(
 
 @syscall
 def NtOpenThread(
-    call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes, client: In[CLIENT_ID]
+    call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes, client: In[CLIENT_ID]
 ) -> None:
     """Open a thread by its id."""
     wanted = client.read()

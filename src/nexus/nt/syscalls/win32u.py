@@ -96,9 +96,11 @@ def NtUserSetProcessDpiAwarenessContext(call: Call, awareness: u32, _: u32) -> i
 
 @syscall
 def NtUserCallNoParam(call: Call, code: u32) -> int:
-    """Small services by number; of them only a thread's end needs an answer here."""
+    """Small services by number: of them a thread's end, and that there is no desktop window."""
     if code in call.process.version.user_thread_end:
         call.thread.messages = None
+        return 0
+    if code == _GET_DESKTOP_WINDOW:
         return 0
     raise call.unsupported(f"NtUserCallNoParam code {code}", _FILE)
 
@@ -118,7 +120,7 @@ _METRICS = {  # SM_* of a machine without a monitor, at 96 dots per inch
     63: 3,  # network present
     92: 4,  # padded border
 }
-_GET_SYSTEM_METRICS = 14
+_GET_SYSTEM_METRICS, _GET_DESKTOP_WINDOW = 14, 1
 
 
 @syscall
