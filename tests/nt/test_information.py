@@ -9,6 +9,7 @@ import pytest
 
 from fake_machine import Machine
 from nexus.base.errors import Unsupported
+from nexus.nt.registry_sorting import sorting_ids
 from nexus.nt.status import Status
 
 SELF, THREAD = -1, -2
@@ -155,3 +156,22 @@ def test_locales(machine: Machine) -> None:
     machine.NtSetDefaultLocale(1, 0x407)
     machine.NtQueryDefaultLocale(1, out)
     assert machine.memory.u32(out) == 0x407
+
+
+SCRIPT = """HKLM
+{
+    Sorting
+    {
+        Ids = s '{0}'
+        {
+            val 'tr' = s '{1}'
+            val 'ja' = s '{2}'
+        }
+    }
+    val 'x' = s 'y'
+}"""
+
+
+def test_sort_versions_come_from_the_registry_script() -> None:
+    assert sorting_ids(SCRIPT) == [("tr", "{1}"), ("ja", "{2}")]
+    assert sorting_ids("HKLM { }") == []

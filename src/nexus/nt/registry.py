@@ -17,7 +17,7 @@ from nexus.nt.status import Status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from nexus.nt.process import Process
 
@@ -55,6 +55,7 @@ class Key:
         "_sorted",
         "class_name",
         "deleted",
+        "fill",
         "link",
         "modified",
         "name",
@@ -76,6 +77,7 @@ class Key:
         self.volatile = False
         self.link = False
         self.deleted = False
+        self.fill: Callable[[Key], None] | None = None  # completes the key when it is first reached
         self.watches: list[Watch] = []
 
     @property
@@ -276,6 +278,9 @@ class Registry:
         key, parts = self.split(name, start)
         links = 0
         while True:
+            if key.fill is not None:
+                fill, key.fill = key.fill, None
+                fill(key)
             if key.deleted:
                 raise NtError(Status.KEY_DELETED)
             if key.link and not (open_link and not parts):

@@ -16,6 +16,7 @@ from nexus.nt.numbers import UNIX_CALL
 from nexus.nt.peb import LOW, PEB_GLOBAL_FLAG, Parameters, write_debug_options, write_peb
 from nexus.nt.process import Module
 from nexus.nt.registry import REG_DWORD, Value
+from nexus.nt.registry_sorting import SORTING_IDS, fill_sorting_ids
 from nexus.nt.section import SEC_IMAGE, Section, SectionSource, image_section
 from nexus.nt.shared_data import SharedData
 from nexus.nt.start_thread import free_stack, start_thread
@@ -61,6 +62,12 @@ class Starter:
         self.shared_data = SharedData(kernel)
         self._exports: dict[str, int] | None = None
         self._apiset: tuple[int, int, int] | None = None
+        try:
+            ids = kernel.io.registry.open(SORTING_IDS)
+        except NtError:  # a registry without national language support
+            pass
+        else:
+            ids.fill = lambda key: fill_sorting_ids(key, dll("kernelbase.dll"))
         kernel.on_tick.append(lambda kernel: self.shared_data.update(kernel.clock))
         kernel.on_thread_end.append(_thread_ended)
         kernel.on_process_end.append(_process_ended)
