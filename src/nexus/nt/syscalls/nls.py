@@ -46,11 +46,11 @@ def _map_table(call: Call, name: str) -> tuple[int, int]:
 @syscall
 def NtInitializeNlsFiles(call: Call, base: Out[uptr], locale: Out[u32], size: Out[u64] | None) -> None:
     """Map locale.nls and tell the default locale."""
-    address, length = _map_table(call, "locale.nls")
+    address, _ = _map_table(call, "locale.nls")
     base.write(address)
     locale.write(LOCALE_EN_US)
-    if size is not None:
-        size.write(length)
+    if size is not None:  # the size without the locale table, which the file's header tells
+        size.write(call.memory.u32(address + 16))
 
 
 @syscall
