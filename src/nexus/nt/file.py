@@ -276,7 +276,8 @@ class Operation(KernelObject):
         if self.process.terminated:
             return
         try:
-            self.process.window.write(self.iosb, struct.pack("<IxxxxQ", status, information))
+            if self.iosb:  # kernelbase's LockFile passes none
+                self.process.window.write(self.iosb, struct.pack("<IxxxxQ", status, information))
         except GuestFault:
             if self.immediate:
                 raise

@@ -81,6 +81,10 @@ class FileNode:
         self.images = 0
         self.views = 0
 
+    def grow(self, size: int) -> None:
+        """A section makes the file larger."""
+        self.opens[0].set_size(size)
+
     def check_sharing(self, granted: int, share: int) -> None:
         """Raise STATUS_SHARING_VIOLATION if an open with these rights conflicts with one that exists."""
         reads, writes, deletes = granted & READING, granted & WRITING, granted & access.DELETE
@@ -186,7 +190,9 @@ class DiskFile(FileObject):
         """What a section over this file is made of."""
         if self.is_directory:
             raise NtError(Status.INVALID_FILE_FOR_SECTION)
-        return SectionSource(self.fd, self.size, self.path, bool(self.granted & access.FILE_WRITE_DATA))
+        return SectionSource(
+            self.fd, self.size, self.path, bool(self.granted & access.FILE_WRITE_DATA), self.node
+        )
 
     def __repr__(self) -> str:
         return f"File({self.dos_path!r})"
@@ -469,7 +475,7 @@ class DiskFile(FileObject):
             if error.status not in _LOST_RACES:
                 raise
         finally:
-            if not node.opens:
+            if not node.opens and not node.images and not node.views:
                 self.io.nodes.pop(node.key, None)
             if self.fd >= 0:
                 os.close(self.fd)

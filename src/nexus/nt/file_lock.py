@@ -41,17 +41,24 @@ class LockTable:
     def take(self, lock: Lock) -> bool:
         """Add the lock unless it conflicts with one that is held."""
         for other in self.held:
-            if other.overlaps(lock.offset, lock.end) and (lock.exclusive or other.exclusive):
+            own = (
+                other.file is lock.file and not lock.exclusive
+            )  # a shared one may lie over one's own exclusive one
+            if other.overlaps(lock.offset, lock.end) and (lock.exclusive or (other.exclusive and not own)):
                 return False
         self.held.append(lock)
         return True
 
     def release(self, file: FileObject, offset: int, length: int) -> None:
-        for lock in self.held:
-            if lock.file is file and lock.offset == offset and lock.end == offset + length:
-                self.held.remove(lock)
-                self._grant()
-                return
+        mine = [
+            lock
+            for lock in self.held
+            if lock.file is file and lock.offset == offset and lock.end == offset + length
+        ]
+        if mine:
+            self.held.remove(next((lock for lock in mine if lock.exclusive), mine[0]))
+            self._grant()
+            return
         raise NtError(Status.RANGE_NOT_LOCKED)
 
     def release_file(self, file: FileObject) -> None:

@@ -35,7 +35,18 @@ _CACHING = SEC_NOCACHE | SEC_WRITECOMBINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from nexus.nt.vad import Backing
+
+    class MappedFile(Protocol):
+        """The file system's record of a file: how many image and other sections lie over it."""
+
+        images: int
+        views: int
+
+        def grow(self, size: int) -> None: ...
+
 
 _WRITE_COPY = (PAGE_WRITECOPY, PAGE_EXECUTE_WRITECOPY)
 
@@ -45,13 +56,16 @@ class SectionSource:
     written.
     """
 
-    __slots__ = ("fd", "nt_path", "size", "writable")
+    __slots__ = ("fd", "node", "nt_path", "size", "writable")
 
-    def __init__(self, fd: int, size: int, nt_path: str, writable: bool) -> None:
+    def __init__(
+        self, fd: int, size: int, nt_path: str, writable: bool, node: MappedFile | None = None
+    ) -> None:
         self.fd = fd
         self.size = size
         self.nt_path = nt_path
         self.writable = writable
+        self.node = node
 
 
 class Section(KernelObject):
@@ -65,6 +79,7 @@ class Section(KernelObject):
         "committed",
         "fd",
         "image",
+        "node",
         "nt_path",
         "protect",
         "size",
@@ -88,6 +103,7 @@ class Section(KernelObject):
         self.fd = fd
         self.nt_path = nt_path
         self.image: ImageFile | None = None
+        self.node: MappedFile | None = None
         self.commitment: Commitment | None = None
         self.committed: IntervalMap[bool] = IntervalMap(not attributes & SEC_RESERVE)
         self.views: list[tuple[AddressSpace, Region]] = []
@@ -105,6 +121,12 @@ class Section(KernelObject):
             self.fd = -1
         if self.image is not None:
             self.image.close()
+        if self.node is not None:
+            if self.image is not None:
+                self.node.images -= 1
+            else:
+                self.node.views -= 1
+            self.node = None
         if self.commitment is not None:
             self.commitment.refund(self.size)
             self.commitment = None
@@ -255,8 +277,15 @@ def file_section(source: SectionSource, size: int, protect: int, attributes: int
     elif size > source.size:
         if not writes:
             raise NtError(Status.SECTION_TOO_BIG)
-        os.ftruncate(source.fd, size)
-    return Section(size, protect, attributes & _CACHING | SEC_FILE, os.dup(source.fd), source.nt_path)
+        if source.node is not None:
+            source.node.grow(size)
+        else:
+            os.ftruncate(source.fd, size)
+    section = Section(size, protect, attributes & _CACHING | SEC_FILE, os.dup(source.fd), source.nt_path)
+    if source.node is not None:
+        section.node = source.node
+        source.node.views += 1
+    return section
 
 
 def image_section(source: SectionSource, protect: int, attributes: int) -> Section:
@@ -266,6 +295,9 @@ def image_section(source: SectionSource, protect: int, attributes: int) -> Secti
     image = ImageFile(source.fd, source.size, source.nt_path)
     section = Section(image.size, protect, SEC_IMAGE | SEC_FILE, -1, source.nt_path)
     section.image = image
+    if source.node is not None:
+        section.node = source.node
+        source.node.images += 1
     return section
 
 

@@ -35,8 +35,9 @@ PAGE = 4096
 
 
 def iosb_write(call: Call, iosb: int, status: int, information: int) -> None:
-    """Fill an IO_STATUS_BLOCK."""
-    call.memory.write(iosb, struct.pack("<IxxxxQ", status, information))
+    """Fill an IO_STATUS_BLOCK; kernelbase's UnlockFile passes none."""
+    if iosb:
+        call.memory.write(iosb, struct.pack("<IxxxxQ", status, information))
 
 
 def _open(
@@ -145,11 +146,15 @@ def _existing(call: Call, attributes: Attributes) -> tuple[os.stat_result, int]:
 # reading and writing ---------------------------------------------------------------------------------
 
 
-def _reading(call: Call, handle: int) -> FileObject:
+def _reading(call: Call, handle: int, iosb: int) -> FileObject:
+    if not iosb:
+        raise NtError(Status.ACCESS_VIOLATION)
     return call.process.handles.resolve(handle, FileObject, access.FILE_READ_DATA)
 
 
-def _writing(call: Call, handle: int) -> FileObject:
+def _writing(call: Call, handle: int, iosb: int) -> FileObject:
+    if not iosb:
+        raise NtError(Status.ACCESS_VIOLATION)
     file = call.process.handles.resolve(handle, FileObject, 0)
     if not call.process.handles.access_of(handle) & (access.FILE_WRITE_DATA | access.FILE_APPEND_DATA):
         raise NtError(Status.ACCESS_DENIED)
@@ -182,7 +187,7 @@ def NtReadFile(
     key: uptr,
 ) -> int | Wait:
     """Read from a file, pipe or stream."""
-    file = _reading(call, handle)
+    file = _reading(call, handle, iosb)
     position = offset.read() if offset is not None else None
     check_buffer(call, buffer, length, True)
 
@@ -206,7 +211,7 @@ def NtWriteFile(
     key: uptr,
 ) -> int | Wait:
     """Write to a file, pipe or stream."""
-    file = _writing(call, handle)
+    file = _writing(call, handle, iosb)
     position = offset.read() if offset is not None else None
     if length > MAX_TRANSFER:
         raise NtError(Status.INSUFFICIENT_RESOURCES)
@@ -240,7 +245,7 @@ def NtReadFileScatter(
     key: uptr,
 ) -> int | Wait:
     """Read page by page into a list of pages."""
-    file = _reading(call, handle)
+    file = _reading(call, handle, iosb)
     position = offset.read() if offset is not None else None
     _check_pages(file)
     pages = _segments(call, segments, min(length, MAX_TRANSFER))
@@ -279,7 +284,7 @@ def NtWriteFileGather(
     key: uptr,
 ) -> int | Wait:
     """Write a list of pages."""
-    file = _writing(call, handle)
+    file = _writing(call, handle, iosb)
     position = offset.read() if offset is not None else None
     _check_pages(file)
     if length & (PAGE - 1):
