@@ -196,6 +196,8 @@ class Namespace:
         """The existing object of class `kind` with that name."""
         if attributes.name is None or (not attributes.name and attributes.root is None):
             raise NtError(Status.OBJECT_PATH_SYNTAX_BAD)
+        if not attributes.name and not isinstance(attributes.root, Directory):
+            raise NtError(Status.OBJECT_TYPE_MISMATCH)  # only a directory opens itself again
         open_link, any_case = attributes.flags & OBJ_OPENLINK, attributes.flags & OBJ_CASE_INSENSITIVE
         found = self.parse(attributes.name, attributes.root, bool(open_link), bool(any_case)).object
         if not isinstance(found, kind):
