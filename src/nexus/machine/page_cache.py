@@ -242,8 +242,13 @@ _ONLY_HANDLERS = bytes.maketrans(b"CDE", b"AAA")
 _ONLY_PLACES = bytes.maketrans(b"B", b"A")
 
 
+_versions: dict[str, str] = {}
+
+
 def _version(engine: str) -> str:
     """Names everything that decides what a translation is: the engine, the sources above it, this Python."""
+    if engine in _versions:
+        return _versions[engine]
     root = os.path.dirname(os.path.dirname(__file__))
     lines = [engine, sys.implementation.cache_tag or ""]
     for name in ("base", "ir", "isa/x86", "backend/interp", "machine"):
@@ -253,7 +258,8 @@ def _version(engine: str) -> str:
                     info = os.stat(os.path.join(folder, file))
                     lines.append(f"{file} {info.st_size} {info.st_mtime_ns}")
     text = "\n".join(lines).encode()
-    return f"{zlib.crc32(text):08x}{zlib.adler32(text):08x}"
+    _versions[engine] = f"{zlib.crc32(text):08x}{zlib.adler32(text):08x}"
+    return _versions[engine]
 
 
 def _read(path: str) -> dict[int, Saved]:
