@@ -2,8 +2,7 @@
 image.
 
 Read-only sections come first, writable ones start on a page of their own. Every reference must be relative
-and
-stay inside the object; anything else is an error that names the symbol.
+and stay inside the object; anything else is an error that names the symbol.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Runs a block on plain Python ints: the living definition that every engine is compared with.
 
 State is a dict: scalar slots under their number, vector slots under SCALAR_SLOTS + number; a missing slot
-is 0.
-Memory is anything with `load(address, size) -> int` and `store(address, size, value)` that raises GuestFault.
+is 0. Memory is anything with `load(address, size) -> int` and `store(address, size, value)` that raises
+GuestFault.
 """
 
 from __future__ import annotations
@@ -40,8 +40,7 @@ def run(block: Block, state: dict[int, int], memory: Memory | None = None) -> No
     """Run `block` once, changing `state` and `memory`.
 
     Ends like an engine: `exit`, `exit_arg` and `pc` are set; a direct end is LINK, an indirect one LOOKUP,
-    a fault
-    FAULT with `pc` at the instruction and the guest address in `fault_address`."""
+    a fault FAULT with `pc` at the instruction and the guest address in `fault_address`."""
     memory = memory or NoMemory()
     values: dict[Value, int] = {}
     marks = dict(block.marks)

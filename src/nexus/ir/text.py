@@ -2,11 +2,11 @@
 
     block 0x1000
     @0x1000                                 the ops that follow belong to this guest instruction
-      %0 = get.i64 rax                      an immediate that is a state slot has its name, or v3 for a vector
+      %0 = get.i64 r0                       an immediate that is a state slot has its name, or v3 for a vector
       %1 = load.i32x %0, %0 [8 + 2]         displacement + scale of an addressed op
       %2 = const.i32 5
       %3 = add.i32 %1, %2
-      put.i32 %3, rax
+      put.i32 %3, r0
       goto 0x1004
     end 0x1004
 

@@ -202,8 +202,7 @@ class Block:
 
     def load(self, type: Type, where: Address, aligned: bool = False, modify: bool = False) -> Value:
         """`aligned`: #GP unless the address is a multiple of the size. `modify`: the place is stored to
-        next, and a
-        fault counts as one of writing."""
+        next, and a fault counts as one of writing."""
         kind = "aligned." if aligned else "modify." if modify else ""
         return self._addressed(f"load.{kind}{type.name}", where)
 

@@ -171,6 +171,17 @@ def test_the_host_keeps_its_control_words() -> None:
     assert ctypes.CDLL("libm.so.6").fegetround() == 0  # the x87 control word's
 
 
+def test_no_control_word_can_hurt_the_host() -> None:
+    """A context that a guest sets may hold anything; reserved bits of MXCSR would fault on the host."""
+    t0 = shared()
+    block = Block(0x1000)
+    block.mark(0x1000)
+    block.put(1, block.get(I64, 0) + 1)
+    block.exit(Exit.HALT, 0x1004)
+    state = t0.run(block, {0: 1, SLOTS["mxcsr"]: QUAD, SLOTS["fcw"]: QUAD})
+    assert (state[1], state[SLOTS["exit"]]) == (2, Exit.HALT)
+
+
 def test_states_run_in_parallel_and_fault_each_in_its_own() -> None:
     wrong: list[str] = []
 

@@ -2,10 +2,9 @@
 
 After the backward pass (`survey.py`) a forward one gives values their slots and emits the records:
 
-    get, trunc and a zero-extension of a clean value are names for a slot, no records
-    a value whose put nothing in between could notice - no access that may fault, no read or write of that
-    slot -
-    is computed straight into the slot
+    get and trunc are names for a slot, no records; zext too, unless it extends the low part of a slot
+    a value goes straight into the slot it will be put to, if nothing in between could notice: no access that
+        may fault, no read or write of that slot
     everything else lives in a temporary slot until its last use
 """
 
@@ -54,8 +53,7 @@ class Code:
     """An assembled block. `data` holds absolute addresses and belongs at the address it was assembled for.
 
     The guest instruction at `addresses[i]` begins with the record at offset `offsets[i]`; `links` maps the
-    offset of
-    each link record to the guest address it leads to."""
+    offset of each link record to the guest address it leads to."""
 
     __slots__ = ("addresses", "data", "links", "offsets", "start")
 

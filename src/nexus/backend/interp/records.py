@@ -6,12 +6,10 @@ A record is 16 bytes, little-endian:
     12  i32  immediate
 Some are followed by a literal of 16 bytes:
     16  u64  an immediate of 64 bits, a guest address or a record
-    24  u64  a second one; for a row with more than three operands, the slots of the fourth and on, a byte
-        each
+    24  u64  a second one; of a row with more than three operands, the slots of the fourth and on, a byte each
 
 A scalar slot is a u64 of the state, a vector slot 64 bytes (`ir/state.py`). Handlers read an operand at its
-own
-width and write integers zero-extended to 64 bits.
+own width and write integers zero-extended to 64 bits.
 
 Variants of a row are named `row` + suffixes:
     @s      an index register scaled by 1 << s (rows with base and index)

@@ -1,20 +1,14 @@
 """What surrounds the handlers in the blob, for x86-64 Linux hosts. Imported only to build it.
 
-run(state, record)              runs until an exit; the guest's MXCSR and x87 control word are loaded
-                                meanwhile, with
-                                all exceptions masked (their sticky bits are added to the state's mxcsr at
-                                the exit)
-guarded_copy(to, from, n)       copies; returns how many bytes were not copied because of a fault
-on_signal(number, info, ucontext)  the SIGSEGV and SIGBUS handler: a guest access that faults becomes an
-                                   exit, a fault
-                                in guarded_copy its return, anything else goes to the handler that was there
-                                before
-previous                        what that was: for SIGSEGV, then SIGBUS, the kernel's {handler, flags} as
-                                two u64
+run(state, record)          runs until an exit. The guest's MXCSR and x87 control word are loaded meanwhile,
+                            with all exceptions masked; sticky bits are added to the state's mxcsr at the exit
+guarded_copy(to, from, n)   copies; returns how many bytes were not copied because of a fault
+on_signal(number, info, c)  the SIGSEGV and SIGBUS handler: a guest access that faults becomes an exit, one in
+                            guarded_copy its return; anything else goes to the handler that was there before
+previous                    what that was: for SIGSEGV, then SIGBUS, the kernel's {handler, flags} as two u64
 
 A fault belongs to the guest if the instruction is one of a handler and the address lies in the window; the
-state
-is then found in r12, which handlers never change (`build.py` checks the machine code).
+state is then found in r12, which handlers never change (`build.py` checks the machine code).
 """
 
 from __future__ import annotations
@@ -39,6 +33,7 @@ mov {top}(%r12), %r15
 mov %r12, 16(%rsp)
 stmxcsr (%rsp)
 mov {mxcsr}(%r12), %eax
+and $$0xffff, %eax
 or $$0x1f80, %eax
 mov %eax, 4(%rsp)
 ldmxcsr 4(%rsp)

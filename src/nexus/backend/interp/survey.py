@@ -131,8 +131,7 @@ def is_immediate(value: Value) -> bool:
 
 def survey(block: Block, plans: Plans) -> Survey:
     """Sets `last` of every value to the position of its last use (-1: dead), and `note` of a get to the
-    position of
-    the next write of its slot."""
+    position of the next write of its slot."""
     out = Survey()
     into, absorbed, ops = out.into, out.absorbed, block.ops
     next_write: dict[int, int] = {}

@@ -17,12 +17,11 @@ Template language. Plain LLVM instructions, one per line, with placeholders:
 Intrinsics need no declaration. Every template is total: no poison, no undefined behaviour, whatever the
 operands (LLVM shifts, fptosi and sdiv are guarded in the template).
 
-Oracle: `oracle(bits, *operands, imm)` where operands are unsigned ints and `bits` is the width of the
-row's main type; `imm` is passed only if the row has one. Rows with reads/writes take an extra dict of the
-fields read (first after bits) and return (result, {field: value}), or only the dict if there is no result.
+Oracle: `oracle(bits, *operands, imm)` where operands are unsigned ints and `bits` is the width of the row's
+main type; `imm` is passed only if the row has one. Rows with reads/writes take an extra dict of the fields
+read (first after bits) and return (result, {field: value}), or only the dict if there is no result.
 Addressed rows get the address as operand; their oracle takes a `memory` object first after bits (and after
-the fields read, for a row that has both).
-Results are masked to the result type by the caller.
+the fields read, for a row that has both). Results are masked to the result type by the caller.
 """
 
 from __future__ import annotations
@@ -137,8 +136,8 @@ def family(
     **kw: Any,
 ) -> None:
     """Add a row per type. In the texts `{t}` is the type's name, `{T}` its LLVM type, `{w}` its width,
-    `{m}` width - 1;
-    `{sext %v}` and `{zext %v}` widen a value of the type to i64 (and are a plain copy for i64)."""
+    `{m}` width - 1; `{sext %v}` and `{zext %v}` widen a value of the type to i64 (and are a plain copy for
+    i64)."""
     for t in types:
         names = name.replace("{t}", t.name), signature.replace("{t}", t.name)
         row(*names, template, oracle, doc, bits=t.bits, fill_for=t, **kw)

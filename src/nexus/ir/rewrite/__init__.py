@@ -1,10 +1,8 @@
 """Rewrites that every engine profits from. Each is one pass over a block, changes it in place, keeps its
-meaning
-- also what a fault in the middle would show - and can be run alone.
+meaning - also what a fault in the middle would show - and can be run alone.
 
 fold     ops whose result is known while translating; conversions and negations that cancel out
-flags    flags nobody can see; conditions as the compare they stand for; flags before the result they belong
-         to
+flags    flags nobody can see; conditions as the compare they stand for; flags before the result
 dead     ops without effect whose result is not used (T0's assembler leaves these out by itself)
 """
 

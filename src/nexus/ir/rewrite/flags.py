@@ -1,14 +1,10 @@
 """Flags inside a block: most are overwritten before anybody looks.
 
 A row that sets flags is dropped if every flag it sets is set again before it is read and before anything
-can fault
-(a fault shows the guest its flags). What is left moves up, before the op whose result belongs to it, as far
-as its
-operands and the instruction allow: then the result can overwrite the register that the flags needed. A
-condition
-of flags that a compare (`flags.sub`) or test (`flags.logic`) set becomes the compare itself, if the guest's
-registers
-did not change in between.
+can fault (a fault shows the guest its flags). What is left moves up, before the op whose result belongs to
+it, as far as its operands and the instruction allow: then the result can overwrite the register that the
+flags needed. A condition of flags that a compare (`flags.sub`) or test (`flags.logic`) set becomes the
+compare itself, if the guest's registers did not change in between.
 """
 
 from __future__ import annotations
