@@ -61,6 +61,13 @@ def map_file(address: int, size: int, protection: int, fd: int, offset: int, sha
     _check(_mmap(address, size, protection, flags, fd, offset) == _FAILED, "mapping a file")
 
 
+def map_anywhere(size: int, protection: int, fd: int) -> int:
+    """Map the beginning of a shared file; returns the host address."""
+    address = int(_mmap(0, size, protection, _MAP_SHARED | _MAP_NORESERVE, fd, 0))
+    _check(address == _FAILED, f"mapping {size:#x} bytes")
+    return address
+
+
 def protect(address: int, size: int, protection: int) -> None:
     _check(_mprotect(address, size, protection) != 0, "changing page protection")
 

@@ -35,7 +35,7 @@ _INSTRUCTIONS = 100  # in a block, at most
 class Translation:
     """One block: guest addresses, records, the pages it was made from, the link records that lead to it."""
 
-    __slots__ = ("addresses", "incoming", "links", "offsets", "pages", "record", "size", "start")
+    __slots__ = ("addresses", "entry", "incoming", "links", "offsets", "pages", "record", "size", "start")
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class Translation:
     ) -> None:
         self.start = start
         self.record = record
+        self.entry = record  # where the engine begins
         self.size = size
         self.pages = pages
         self.offsets = offsets  # of the first record of each instruction, and their addresses
@@ -68,6 +69,7 @@ class Translations:
         self._arena = host.allocate(self._arena_bytes)
         self._lookup_memory = host.allocate(LOOKUP_BYTES)
         self.lookup = Lookup(self._lookup_memory)
+        self.lookup_once = self.lookup  # for blocks that are run once
         self._next = self._arena + _ONCE_BYTES
         self._blocks: dict[int, Translation] = {}
         self._pages: dict[int, list[Translation]] = {}
@@ -143,6 +145,17 @@ class Translations:
         self.engine.link(stub, target.record)
         target.incoming.append(stub)
 
+    def remember(self, block: Translation) -> None:
+        """Let indirect jumps go to a block directly from now on."""
+        self.lookup.add(block.start, block.entry)
+
+    def record_at(self, position: int) -> int:
+        """The record that the engine was at when it left with FAULT."""
+        return position
+
+    def _unlink(self, exit: int) -> None:
+        self.engine.unlink(exit)
+
     # making ----------------------------------------------------------------------------------------
 
     def _translate(self, pc: int) -> Translation:
@@ -214,7 +227,7 @@ class Translations:
                 del self._blocks[block.start]
                 self.lookup.remove(block.start)
                 for stub in block.incoming:
-                    self.engine.unlink(stub)
+                    self._unlink(stub)
 
     def _drop_range(self, start: int, end: int) -> None:
         pages = self._pages

@@ -34,13 +34,20 @@ class _Hooked(Exception):
 
 
 class Vcpu:
-    """Runs threads of one window. `ticks()` is the time stamp counter that the guest sees."""
+    """Runs threads of one window. `ticks()` is the time stamp counter that the guest sees.
 
-    def __init__(self, window: Window) -> None:
+    `engine` is "t0", the interpreter, or "t1", host code put together from stencils."""
+
+    def __init__(self, window: Window, engine: str = "t0") -> None:
         self.window = window
         self.ticks: Callable[[], int] = perf_counter_ns
         self._engine = faults.acquire()
-        self.translations = Translations(window, self._engine)
+        if engine == "t1":
+            from nexus.machine.native import NativeTranslations
+
+            self.translations: Translations = NativeTranslations(window, self._engine)
+        else:
+            self.translations = Translations(window, self._engine)
         window.copy = self._engine.copy
         self._closed = False
 
@@ -92,7 +99,7 @@ class Vcpu:
         slots, run, translations = state.slots, self._engine.run, self.translations
         block = self._enter(slots[_PC])
         while True:
-            run(at, block.record)
+            run(at, block.entry)
             kind = slots[_EXIT]
             if kind == Exit.LINK:
                 stub, generation = slots[_EXIT_AT], translations.generation
@@ -101,7 +108,7 @@ class Vcpu:
                     translations.link(stub, block)
             elif kind == Exit.LOOKUP:
                 block = self._enter(slots[_PC])
-                translations.lookup.add(block.start, block.record)
+                translations.remember(block)
             elif kind == Exit.BUDGET:
                 if slots[_BUDGET] < budget:
                     return Stop(Exit.BUDGET)
@@ -127,7 +134,9 @@ class Vcpu:
         """At most so many instructions, as long as there is no branch; None if nothing happened in them."""
         slots = state.slots
         slots[_BUDGET] = max(slots[_BUDGET], instructions)
+        slots[_LOOKUP] = self.translations.lookup_once.address
         self._engine.run(at, self.translations.once(slots[_PC], instructions, locked))
+        slots[_LOOKUP] = self.translations.lookup.address
         if slots[_EXIT] in (Exit.LINK, Exit.LOOKUP):
             return None
         return self._stopped(state, at)
@@ -150,6 +159,7 @@ class Vcpu:
     def _fault(self, state: CpuState, at: int) -> Stop | None:
         """A memory access failed: for good, or because we wanted to see the write."""
         slots = state.slots
+        slots[_EXIT_AT] = self.translations.record_at(slots[_EXIT_AT])
         slots[_PC], not_done = self.translations.locate(slots[_EXIT_AT])
         slots[_BUDGET] += not_done + 1
         fault = self._engine.fault(at)

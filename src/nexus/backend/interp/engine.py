@@ -32,6 +32,7 @@ _SOURCES = (
         "backend/interp/handlers.py",
         "backend/interp/runtime.py",
         "backend/interp/build.py",
+        "backend/stencils/layout.py",
     ),
 )
 

@@ -117,6 +117,22 @@ class Writer:
         self.do("no:")
         self.dispatch(self.record_pointer(second=True))
 
+    def pointer(self, v: Variant, operands: list[str]) -> str:
+        """The operand `$p`: the guest address for `lea`, else the host pointer; `$a` becomes the effective address."""
+        address = self.op(f"add i64 {operands[0]}, {self.immediate()}")
+        if v.row.address == 2:
+            scaled = self.op(f"shl i64 {operands[1]}, {v.scale}")
+            address = self.op(f"add i64 {address}, {scaled}")
+        operands[0] = address
+        return address if v.row.effect == PURE else self.access(v.row, address)
+
+    def access(self, row: Row, address: str) -> str:
+        """The host pointer for a guest address, with the record noted for the fault handler."""
+        record = self.op("ptrtoint ptr %record to i64")
+        self.do(f"store volatile i64 {record}, ptr {self.field('exit_at')}, align 8")
+        clamped = self.op(f"call i64 @llvm.umin.i64(i64 {address}, i64 %top)")
+        return "ptr " + self.op(f"getelementptr i8, ptr %window, i64 {clamped}")
+
     def function(self, name: str) -> str:
         body = "\n  ".join(self.lines)
         return f'define {CONVENTION} void @"{name}"({PARAMETERS}) #0 {{\n  {body}\n}}\n'
@@ -126,27 +142,9 @@ def _operand_offset(index: int) -> int:
     return 9 + index if index < 3 else 24 + index - 3
 
 
-def _pointer(w: Writer, v: Variant, operands: list[str]) -> str:
-    """The operand `$p`: the guest address for `lea`, else the host pointer, with the record noted for the
-    fault handler.
-
-    `$a` becomes the effective address."""
-    address = w.op(f"add i64 {operands[0]}, {w.immediate()}")
-    if v.row.address == 2:
-        scaled = w.op(f"shl i64 {operands[1]}, {v.scale}")
-        address = w.op(f"add i64 {address}, {scaled}")
-    operands[0] = address
-    if v.row.effect == PURE:
-        return address
-    record = w.op("ptrtoint ptr %record to i64")
-    w.do(f"store volatile i64 {record}, ptr {w.field('exit_at')}, align 8")
-    clamped = w.op(f"call i64 @llvm.umin.i64(i64 {address}, i64 %top)")
-    return "ptr " + w.op(f"getelementptr i8, ptr %window, i64 {clamped}")
-
-
-def handler(v: Variant) -> str:
+def handler(v: Variant, writer: Writer | None = None) -> str:
     """The function of a row's variant."""
-    w, row = Writer(), v.row
+    w, row = writer or Writer(), v.row
     if records.head(row) == "put":
         type = row.operands[0]
         w.write(8, type, w.read(9, type))
@@ -158,7 +156,7 @@ def handler(v: Variant) -> str:
             operands.append(w.literal(type) if row.address else w.immediate(type))
         else:
             operands.append(w.read(_operand_offset(index), type))
-    pointer = _pointer(w, v, operands) if row.address else ""
+    pointer = w.pointer(v, operands) if row.address else ""
     immediate = ""
     if row.has_imm and not row.address:
         immediate = w.literal() if v.imm_wide else w.immediate()
@@ -175,9 +173,9 @@ def handler(v: Variant) -> str:
     return w.function(v.name)
 
 
-def pair_handler(v: Variant) -> str:
+def pair_handler(v: Variant, writer: Writer | None = None) -> str:
     """The function of a variant that does two rows."""
-    w, first, second = Writer(), v.row, v.second
+    w, first, second = writer or Writer(), v.row, v.second
     assert second is not None
     types = operands_of(first, second).operands
     operands = [

@@ -13,6 +13,7 @@ state is then found in r12, which handlers never change (`build.py` checks the m
 
 from __future__ import annotations
 
+from nexus.backend.stencils.layout import BUDGET_CONTEXT, PIN_CONTEXT, PINNED
 from nexus.ir.state import SLOTS, Exit
 
 HANDLERS_BEGIN, HANDLERS_END = "handlers_begin", "handlers_end"
@@ -81,8 +82,23 @@ ret
 # rcx rsp rip eflags cs err.
 _R12, _RIP, _ERR = 40 + 8 * 4, 40 + 8 * 16, 40 + 8 * 19
 
+
+
+def _spill(number: int, slot: int, register: int) -> str:
+    """Copy a general register of the interrupted code into a slot of the state."""
+    return f"""
+  %from{number} = getelementptr i8, ptr %context, i64 {40 + 8 * register}
+  %value{number} = load i64, ptr %from{number}
+  %to{number} = getelementptr i64, ptr %state, i64 {slot}
+  store i64 %value{number}, ptr %to{number}"""
+
+
+_IN_REGISTERS = (*zip(PINNED, PIN_CONTEXT, strict=True), (SLOTS["budget"], BUDGET_CONTEXT))
+_SPILL = "".join(_spill(number, slot, register) for number, (slot, register) in enumerate(_IN_REGISTERS))
+
 _ON_SIGNAL = f"""
 @previous = dso_local global [4 x i64] zeroinitializer
+@native = dso_local global [2 x i64] zeroinitializer
 declare dso_local void @fault_exit()
 declare dso_local void @copy_instruction()
 declare dso_local void @copy_end()
@@ -99,7 +115,15 @@ range:
   %above = icmp uge i64 %rip, ptrtoint (ptr @{HANDLERS_BEGIN} to i64)
   %below = icmp ult i64 %rip, ptrtoint (ptr @{HANDLERS_END} to i64)
   %in.handler = and i1 %above, %below
-  br i1 %in.handler, label %handler, label %foreign
+  br i1 %in.handler, label %handler, label %other
+other:
+  %native.begin = load i64, ptr @native
+  %native.end.p = getelementptr i64, ptr @native, i64 1
+  %native.end = load i64, ptr %native.end.p
+  %native.above = icmp uge i64 %rip, %native.begin
+  %native.below = icmp ult i64 %rip, %native.end
+  %in.native = and i1 %native.above, %native.below
+  br i1 %in.native, label %handler, label %foreign
 handler:
   %address.p = getelementptr i8, ptr %info, i64 16
   %address = load i64, ptr %address.p
@@ -114,6 +138,13 @@ handler:
   %in.window = icmp ult i64 %offset, %end
   br i1 %in.window, label %guest, label %foreign
 guest:
+  br i1 %in.handler, label %noted, label %spill
+spill:
+  %at.p = getelementptr i64, ptr %state, i64 {SLOTS["exit_at"]}
+  store i64 %rip, ptr %at.p
+{_SPILL}
+  br label %noted
+noted:
   %fault.p = getelementptr i64, ptr %state, i64 {SLOTS["fault_address"]}
   store i64 %address, ptr %fault.p
   %err.p = getelementptr i8, ptr %context, i64 {_ERR}

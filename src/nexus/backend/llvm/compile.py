@@ -42,14 +42,14 @@ def features() -> str:
     return ",".join(f"+{name}" for name in _FEATURES if host.get(name)) + ",-avx"
 
 
-def compile_object(text: str, level: int = 2) -> bytes:
-    """Verify, optimise and compile a module for this host, position-independent."""
+def compile_object(text: str, level: int = 2, reloc: str = "pic", codemodel: str = "small") -> bytes:
+    """Verify, optimise and compile a module for this host, position-independent by default."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     llvm.initialize_native_asmparser()
     target = llvm.Target.from_default_triple()
     machine = target.create_target_machine(
-        cpu="x86-64", features=features(), opt=level, reloc="pic", codemodel="small", jit=False
+        cpu="x86-64", features=features(), opt=level, reloc=reloc, codemodel=codemodel, jit=False
     )
     module = llvm.parse_assembly(text)
     module.triple = target.triple
