@@ -13,7 +13,7 @@ state is then found in r12, which handlers never change (`build.py` checks the m
 
 from __future__ import annotations
 
-from nexus.backend.stencils.layout import BUDGET_CONTEXT, PIN_CONTEXT, PINNED
+from nexus.backend.stencils.layout import PIN_CONTEXT, PINNED
 from nexus.ir.state import SLOTS, Exit
 
 HANDLERS_BEGIN, HANDLERS_END = "handlers_begin", "handlers_end"
@@ -93,8 +93,7 @@ def _spill(number: int, slot: int, register: int) -> str:
   store i64 %value{number}, ptr %to{number}"""
 
 
-_IN_REGISTERS = (*zip(PINNED, PIN_CONTEXT, strict=True), (SLOTS["budget"], BUDGET_CONTEXT))
-_SPILL = "".join(_spill(number, slot, register) for number, (slot, register) in enumerate(_IN_REGISTERS))
+_SPILL = "".join(_spill(number, slot, register) for number, (slot, register) in enumerate(zip(PINNED, PIN_CONTEXT, strict=True)))
 
 _ON_SIGNAL = f"""
 @previous = dso_local global [4 x i64] zeroinitializer

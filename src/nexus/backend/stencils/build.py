@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _WRITES = (OpAccess.WRITE, OpAccess.COND_WRITE, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE)
 _PINS = tuple(getattr(Register, name) for name in PIN_REGISTERS)
-_KEPT = {*_PINS, Register.R12, Register.RDX, Register.RCX}
+_KEPT = {*_PINS, Register.R12, Register.RDX}
 _SIZES = {1: 8, 2: 4, 4: 4, 10: 4, 11: 4}  # relocation kind -> bytes
 _RELATIVE = (2, 4)
 _NAMES = (*source.HOLES, "h_lit", "h_pc", "next", "taken", "leave")

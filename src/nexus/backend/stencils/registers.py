@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _MARK = {4: 0x12345678, 8: 0x123456789ABCDEF0}  # in the holes meanwhile, so that they stay as wide as they are
 _FORMAT = {4: "<I", 8: "<Q"}
 _FULL = tuple(getattr(Register, name) for name in PIN_REGISTERS)
+_HIGH = (Register.AH, Register.BH, Register.CH, Register.DH)
 _NEAR = (OpKind.NEAR_BRANCH16, OpKind.NEAR_BRANCH32, OpKind.NEAR_BRANCH64)
 
 
@@ -28,7 +29,7 @@ def _parts(full: int) -> dict[int, int]:
     return {
         RegisterExt.size(register): register
         for register in names
-        if RegisterExt.is_gpr(register) and RegisterExt.full_register(register) == full
+        if RegisterExt.is_gpr(register) and register not in _HIGH and RegisterExt.full_register(register) == full
     }
 
 
@@ -102,4 +103,6 @@ def _replaced(register: int, wanted: dict[int, int]) -> int:
     full = RegisterExt.full_register(register)
     if full not in wanted:
         return register
+    if register in _HIGH:
+        raise ValueError("the high byte of a register has no equivalent")
     return _PARTS[wanted[full]][RegisterExt.size(register)]

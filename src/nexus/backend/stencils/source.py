@@ -28,19 +28,22 @@ HOLES = ("h_d", "h_a", "h_b", "h_c", "h_imm")
 _HOLE_AT = {8: "h_d", 9: "h_a", 10: "h_b", 11: "h_c"}
 _POSITION_AT = {8: 0, 9: 1, 10: 2, 11: 3}
 # Rows that are rare, or do much: the interpreter's handler does them.
-OUTSIDE = ("string", "x87", "fx", "mmx", "mxcsr", "divs", "divu", "rcl", "rcr", "crc32c", "pdep", "pext", "cpuid")
+OUTSIDE = ("string", "x87", "fx", "mmx", "mxcsr", "rcl", "rcr", "crc32c", "pdep", "pext", "cpuid")
+BITWISE = ("put", "and", "or", "xor", "andn", "load", "store")
 # Rows worth a stencil only with their operands in memory.
-UNPINNED = ("atomic", "shld", "shrd")
+UNPINNED = ("atomic", "shld", "shrd", "divs", "divu")
 
 
 class Stencil(Writer):
     """A handler whose record fields are holes. `where`: for the result and operands a, b, c, `m` or a digit."""
 
-    def __init__(self, where: tuple[str, ...]) -> None:
+    def __init__(self, where: tuple[str, ...], bitwise: bool = False) -> None:
+        """`bitwise`: the row only moves or combines bits, which LLVM would do in halves; the next one then waits for
+        both halves to reach memory."""
         super().__init__()
+        self.bitwise = bitwise
         self.where = where
         self.values = {name: f"%{name}" for name in PIN_PARAMETERS}
-        self.budget = "%budget"
 
     def _pin(self, offset: int) -> str:
         place = self.where[_POSITION_AT[offset]]
@@ -50,12 +53,19 @@ class Stencil(Writer):
         return self.op(f"getelementptr inbounds i8, ptr %state, i64 ptrtoint (ptr @{_HOLE_AT[offset]} to i64)")
 
     def read(self, offset: int, type: Type) -> str:
+        if self.bitwise and type.is_vector:
+            pair = self.op(f"load volatile {_pairs(type)}, ptr {self.slot(offset, True)}, align 16")
+            return self.op(f"bitcast {_pairs(type)} {pair} to {type.llvm}")
         pin = "" if type.is_vector else self._pin(offset)
         if not pin:
             return super().read(offset, type)
         return self.values[pin] if type is I64 else self.op(f"trunc i64 {self.values[pin]} to {type.llvm}")
 
     def write(self, offset: int, type: Type, value: str) -> None:
+        if self.bitwise and type.is_vector:
+            pair = self.op(f"bitcast {type.llvm} {value} to {_pairs(type)}")
+            self.do(f"store volatile {_pairs(type)} {pair}, ptr {self.slot(offset, True)}, align 16")
+            return
         pin = "" if type.is_vector else self._pin(offset)
         if not pin:
             super().write(offset, type, value)
@@ -78,7 +88,7 @@ class Stencil(Writer):
         return "ptr " + self.op(f"getelementptr i8, ptr {window}, i64 {clamped}")
 
     def tail(self, target: str, kind: str = "musttail") -> None:
-        values = {**self.values, "state": "%state", "top": "%top", "budget": self.budget}
+        values = {**self.values, "state": "%state", "top": "%top"}
         arguments = ", ".join(f"{_TYPES.get(name, 'i64')} {values[name]}" for name in PARAMETERS)
         self.do(f"{kind} call {CONVENTION} void {target}({arguments})")
         self.do("ret void")
@@ -111,6 +121,10 @@ class Stencil(Writer):
         return f'define {CONVENTION} void @"{name}"({SIGNATURE}) #0 {{\n  {body}\n}}\n'
 
 
+def _pairs(type: Type) -> str:
+    return f"<{type.bits // 64} x i64>"
+
+
 def operands(v: Variant) -> tuple[Type | None, tuple[Type, ...]]:
     """The type of the result and those of the operands that are in slots."""
     if head(v.row) == "put":
@@ -141,7 +155,7 @@ def shapes(v: Variant) -> list[str]:
 
 
 def stencil(v: Variant, shape: str, name: str) -> str:
-    w = Stencil((*shape, *"mmmm"))
+    w = Stencil((*shape, *"mmmm"), head(v.row) in BITWISE)
     before = handlers.handler(v, w) if v.second is None else handlers.pair_handler(v, w)
     return before.replace(f'@"{v.name}"', f'@"{name}"', 1)
 
@@ -149,12 +163,13 @@ def stencil(v: Variant, shape: str, name: str) -> str:
 def _control(name: str, shape: str) -> Stencil:
     w = Stencil((*shape, *"mmmm"))
     if name == "enter":
-        w.budget = w.op(f"sub i64 %budget, {w.immediate()}")
-        spent = w.op(f"icmp slt i64 {w.budget}, 0")
+        left = w.op(f"sub i64 {w.load_field('budget')}, {w.immediate()}")
+        w.store_field("budget", left)
+        spent = w.op(f"icmp slt i64 {left}, 0")
         w.do(f"br i1 {spent}, label %yes, label %no, !prof !1")
         w.ends()
     elif name == "spent":
-        w.budget = w.op(f"add i64 %budget, {w.immediate()}")
+        w.store_field("budget", w.op(f"add i64 {w.load_field('budget')}, {w.immediate()}"))
         w.store_field("pc", w.literal())
         w.leave(Exit.BUDGET)
     elif name == "branch":
@@ -201,7 +216,6 @@ def _leave() -> str:
     w = Stencil(())
     for name, slot in zip(PIN_PARAMETERS, PINNED, strict=True):
         w.do(f"store i64 %{name}, ptr {_slot_pointer(w, slot)}, align 8")
-    w.store_field("budget", "%budget")
     w.do("ret void")
     return w.function("leave_code")
 
@@ -209,7 +223,6 @@ def _leave() -> str:
 def _load_all(w: Stencil) -> None:
     for name, slot in zip(PIN_PARAMETERS, PINNED, strict=True):
         w.values[name] = w.op(f"load i64, ptr {_slot_pointer(w, slot)}, align 8")
-    w.budget = w.load_field("budget")
 
 
 def _enter_code() -> str:
@@ -231,7 +244,6 @@ def _outside() -> str:
     w = Stencil(())
     for name, slot in zip(PIN_PARAMETERS, PINNED, strict=True):
         w.do(f"store i64 %{name}, ptr {_slot_pointer(w, slot)}, align 8")
-    w.store_field("budget", "%budget")
     record = w.op(f"inttoptr i64 {w.literal()} to ptr")
     handler = w.op(f"load ptr, ptr {record}, align 16")
     window = w.op(f"inttoptr i64 {w.load_field('window')} to ptr")

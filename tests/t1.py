@@ -1,0 +1,61 @@
+"""T1 as tests use it: the same small machine as `t0.T0`, but blocks run as host code."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from bisect import bisect_right
+from functools import cache
+
+from nexus.backend.stencils import engine as stencils
+from nexus.ir.state import SLOTS, Exit
+from nexus.ir.values import Block
+from nexus.machine import host
+from t0 import T0, anonymous
+
+CODE_BYTES = 1 << 20
+
+
+class T1(T0):
+    """Runs blocks as host code; the records of the last one stay in `records`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        fd = host.create_shared("test-code", CODE_BYTES)
+        write = host.map_anywhere(CODE_BYTES, mmap.PROT_READ | mmap.PROT_WRITE, fd)
+        self.code_at = host.map_anywhere(CODE_BYTES, mmap.PROT_READ | mmap.PROT_EXEC, fd)
+        os.close(fd)
+        self.t1 = stencils.Engine(stencils.load(), self.engine, write, self.code_at)
+        stencils.claim(self.engine, self.code_at, self.code_at + CODE_BYTES)
+        self._data, self.data_at = anonymous(1 << 16)
+
+    def place(self, block: Block, offset: int = 0) -> int:
+        record = super().place(block, offset)
+        links = {
+            int.from_bytes(self.code.data[stub + 24 : stub + 32], "little") - record: (stub, target)
+            for stub, target in self.code.links.items()
+        }
+        at = self.t1.first + offset
+        self.host_code, data = self.t1.assemble(self.code.data, links, at, self.data_at + 16)
+        self.t1.put(self.host_code, at)
+        entry = self.t1.enter.to_bytes(8, "little") + at.to_bytes(8, "little")
+        self._data[: 16 + len(data)] = entry + data
+        return self.data_at
+
+    def go(self, record: int) -> dict[int, int]:
+        self.engine.run(self.state, record)
+        if self.slots[SLOTS["exit"]] == Exit.FAULT:
+            self.slots[SLOTS["exit_at"]] = self.records + self._record_of(self.slots[SLOTS["exit_at"]])
+        return self.result()
+
+    def _record_of(self, position: int) -> int:
+        if position in self.host_code.copies:
+            return self.host_code.copies[position]
+        return self.host_code.records[bisect_right(self.host_code.offsets, position - self.t1.first) - 1]
+
+
+
+@cache
+def shared() -> T1:
+    """One T1 for all tests of a process."""
+    return T1()
