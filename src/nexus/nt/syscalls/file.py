@@ -35,9 +35,8 @@ PAGE = 4096
 
 
 def iosb_write(call: Call, iosb: int, status: int, information: int) -> None:
-    """Fill an IO_STATUS_BLOCK; kernelbase's UnlockFile passes none."""
-    if iosb:
-        call.memory.write(iosb, struct.pack("<IxxxxQ", status, information))
+    """Fill an IO_STATUS_BLOCK."""
+    call.memory.write(iosb, struct.pack("<IxxxxQ", status, information))
 
 
 def _open(
@@ -171,6 +170,8 @@ def check_buffer(call: Call, address: int, length: int, write: bool) -> None:
             rights = call.memory.access(place & 0xFFFF_FFFF_FFFF_FFFF)
             if rights is None or not rights & need:
                 raise NtError(Status.ACCESS_VIOLATION if write else Status.INVALID_USER_BUFFER)
+        if write:
+            call.memory.announce_write(address, length)  # NT probes the whole buffer before it reads
 
 
 @syscall
@@ -355,7 +356,8 @@ def NtUnlockFile(
     file.node.locks.release(
         file, offset.read() & 0xFFFF_FFFF_FFFF_FFFF, length.read() & 0xFFFF_FFFF_FFFF_FFFF
     )
-    iosb_write(call, iosb, Status.SUCCESS, 0)
+    if iosb:  # kernelbase's UnlockFile passes none
+        iosb_write(call, iosb, Status.SUCCESS, 0)
 
 
 # cancelling ------------------------------------------------------------------------------------------
