@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 
-from nexus.abi.pointer import In, Out
+from nexus.abi.pointer import In
 from nexus.abi.types import boolean, i64, u32, uptr
 from nexus.nt import access, file_info, volume_info
 from nexus.nt.errors import NtError
@@ -21,7 +21,7 @@ from nexus.nt.file_disk import MAX_TRANSFER, DiskFile, attributes_of, stored_att
 from nexus.nt.file_set import set_information
 from nexus.nt.status import Status
 from nexus.nt.sync import Event
-from nexus.nt.syscall import Handle, ObjectAttributes, syscall
+from nexus.nt.syscall import Handle, NewHandle, ObjectAttributes, syscall
 from nexus.nt.thread import Thread
 from nexus.nt.wait import Wait
 
@@ -41,7 +41,7 @@ def iosb_write(call: Call, iosb: int, status: int, information: int) -> None:
 
 def _open(
     call: Call,
-    out: Out[uptr],
+    out: NewHandle,
     desired: int,
     attributes: Attributes,
     iosb: int,
@@ -67,7 +67,7 @@ def _open(
 @syscall
 def NtCreateFile(
     call: Call,
-    handle: Out[uptr],
+    handle: NewHandle,
     desired: u32,
     attributes: ObjectAttributes,
     iosb: uptr,
@@ -88,7 +88,7 @@ def NtCreateFile(
 @syscall
 def NtOpenFile(
     call: Call,
-    handle: Out[uptr],
+    handle: NewHandle,
     desired: u32,
     attributes: ObjectAttributes,
     iosb: uptr,
@@ -469,7 +469,7 @@ def NtSetEaFile(call: Call, file: Handle[FileObject, 0], iosb: uptr, buffer: upt
 @syscall
 def NtCreateMailslotFile(
     call: Call,
-    handle: Out[uptr],
+    handle: NewHandle,
     desired: u32,
     attributes: ObjectAttributes,
     iosb: uptr,
