@@ -152,5 +152,7 @@ def test_an_exit_code_is_no_crash(how: str, code: int, host: int) -> None:
 
 
 def test_a_program_that_waits_for_nothing_is_told() -> None:
+    """Without a time limit or a signal handler nothing could ever wake it."""
+    program = cross.build(os.path.join(HERE, "crash.c"))
     with pytest.raises(NexusError, match="every thread of the program waits"):
-        run("crash.c", "deadlock")
+        nexus.windows().run(program, "deadlock")

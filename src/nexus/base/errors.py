@@ -16,7 +16,7 @@ class NexusError(Exception):
 
 
 class Unsupported(NexusError):
-    """The guest asked for something that is not written yet: `what`, needed by `where`, belongs into `file`."""
+    """The guest asked for something not written yet: `what`, needed by `where`, belongs into `file`."""
 
     exit_code = 126
 

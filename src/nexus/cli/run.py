@@ -197,6 +197,8 @@ def build_wall(machine: Machine) -> None:
     ]
     if machine.settings.sysroot.extra is not None:
         readable.append(machine.settings.sysroot.extra)
+    if machine.network.allowed:
+        readable.append("/run/systemd/resolve")  # where /etc/resolv.conf may lead
     writable = [machine.drive.folder, cache_folder(), "/dev/null", "/dev/shm"]
     for grant in machine.grants:
         if grant.read:

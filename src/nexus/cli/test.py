@@ -103,13 +103,16 @@ def run_pytest(python: str, name: str, path: str, full: bool, tally: Tally) -> N
 
 
 def read_report(path: str) -> tuple[int, int, dict[str, int]]:
-    """Passed, failed and the reasons of what was skipped, from a JUnit file; a missing file counts as
-    nothing.
+    """Passed, failed and the reasons of what was skipped, from a JUnit file; one that is missing or was not
+    written whole (a full disk) counts as one failure.
     """
     passed, failed, missing = 0, 0, dict[str, int]()
-    if not os.path.exists(path):
-        return passed, failed, missing
-    for case in ElementTree.parse(path).getroot().iter("testcase"):
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (OSError, ElementTree.ParseError) as error:
+        notice(f"pytest left no report: {error}")
+        return passed, failed + 1, missing
+    for case in root.iter("testcase"):
         skipped = case.find("skipped")
         if case.find("failure") is not None or case.find("error") is not None:
             failed += 1

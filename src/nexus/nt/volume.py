@@ -97,9 +97,10 @@ class Root:
     if it is one.
     """
 
-    __slots__ = ("fd", "host", "names", "read", "write")
+    __slots__ = ("fd", "host", "names", "overlay", "read", "write")
 
-    def __init__(self, host: str, read: bool, write: bool) -> None:
+    def __init__(self, host: str, read: bool, write: bool, overlay: bool = False) -> None:
+        self.overlay = overlay  # of the sysroot: no flag could make it writable
         self.host = host
         self.read = read
         self.write = write
@@ -177,7 +178,8 @@ class Place:
 
     def refuse(self, kind: str) -> NtError:
         """Record that `kind` ("read" or "write") was not granted here, and the error to raise."""
-        self.volume.refusals.add(self.host_path, kind)
+        if self.root is None or not self.root.overlay:
+            self.volume.refusals.add(self.host_path, kind)
         return NtError(Status.ACCESS_DENIED)
 
     def open(self, flags: int, mode: int = 0o666) -> int:
@@ -205,6 +207,133 @@ class Place:
             raise host_failure(error) from error
 
 
+class _Walk:
+    """One resolution. `path` is where it has come, `pending` the names still to go (last one first).
+
+    Beneath a granted folder (`root`), `names` lead from it to here and `fd` is this folder; above any grant
+    there is only `node`, the place in the tree of mounts. A link's target is put in front of what is
+    pending and the walk starts again from the top.
+    """
+
+    __slots__ = ("fd", "info", "links", "names", "node", "path", "pending", "root", "volume")
+
+    def __init__(self, volume: Volume, components: Iterable[str]) -> None:
+        self.volume = volume
+        self.pending: list[
+            tuple[str, bool]
+        ] = []  # (name, whether it comes from a link: then it is the host's)
+        for component in components:
+            try:
+                self.pending.append((host_name(component), False))
+            except BadName:
+                raise NtError(Status.OBJECT_NAME_INVALID) from None
+        self.pending.reverse()
+        self.links = 0
+        self.fd = -1
+        self.restart([])
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def restart(self, target: list[str]) -> None:
+        """Go on from the top of the volume with these host names first."""
+        self.close()
+        self.pending += [(part, True) for part in reversed(target)]
+        self.path: list[str] = []
+        self.node: _Node | None = self.volume.top
+        self.root = self.volume.top.root
+        self.names = self.root.names if self.root is not None else ()
+        self.info: os.stat_result | None = None
+
+    def follow(self, target: list[str]) -> None:
+        """Go where a link leads."""
+        self.links += 1
+        if self.links > MAX_LINKS:
+            raise NtError(Status.ACCESS_DENIED)
+        self.restart(target)
+
+    def run(self) -> Place:
+        while self.pending:
+            name, literal = self.pending.pop()
+            if name == "..":
+                self.restart(self.path[:-1])
+            elif name != ".":
+                if self.root is None:
+                    self.step_above(name, literal)
+                else:
+                    self.step_beneath(self.root, name, literal)
+        return self.place()
+
+    def step_above(self, name: str, literal: bool) -> None:
+        """One name above any grant: only the way to grants is there, and links that lead into it."""
+        volume = self.volume
+        real = volume.virtual_child(self.node, name, literal)
+        if real is not None:
+            self.enter(real)
+            return
+        target = volume.virtual_link(self.path, name)
+        if target is None:
+            raise volume.hidden(self.path, name, self.pending)
+        self.follow(target)
+
+    def step_beneath(self, root: Root, name: str, literal: bool) -> None:
+        """One name in a granted folder."""
+        volume = self.volume
+        if not root.read:
+            raise volume.refused(self.path, name, self.pending)
+        if self.fd < 0:
+            self.fd = volume.folder(root, self.names)
+        real, self.info = volume.child(self.fd, name, literal)
+        if self.info is not None and stat.S_ISLNK(self.info.st_mode):
+            self.follow(volume.target(self.fd, real, self.path))
+            return
+        self.enter(real)
+
+    def enter(self, real: str) -> None:
+        """Go into (or end at) the child with that real name; grants below have their own rights."""
+        self.path.append(real)
+        self.node = self.node.children.get(real) if self.node is not None else None
+        if self.node is not None and self.node.root is not None:
+            self.close()
+            self.root, self.names, self.info = self.node.root, self.node.root.names, None
+            if not self.root.read:
+                raise self.volume.refused(self.path, "", self.pending)
+        elif self.root is not None:
+            self.enter_real(real)
+
+    def enter_real(self, real: str) -> None:
+        overlaid = self.volume.overlaid(self.path) if self.info is None else None
+        if overlaid is not None:
+            self.root, self.names, self.info = overlaid.root, overlaid.names, overlaid.info
+        elif self.info is None and self.pending:
+            raise NtError(Status.OBJECT_PATH_NOT_FOUND)
+        else:
+            self.names = (*self.names, real)
+        self.volume.check_kind(self.info, self.path, bool(self.pending))
+        if self.pending:
+            self.descend(real)
+
+    def descend(self, name: str) -> None:
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            below = os.open(name, flags, dir_fd=self.fd)
+        except OSError as error:
+            raise NtError(Status.OBJECT_PATH_NOT_FOUND) from error
+        self.close()
+        self.fd = below
+
+    def place(self) -> Place:
+        node, root, path = self.node, self.root, tuple(self.path)
+        if root is None:
+            children = sorted(guest_name(name) for name in node.children) if node is not None else []
+            return Place(self.volume, None, (), path, None, children)
+        if self.info is None and ((node is not None and node.root is root) or not path):
+            self.info = self.volume.root_info(root, self.path)
+        return Place(self.volume, root, self.names, path, self.info)
+
+
 class Volume:
     """One drive. `letter` is its drive letter, `device` its NT device name, `serial` its volume serial
     number.
@@ -217,7 +346,7 @@ class Volume:
         self.serial = int.from_bytes(f"nx{letter}:".encode(), "little")
         self.guid = f"6e780000-0000-0000-0000-0000000000{ord(letter):02x}"
         self.refusals = refusals if refusals is not None else Refusals()
-        self._top = _Node()
+        self.top = _Node()
         self._quiet = False
         self._overlays: dict[tuple[str, ...], list[Root]] = {}
         self._listings: dict[tuple[int, int], tuple[int, dict[str, str]]] = {}
@@ -226,7 +355,7 @@ class Volume:
 
     def mount(self, names: Sequence[str], grant: Grant) -> None:
         """Make a granted host folder appear at `names` (host spelling) of this volume."""
-        node = self._top
+        node = self.top
         for name in names:
             node = node.children.setdefault(name, _Node())
         node.root = Root(grant.path, grant.read, grant.write)
@@ -244,7 +373,7 @@ class Volume:
         """Take away writing from a host path and all grants in it, whatever was granted. Call after the
         grants.
         """
-        node, root = self._top, self._top.root
+        node, root = self.top, self.top.root
         for name in (part for part in os.path.realpath(path).split("/") if part):
             node = node.children.setdefault(name, _Node())
             root = node.root or root
@@ -260,7 +389,7 @@ class Volume:
     def overlay(self, names: Sequence[str], folder: str) -> None:
         """Show the files of a host folder, lower-case names, read-only inside the guest folder `names`."""
         self._overlays.setdefault(tuple(map(upcase, names)), []).append(
-            Root(os.path.realpath(folder), True, False)
+            Root(os.path.realpath(folder), True, False, overlay=True)
         )
 
     # looking up ------------------------------------------------------------------------------------
@@ -271,113 +400,26 @@ class Volume:
         Raises NtError: the path leads nowhere, is refused, or has a bad name.
         """
         self._quiet = quiet
-        pending: list[tuple[str, bool]] = []  # (name, whether it comes from a link: then it is the host's)
-        for component in components:
-            try:
-                pending.append((host_name(component), False))
-            except BadName:
-                raise NtError(Status.OBJECT_NAME_INVALID) from None
-        pending.reverse()
-        path: list[str] = []
-        links = 0
-        node: _Node | None = self._top
-        root, names = self._top.root, tuple(self._top.root.names if self._top.root else ())
-        fd = -1  # folder `names` beneath root, O_PATH
-        info: os.stat_result | None = None
+        walk = _Walk(self, components)
         try:
-            while pending:
-                name, literal = pending.pop()
-                if name == "..":
-                    target, path = path[:-1], []
-                    pending += [(part, True) for part in reversed(target)]
-                    fd, node, root, names, info = self._restart(fd)
-                    continue
-                if name == ".":
-                    continue
-                if root is None:
-                    real = self._virtual_child(node, name, literal)
-                    if real is None:
-                        leads_to = self._virtual_link(path, name)
-                        if leads_to is None:
-                            raise self._hidden(path, name, pending)
-                        links, path = self._follow(links), []
-                        pending += [(part, True) for part in reversed(leads_to)]
-                        node = self._top
-                        continue
-                else:
-                    if not root.read:
-                        raise self._refused(path, name, pending)
-                    if fd < 0:
-                        fd = self._folder(root, names, bool(pending))
-                    real, info = self._child(fd, root, path, name, literal)
-                    if real is None:
-                        real, info = name, None
-                    if info is not None and stat.S_ISLNK(info.st_mode):
-                        target = self._target(fd, real, path)
-                        links, path = self._follow(links), []
-                        pending += [(part, True) for part in reversed(target)]
-                        fd, node, root, names, info = self._restart(fd)
-                        continue
-                path.append(real)
-                node = node.children.get(real) if node is not None else None
-                overlaid = None
-                if node is not None and node.root is not None:
-                    root, names = node.root, node.root.names
-                    fd = self._close(fd)
-                    info = None
-                    if not root.read:
-                        raise self._refused(path, "", pending)
-                elif root is not None:
-                    if info is None:
-                        overlaid = self._overlaid(path)
-                        if overlaid is not None:
-                            root, names, info = overlaid.root, overlaid.names, overlaid.info
-                        elif pending:
-                            raise NtError(Status.OBJECT_PATH_NOT_FOUND)
-                    if overlaid is None:
-                        names = (*names, real)
-                    self._check_kind(info, path, bool(pending))
-                    if pending:
-                        fd = self._descend(fd, real)
-            if root is None:
-                children = sorted(guest_name(n) for n in node.children) if node is not None else []
-                return Place(self, None, (), tuple(path), None, children)
-            if info is None and ((node is not None and node.root is root) or not path):
-                info = self._root_info(root, path)
-            return Place(self, root, names, tuple(path), info)
+            return walk.run()
         finally:
-            self._close(fd)
+            walk.close()
 
-    @staticmethod
-    def _close(fd: int) -> int:
-        if fd >= 0:
-            os.close(fd)
-        return -1
-
-    def _restart(self, fd: int) -> tuple[int, _Node, Root | None, tuple[str, ...], None]:
-        top = self._top
-        return self._close(fd), top, top.root, top.root.names if top.root else (), None
-
-    @staticmethod
-    def _follow(links: int) -> int:
-        if links >= MAX_LINKS:
-            raise NtError(Status.ACCESS_DENIED)
-        return links + 1
-
-    def _refused(self, path: list[str], name: str, pending: list[tuple[str, bool]]) -> NtError:
+    def refused(self, path: list[str], name: str, pending: list[tuple[str, bool]]) -> NtError:
         whole = [*path, *([name] if name else []), *(part for part, _ in reversed(pending))]
         if not self._quiet:
             self.refusals.add("/" + "/".join(whole), "read")
         return NtError(Status.ACCESS_DENIED)
 
-    def _hidden(self, path: list[str], name: str, pending: list[tuple[str, bool]]) -> NtError:
+    def hidden(self, path: list[str], name: str, pending: list[tuple[str, bool]]) -> NtError:
         """The answer for a name beside the way to a grant: absent names are absent, present ones refused."""
         if os.path.lexists("/" + "/".join([*path, name])):
-            return self._refused(path, name, pending)
+            return self.refused(path, name, pending)
         return NtError(Status.OBJECT_PATH_NOT_FOUND if pending else Status.OBJECT_NAME_NOT_FOUND)
 
     @staticmethod
-    def _virtual_child(node: _Node | None, name: str, literal: bool) -> str | None:
+    def virtual_child(node: _Node | None, name: str, literal: bool) -> str | None:
         if node is None or name in node.children:
             return name if node is not None else None
         if literal:
@@ -386,7 +428,7 @@ class Volume:
         return next((real for real in sorted(node.children) if upcase(real) == wanted), None)
 
     @staticmethod
-    def _virtual_link(path: list[str], name: str) -> list[str] | None:
+    def virtual_link(path: list[str], name: str) -> list[str] | None:
         """Where a host link beside the way to a grant leads, as components from the top; None if it is
         no link.
         """
@@ -397,7 +439,7 @@ class Volume:
             return None
         return [part for part in os.path.normpath(os.path.join(here, target)).split("/") if part]
 
-    def _target(self, fd: int, name: str, path: list[str]) -> list[str]:
+    def target(self, fd: int, name: str, path: list[str]) -> list[str]:
         """Components from the top of the volume of a link's target; `..` is left for the walk."""
         try:
             target = os.readlink(name, dir_fd=fd)
@@ -405,14 +447,14 @@ class Volume:
             raise host_failure(error) from error
         parts = [part for part in target.split("/") if part]
         if target.startswith("/"):
-            if self._top.root is not None and self._top.root.host != "/":
-                raise self._refused(path, name, [])  # a private drive has no host tree around it
+            if self.top.root is not None and self.top.root.host != "/":
+                raise self.refused(path, name, [])  # a private drive has no host tree around it
             return parts
-        if parts.count("..") > len(path) and self._top.root is not None:
-            raise self._refused(path, name, [])
+        if parts.count("..") > len(path) and self.top.root is not None:
+            raise self.refused(path, name, [])
         return [*path, *parts]
 
-    def _folder(self, root: Root, names: tuple[str, ...], more: bool) -> int:
+    def folder(self, root: Root, names: tuple[str, ...]) -> int:
         try:
             return open_beneath(root.fd, names, os.O_PATH | os.O_DIRECTORY)
         except OSError as error:
@@ -420,18 +462,8 @@ class Volume:
                 raise NtError(Status.OBJECT_PATH_NOT_FOUND) from error
             raise host_failure(error) from error
 
-    def _descend(self, fd: int, name: str) -> int:
-        try:
-            return os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-        except OSError as error:
-            raise NtError(Status.OBJECT_PATH_NOT_FOUND) from error
-        finally:
-            self._close(fd)
-
-    def _child(
-        self, fd: int, root: Root, path: list[str], name: str, literal: bool
-    ) -> tuple[str | None, os.stat_result | None]:
-        """The real name and lstat of a folder's child; (None, None) if there is none."""
+    def child(self, fd: int, name: str, literal: bool) -> tuple[str, os.stat_result | None]:
+        """The real name and lstat of a folder's child; the name as given and None if there is none."""
         try:
             return name, os.stat(name, dir_fd=fd, follow_symlinks=False)
         except FileNotFoundError:
@@ -439,7 +471,7 @@ class Volume:
         except OSError as error:
             raise host_failure(error) from error
         if literal:
-            return None, None
+            return name, None
         listing = self._listing(fd)
         wanted = upcase(guest_name(name))
         real = listing.get(wanted)
@@ -448,11 +480,11 @@ class Volume:
                 (host for host in sorted(listing.values()) if short_name(guest_name(host)) == wanted), None
             )
         if real is None:
-            return None, None
+            return name, None
         try:
             return real, os.stat(real, dir_fd=fd, follow_symlinks=False)
         except OSError:
-            return None, None  # removed since it was listed
+            return name, None  # removed since it was listed
 
     def _listing(self, fd: int) -> dict[str, str]:
         """Upper-cased guest name -> host name of a folder, cached until the folder's timestamp moves."""
@@ -476,7 +508,7 @@ class Volume:
             self._listings[key] = info.st_mtime_ns, listing
         return listing
 
-    def _overlaid(self, path: list[str]) -> Place | None:
+    def overlaid(self, path: list[str]) -> Place | None:
         roots = self._overlays.get(tuple(map(upcase, path[:-1])))
         if roots is None:
             return None
@@ -497,23 +529,19 @@ class Volume:
             names.update(os.listdir(root.host))
         return sorted(names)
 
-    def overlay_place(self, folder: Place, name: str) -> Place | None:
-        """The overlay file `name` of a folder."""
-        return self._overlaid([*folder.path, name])
-
-    def _check_kind(self, info: os.stat_result | None, path: list[str], more: bool) -> None:
+    def check_kind(self, info: os.stat_result | None, path: list[str], more: bool) -> None:
         if info is None:
             return
-        if path[0] in _NEVER and self._top.root is not None and self._top.root.host == "/":
-            raise self._refused(path, "", [])
+        if path[0] in _NEVER and self.top.root is not None and self.top.root.host == "/":
+            raise self.refused(path, "", [])
         if stat.S_ISDIR(info.st_mode):
             return
         if more:
             raise NtError(Status.OBJECT_PATH_NOT_FOUND)
         if not stat.S_ISREG(info.st_mode):
-            raise self._refused(path, "", [])
+            raise self.refused(path, "", [])
 
-    def _root_info(self, root: Root, path: list[str]) -> os.stat_result | None:
+    def root_info(self, root: Root, path: list[str]) -> os.stat_result | None:
         try:
             if not root.names:
                 info = os.fstat(root.fd)
@@ -521,7 +549,7 @@ class Volume:
                 info = os.stat(root.names[-1], dir_fd=root.fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
-        self._check_kind(info, path or [""], False)
+        self.check_kind(info, path or [""], False)
         return info
 
     def refreshed(self, place: Place) -> Place:
@@ -532,14 +560,14 @@ class Volume:
 
     def holds_mount(self, place: Place) -> bool:
         """Whether a folder is, or leads to, a mounted one: it must keep its name."""
-        node: _Node | None = self._top
+        node: _Node | None = self.top
         for name in place.path:
             node = node.children.get(name) if node is not None else None
         return node is not None
 
     def leads_on(self, place: Place) -> list[str]:
         """Host names of mounted children of a real folder."""
-        node: _Node | None = self._top
+        node: _Node | None = self.top
         for name in place.path:
             node = node.children.get(name) if node is not None else None
         return sorted(node.children) if node is not None else []

@@ -43,12 +43,21 @@ _FORBIDDEN = (
     *(298, 321, 323, 425, 426, 427),  # perf_event_open, bpf, userfaultfd, io_uring
     *(248, 249, 250, 304, 135),  # keys, open_by_handle_at, personality
 )
-_SOCKET = 41
+_NETWORK = (
+    42,
+    43,
+    44,
+    46,
+    49,
+    50,
+    288,
+    307,
+)  # connect, accept, sendto, sendmsg, bind, listen, accept4, sendmmsg
 _OWN_MEMORY = (310, 311)  # process_vm_readv and process_vm_writev: how guarded copies work, on ourselves only
 
 
 def raise_wall(readable: Iterable[str], writable: Iterable[str], network: bool) -> None:
-    """Restrict this process for good: these folders, no new programs, sockets only if `network`."""
+    """Restrict this process for good: these folders, no new programs, no peers unless `network`."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
         return
@@ -115,7 +124,7 @@ def _seccomp(libc: ctypes.CDLL, network: bool) -> None:
     """Install a filter: another architecture is killed, the listed syscalls fail with EPERM, the rest
     passes.
     """
-    numbers = [*_FORBIDDEN, *([] if network else [_SOCKET])]
+    numbers = [*_FORBIDDEN, *([] if network else _NETWORK)]
     program = [
         _bpf(_LOAD, 0, 0, 4),  # the architecture
         _bpf(_EQUAL, 1, 0, _ARCH_X86_64),

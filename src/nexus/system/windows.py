@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from nexus.base.errors import NexusError, NotFound
+from nexus.base.errors import NexusError, NotFound, Unsupported
 from nexus.loader.runnable import check_program
 from nexus.loader.source import FileBytes
 from nexus.machine.window import Window
@@ -35,6 +35,7 @@ from nexus.system.sysroot import Sysroot
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import NoReturn
 
     from nexus.machine.vcpu import Vcpu
     from nexus.nt.crash import Crash
@@ -257,6 +258,10 @@ class Windows:
         if check and result.exit_code:
             raise NexusError(f"{program} ended with exit code {result.exit_code:#x}")
         return result
+
+    def hook(self, function: str) -> NoReturn:
+        """Watch or change calls of an exported function, like `kernel32!CreateFileW`."""
+        raise Unsupported(f"hooking {function}", "Windows.hook", "src/nexus/system/windows.py")
 
 
 class Streams:
