@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from bisect import bisect_right
 from functools import cache
@@ -10,7 +9,7 @@ from functools import cache
 from nexus.backend.stencils import engine as stencils
 from nexus.ir.state import SLOTS, Exit
 from nexus.ir.values import Block
-from nexus.machine import host
+from nexus.machine import host, native
 from t0 import T0, anonymous
 
 CODE_BYTES = 1 << 20
@@ -22,11 +21,11 @@ class T1(T0):
     def __init__(self) -> None:
         super().__init__()
         fd = host.create_shared("test-code", CODE_BYTES)
-        write = host.map_anywhere(CODE_BYTES, mmap.PROT_READ | mmap.PROT_WRITE, fd)
-        self.code_at = host.map_anywhere(CODE_BYTES, mmap.PROT_READ | mmap.PROT_EXEC, fd)
+        write = host.map_anywhere(CODE_BYTES, host.PROT_READ | host.PROT_WRITE, fd)
+        code_at = native.take_piece(self.engine)
+        host.map_file(code_at, CODE_BYTES, host.PROT_READ | host.PROT_EXEC, fd, 0, True)
         os.close(fd)
-        self.t1 = stencils.Engine(stencils.load(), self.engine, write, self.code_at)
-        stencils.claim(self.engine, self.code_at, self.code_at + CODE_BYTES)
+        self.t1 = stencils.Engine(stencils.load(), self.engine, write, code_at)
         self._data, self.data_at = anonymous(1 << 16)
 
     def place(self, block: Block, offset: int = 0) -> int:

@@ -1,4 +1,4 @@
-"""One instruction on every engine: the oracle, T0 and, where it has the feature, the host's processor."""
+"""One instruction on every engine: the oracle, T0, T1 and, where it has the feature, the host's processor."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from iced_x86 import Decoder, Instruction
 
 import t0
+import t1
 from nexus.ir.state import SLOTS, Exit
 from nexus.ir.values import Block
 from nexus.isa.x86 import fuzz, native
@@ -43,7 +44,14 @@ def run_host(case: fuzz.Case) -> Result:
 
 
 def run_t0(case: fuzz.Case) -> Result:
-    engine = t0.shared()
+    return run_engine(t0.shared(), case)
+
+
+def run_t1(case: fuzz.Case) -> Result:
+    return run_engine(t1.shared(), case)
+
+
+def run_engine(engine: t0.T0, case: fuzz.Case) -> Result:
     engine.memory[:] = patched(MEMORY, case)
 
     def run(block: Block, state: State) -> State:
@@ -75,4 +83,4 @@ def case(code: str, **registers: int) -> fuzz.Case:
     return made
 
 
-ENGINES = {"oracle": run_on_oracle, "t0": run_t0}
+ENGINES = {"oracle": run_on_oracle, "t0": run_t0, "t1": run_t1}

@@ -18,6 +18,7 @@ from nexus.base.errors import NexusError
 from nexus.system import packages, sysroot
 
 CORPUS: list[dict[str, Any]] = tomllib.loads(Path(__file__).with_name("corpus.toml").read_text())["program"]
+ENGINES = ("t0", "t1")
 VERSIONS = ("10.0", pytest.param("8.0", marks=pytest.mark.long))
 
 
@@ -53,8 +54,9 @@ def text(data: bytes) -> str:
 
 @pytest.mark.network
 @pytest.mark.sysroot
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("program", CORPUS, ids=lambda program: program["name"])
-def test_program(program: dict[str, Any], version: str, tmp_path: Path) -> None:
+def test_program(program: dict[str, Any], engine: str, version: str, tmp_path: Path) -> None:
     reference = program["reference"]
     if "sha256" in program:
         content = Path(fetched(reference)).read_bytes()
@@ -62,7 +64,7 @@ def test_program(program: dict[str, Any], version: str, tmp_path: Path) -> None:
     for name, written in program.get("files", {}).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(written)
-    options = [f"--sysroot={version}", *program.get("options", [])]
+    options = [f"--engine={engine}", f"--sysroot={version}", *program.get("options", [])]
     outputs = []
     for arguments in program.get("steps", [program.get("arguments", [])]):
         done = run(tmp_path, *options, reference, *arguments)

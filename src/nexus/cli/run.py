@@ -67,6 +67,7 @@ def execute(parsed: Parsed, trace: Trace | None = None) -> int:
     settings.environment = environment
     settings.drive = parsed.value("drive")
     settings.seed = seed
+    settings.engine = run_options.engine(parsed)
     settings.wine_debug = ",".join(parsed.list("wine-debug")) if parsed.list("wine-debug") else None
     settings.processes = limits.processes or settings.processes
     settings.handles = limits.handles or settings.handles

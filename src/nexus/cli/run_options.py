@@ -31,6 +31,7 @@ RUN = [
     Option("processes", VALUE, "most processes at a time (default 256)", "N"),
     Option("handles", VALUE, "most handles per process (default 65536)", "N"),
     Option("deterministic", OPTIONAL, "virtual time, seeded randomness, one CPU", "SEED"),
+    Option("engine", VALUE, "how to run it: t0, an interpreter, or t1, made into host code", "t0|t1"),
     Option("sysroot", VALUE, "Windows DLLs to use: a version or a path", "VERSION|PATH"),
     Option("report", VALUE, "write what happened as JSON", "FILE"),
     Option("raw-cmdline", FLAG, "join the arguments with spaces, unquoted (cmd-style programs)"),
@@ -42,6 +43,7 @@ RUN = [
     Option("help", FLAG, "print this help", short="h"),
 ]
 
+ENGINES = ("t0", "t1")
 PASSED = ("NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "TZ", "CI")
 
 
@@ -103,6 +105,14 @@ def environment(parsed: Parsed) -> dict[str, str]:
                 f"--env {name}: there is no such variable here", hint=f"give a value: --env {name}=VALUE"
             )
     return chosen
+
+
+def engine(parsed: Parsed) -> str:
+    """The name of the engine."""
+    name = parsed.value("engine") or "t0"
+    if name not in ENGINES:
+        raise UsageError(f"--engine is {' or '.join(ENGINES)}, not {name!r}")
+    return name
 
 
 def seed(parsed: Parsed) -> int | None:

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from nexus.machine.translation import Translation
     from nexus.machine.window import Window
 
-_PIECE = 128 << 20  # host code of one window
-_PIECES = 64
-_DATA = 64 << 20  # what the host code of one window refers to
+PIECE = 64 << 20  # host code of one window
+_PIECES = 256
+_DATA = 32 << 20  # what the host code of one window refers to
 _MARGIN = 1 << 20  # no block has that much of either
 
 _lock = allocate_lock()
@@ -38,17 +38,26 @@ _range = 0
 _free: list[int] = []
 
 
-def _take_piece(interpreter: Interpreter) -> int:
+def take_piece(interpreter: Interpreter) -> int:
     """The address of a piece of the range that nobody uses."""
     global _range
     with _lock:
         if not _range:
-            _range = host.reserve(_PIECE * _PIECES)
-            _free.extend(range(_range, _range + _PIECE * _PIECES, _PIECE))
-            stencils.claim(interpreter, _range, _range + _PIECE * _PIECES)
+            _range = host.reserve(PIECE * _PIECES)
+            _free.extend(range(_range, _range + PIECE * _PIECES, PIECE))
+            stencils.claim(interpreter, _range, _range + PIECE * _PIECES)
         if not _free:
             raise host.HostMemoryError(f"more than {_PIECES} processes with code at once")
         return _free.pop()
+
+
+def prepare() -> stencils.Stencils:
+    """The stencils, built now if they have to be; raises NexusError where T1 cannot run."""
+    if not stencils.available():
+        raise NexusError(
+            "this host does not let programs set their GS base, which the engine t1 needs", hint="use --engine=t0"
+        )
+    return stencils.load()
 
 
 class Native:
@@ -66,20 +75,16 @@ class NativeTranslations(Translations):
     """All translations of one window, with host code."""
 
     def __init__(self, window: Window, engine: Interpreter) -> None:
-        if not stencils.available():
-            raise NexusError(
-                "this host does not let programs set their GS base, which the engine t1 needs",
-                hint="use the engine t0",
-            )
+        built = prepare()
         super().__init__(window, engine)
-        self._piece = _take_piece(engine)
-        fd = host.create_shared("nexus-code", _PIECE)
+        self._piece = take_piece(engine)
+        fd = host.create_shared("nexus-code", PIECE)
         try:
-            self._writable = host.map_anywhere(_PIECE, host.PROT_READ | host.PROT_WRITE, fd)
-            host.map_file(self._piece, _PIECE, host.PROT_READ | host.PROT_EXEC, fd, 0, True)
+            self._writable = host.map_anywhere(PIECE, host.PROT_READ | host.PROT_WRITE, fd)
+            host.map_file(self._piece, PIECE, host.PROT_READ | host.PROT_EXEC, fd, 0, True)
         finally:
             os.close(fd)
-        self._stencils = stencils.Engine(stencils.load(), engine, self._writable, self._piece)
+        self._stencils = stencils.Engine(built, engine, self._writable, self._piece)
         self._data = host.allocate(_DATA)
         self._once_memory = host.allocate(LOOKUP_BYTES)
         self.lookup_once = Lookup(self._once_memory)  # stays empty: records and host code must not mix
@@ -87,8 +92,8 @@ class NativeTranslations(Translations):
 
     def close(self) -> None:
         super().close()
-        host.release(self._writable, _PIECE)
-        host.forget(self._piece, _PIECE)
+        host.release(self._writable, PIECE)
+        host.forget(self._piece, PIECE)
         host.release(self._data, _DATA)
         host.release(self._once_memory, LOOKUP_BYTES)
         with _lock:
@@ -97,7 +102,7 @@ class NativeTranslations(Translations):
     def find(self, pc: int) -> Translation:
         block = super().find(pc)
         if block.entry == block.record:
-            if self._next_code + _MARGIN > self._piece + _PIECE or self._next_data + _MARGIN > self._data + _DATA:
+            if self._next_code + _MARGIN > self._piece + PIECE or self._next_data + _MARGIN > self._data + _DATA:
                 self.drop_all()
                 block = super().find(pc)
             self._make(block)

@@ -107,6 +107,7 @@ class Settings:
         self.environment: dict[str, str] = {}
         self.drive: str | None = None
         self.cpu: Callable[[Window], Vcpu] | None = None
+        self.engine = "t0"
         self.seed: int | None = None
         self.processors = 1
         self.package: str | None = None
@@ -126,7 +127,7 @@ class Machine:
         self.folder = folder
         kernel = Kernel(
             Window,
-            settings.cpu or _engine(),
+            settings.cpu or _engine(settings.engine),
             Numbers(syscall_names(settings.sysroot)),
             seed=settings.seed,
             processors=settings.processors,
@@ -304,14 +305,16 @@ def windows(
     drive: str | os.PathLike[str] | None = None,
     cpu: Callable[[Window], Vcpu] | None = None,
     deterministic: int | None = None,
+    engine: str = "t0",
 ) -> Windows:
-    """A Windows machine for programs: DLLs, permissions, environment, a kept C:, another CPU, a seed."""
+    """A Windows machine for programs: DLLs, permissions, environment, a kept C:, another CPU, a seed, the engine."""
     settings = Settings(find_sysroot(sysroot))
     settings.permissions = permissions or Permissions()
     settings.environment = dict(env or {})
     settings.drive = None if drive is None else os.fspath(drive)
     settings.cpu = cpu
     settings.seed = deterministic
+    settings.engine = engine
     return Windows(settings)
 
 
@@ -335,7 +338,13 @@ def check_host_program(path: str) -> None:
         os.close(fd)
 
 
-def _engine() -> Callable[[Window], Vcpu]:
+def _engine(name: str) -> Callable[[Window], Vcpu]:
+    """What makes the processors of a machine. The host code of "t1" is built, if need be, before the wall is up."""
     from nexus.machine.vcpu import Vcpu
 
-    return Vcpu
+    if name == "t0":
+        return Vcpu
+    from nexus.machine.native import prepare
+
+    prepare()
+    return lambda window: Vcpu(window, name)

@@ -24,9 +24,9 @@ SYSCALL = "0f05"
 
 
 class Machine:
-    def __init__(self):
+    def __init__(self, engine="t0"):
         self.window = Window()
-        self.vcpu = Vcpu(self.window)
+        self.vcpu = Vcpu(self.window, engine)
         self.state = CpuState()
         self.state.reset()
         self.window.map(CODE_AT, 4 * PAGE, READ | EXECUTE)
@@ -49,9 +49,9 @@ class Machine:
         return self.vcpu.run(self.state, budget, past_hook)
 
 
-@pytest.fixture
-def machine():
-    machine = Machine()
+@pytest.fixture(params=["t0", "t1"])
+def machine(request):
+    machine = Machine(request.param)
     yield machine
     machine.vcpu.close()
     machine.window.close()
