@@ -88,6 +88,7 @@ class NativeTranslations(Translations):
         self._data = host.allocate(_DATA)
         self._once_memory = host.allocate(LOOKUP_BYTES)
         self.lookup_once = Lookup(self._once_memory)  # stays empty: records and host code must not mix
+        self._next_code, self._next_data = self._stencils.first, self._data
         self._forget_code()
 
     def close(self) -> None:

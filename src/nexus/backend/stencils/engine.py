@@ -60,6 +60,7 @@ class Engine:
         enter, _ = stencils.stencils["enter_code"][""]
         begin = len(leave) + -len(leave) % 16
         self._move = write - run
+        self.stencils = stencils.stencils
         ctypes.memmove(write, leave, len(leave))
         ctypes.memmove(write + begin, enter, len(enter))
         self.enter = run + begin

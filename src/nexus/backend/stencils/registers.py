@@ -14,6 +14,8 @@ from nexus.backend.stencils.layout import PIN_REGISTERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from iced_x86.Register import Register as Register_
+
     from nexus.backend.stencils.store import Hole, Stencil
 
 _MARK = {4: 0x12345678, 8: 0x123456789ABCDEF0}  # in the holes meanwhile, so that they stay as wide as they are
@@ -23,12 +25,12 @@ _HIGH = (Register.AH, Register.BH, Register.CH, Register.DH)
 _NEAR = (OpKind.NEAR_BRANCH16, OpKind.NEAR_BRANCH32, OpKind.NEAR_BRANCH64)
 
 
-def _parts(full: int) -> dict[int, int]:
+def _parts(full: Register_) -> dict[int, Register_]:
     """The register by size."""
-    names = {value: key for key, value in vars(Register).items() if isinstance(value, int)}
+    every = [value for value in vars(Register).values() if isinstance(value, int)]
     return {
         RegisterExt.size(register): register
-        for register in names
+        for register in every
         if RegisterExt.is_gpr(register) and register not in _HIGH and RegisterExt.full_register(register) == full
     }
 
@@ -72,7 +74,7 @@ def substitute(stencil: Stencil, mapping: dict[int, int]) -> Stencil:
     return bytes(out), tuple(new_holes)
 
 
-def _encode(instruction: Instruction, wanted: dict[int, int]) -> bytes:
+def _encode(instruction: Instruction, wanted: dict[Register_, Register_]) -> bytes:
     changed = instruction.copy()
     for index in range(instruction.op_count):
         if instruction.op_kind(index) == OpKind.REGISTER:
@@ -82,22 +84,15 @@ def _encode(instruction: Instruction, wanted: dict[int, int]) -> bytes:
                 changed.set_op_register(index, new)
     changed.memory_base = _replaced(instruction.memory_base, wanted)
     changed.memory_index = _replaced(instruction.memory_index, wanted)
-    if instruction.op_count and instruction.op0_kind in _NEAR:
-        # the target is set afterwards; the form of the jump stays
-        size = instruction.len
-        code = Encoder(64)
-        code.encode(changed, instruction.ip)
-        encoded: bytes = code.take_buffer()
-        if len(encoded) != size:
-            raise ValueError("a jump changes its form")
-        return encoded
     encoder = Encoder(64)
-    encoder.encode(changed, 0)
-    encoded = encoder.take_buffer()
+    encoder.encode(changed, instruction.ip)
+    encoded: bytes = encoder.take_buffer()
+    if instruction.op_count and instruction.op0_kind in _NEAR and len(encoded) != instruction.len:
+        raise ValueError("a jump changes its form")
     return encoded
 
 
-def _replaced(register: int, wanted: dict[int, int]) -> int:
+def _replaced(register: Register_, wanted: dict[Register_, Register_]) -> Register_:
     if not RegisterExt.is_gpr(register):
         return register
     full = RegisterExt.full_register(register)

@@ -1,0 +1,142 @@
+"""Stencils: every row against the oracle with its operands anywhere, what the build refuses, and other registers."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from iced_x86 import Decoder
+
+from nexus.backend.interp.records import variants
+from nexus.backend.stencils.build import violations
+from nexus.backend.stencils.layout import IMMEDIATE_BIAS, PIN_REGISTERS, PINNED
+from nexus.backend.stencils.registers import substitute
+from nexus.ir import oracle
+from nexus.ir.ops import ROWS, Row
+from nexus.ir.ops.table import LOAD, STORE
+from nexus.ir.state import SCALAR_SLOTS, SLOTS
+from nexus.ir.types import I64
+from nexus.ir.values import Block, Value
+from t0 import MEMORY_SIZE, BytesMemory, architectural
+from t1 import shared
+from unit.backend import test_random_blocks, test_rows
+
+QUAD = (1 << 64) - 1
+ROUNDS = 16
+
+
+def moved(block: Block, slots: dict[int, int]) -> Block:
+    """The same block with its operands and result in other slots."""
+    out = Block(block.start)
+    values: dict[Value, Value] = {}
+    marks = dict(block.marks)
+    for index, op in enumerate(block.ops):
+        if index in marks:
+            out.mark(marks[index])
+        args = [values[arg] for arg in op.args]
+        imm = op.imm
+        if op.row.name.startswith(("get.i", "put.i")):
+            imm = slots.get(imm, imm)
+        values[op] = out.emit(op.row.name, *args, imm=imm)
+    return out
+
+
+@pytest.mark.parametrize("row", test_rows.TESTED, ids=lambda row: row.name)
+def test_stencil_agrees_with_oracle(row: Row) -> None:
+    t1, rng = shared(), random.Random(row.name)
+    named = {SLOTS[name] for name in (*row.reads, *row.writes)}
+    for round in range(ROUNDS):
+        chosen = rng.sample([slot for slot in range(16) if slot not in named], 4)
+        slots = {0: chosen[0], 1: chosen[1], 2: chosen[2], 3: chosen[3], 8: rng.choice(chosen)}
+        inner: dict[int, int] = {}
+        block = moved(test_rows.build(rng, row, inner, constant=round % 3 == 2), slots)
+        state = test_rows.surroundings(rng, row)
+        state.update((slots.get(slot, slot), value) for slot, value in inner.items())
+        data = rng.randbytes(64) * (MEMORY_SIZE // 64) if row.effect in (LOAD, STORE) else b""
+        memory = BytesMemory(data)
+        if data:
+            t1.memory[:] = data
+        found = architectural(t1.run(block, state))
+        expected = {slot: value & QUAD if slot < SCALAR_SLOTS else value for slot, value in state.items()}
+        oracle.run(block, expected, memory)
+        assert found == architectural(expected), f"round {round}, slots {slots}, from {state}"
+        if data:
+            assert t1.memory.raw == bytes(memory.data)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [r for r in test_rows.TESTED if any(v.branches and v.second is None for v in variants(r))],
+    ids=lambda row: row.name,
+)
+def test_branch_absorbs_the_condition(row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(test_rows, "shared", shared)
+    test_rows.test_branch_absorbs_the_condition(row)
+
+
+@pytest.mark.parametrize("hundred", range(10))
+def test_random_blocks_agree_with_oracle(hundred: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the state and the fault that an access leaves in the middle of a block."""
+    monkeypatch.setattr(test_random_blocks, "shared", shared)
+    for seed in range(hundred * 100, hundred * 100 + 100):
+        test_random_blocks.check(seed)
+
+
+def test_the_common_rows_have_stencils() -> None:
+    """What is left to the interpreter is rare; a row that silently lost its stencils would only be slow."""
+    made = shared().t1.stencils
+    for name in ("load.i64", "store.i32x@2", "add.i64", "flags.sub.i32&eq.i32/b", "divu.i64", "v.mul.f64x1.v128"):
+        assert name in made
+    outside = [v.name for row in ROWS.values() for v in variants(row) if v.name not in made]
+    assert len(outside) < 320, outside
+
+
+LOAD_ROW = ROWS["load.i64"]
+GOOD = "4c89f0" + "4839d0" + "480f43c2" + "654c8b28"  # mov rax, r14; cmp rax, rdx; cmovae rax, rdx; mov r13, gs:[rax]
+
+
+@pytest.mark.parametrize(
+    ("code", "shape", "wrong"),
+    [
+        (GOOD, "01", ""),
+        ("4d89f5" + "65498b4500", "01", "accesses memory after"),  # mov r13, r14; mov rax, gs:[r13]
+        (GOOD + "4989c0", "01", "not an operand"),  # mov r8, rax
+        ("4989c4", "mm", "changes the state's register"),  # mov r12, rax
+        (GOOD + "498b4424084989c7", "01", "not an operand"),  # mov rax, [r12 + 8]; mov r15, rax
+    ],
+)
+def test_a_planted_violation_is_found(code: str, shape: str, wrong: str) -> None:
+    found = violations(bytes.fromhex(code), shape, LOAD_ROW)
+    assert bool(found) == bool(wrong)
+    assert wrong in " ".join(found)
+
+
+@pytest.mark.parametrize("pin", range(len(PINNED)))
+def test_registers_are_exchanged_as_an_assembler_would(pin: int) -> None:
+    """mov al, r13b; mov [r12 + hole], r13; the expected text is written by hand."""
+    code = bytes.fromhex("4488e8" + "4d89ac2400000000")
+    changed, holes = substitute((code, ((7, 4, "h_a", 0),)), {0: pin})
+    low = {"RDI": "dil", "RSI": "sil", "RCX": "cl"}.get(PIN_REGISTERS[pin], PIN_REGISTERS[pin].lower() + "b")
+    filled = bytearray(changed)
+    filled[holes[0][0] : holes[0][0] + 4] = (0x7FF8).to_bytes(4, "little")
+    text = [f"{instruction:fxs}" for instruction in Decoder(64, bytes(filled))]
+    assert text == [f"mov al, {low}", f"mov [r12+0x7ff8], {PIN_REGISTERS[pin].lower()}"]
+
+
+def test_a_constant_operand_may_be_anything() -> None:
+    """Immediates are addresses of symbols for LLVM, which must not take them for not zero or not equal."""
+    t1 = shared()
+    edges = (0, 1, 2, 63, 64, IMMEDIATE_BIAS, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 32, (1 << 63) - 1)
+    for number in (*edges, *(-edge for edge in edges), *(-edge - 1 for edge in edges)):
+        for name in ("eq.i64", "ult.i64", "shl.i64", "add.i64", "mul.i64"):
+            block = Block(0x1000)
+            block.mark(0x1000)
+            value = block.emit(name, block.get(I64, 1), block.const(I64, number))
+            block.put(5, value if value.type is I64 else value.zext(I64))
+            block.exit(14, 0x1004)
+            state = {1: number & QUAD}
+            expected = dict(state)
+            oracle.run(block, expected)
+            assert architectural(t1.run(block, state)) == architectural(expected), (name, number)
+
+
