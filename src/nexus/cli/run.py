@@ -67,7 +67,7 @@ def execute(parsed: Parsed, trace: Trace | None = None) -> int:
     settings.environment = environment
     settings.drive = parsed.value("drive")
     settings.seed = seed
-    settings.wine_debug = ",".join(parsed.list("wine-debug")) if parsed.list("wine-debug") else None
+    settings.wine_debug = run_options.wine_debug(parsed)
     settings.processes = limits.processes or settings.processes
     settings.handles = limits.handles or settings.handles
     settings.memory = limits.memory or settings.memory
@@ -159,6 +159,8 @@ def explain(machine: Machine, process: Process | None, ended: NexusError | None)
         terminal.notice(
             f"the program wrote more than {machine.io.disk.limit >> 20} MB; its disk was then full (--disk)"
         )
+    if machine.kernel.process_limit_hit:
+        terminal.notice(f"refused: a process beyond the limit of {machine.settings.processes}   (--processes)")
     if not machine.drive.kept and terminal.is_terminal():
         count = machine.drive.written_files()
         if count:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 
+from nexus.base import terminal
 from nexus.base.errors import NexusError, NotFound, Unsupported
 from nexus.loader.runnable import check_program
 from nexus.loader.source import FileBytes
@@ -114,7 +115,7 @@ class Settings:
         self.disk = DEFAULT_DISK
         self.processes = 256
         self.handles = 1 << 16
-        self.wine_debug: str | None = None
+        self.wine_debug: bytes | None = None  # the table that `wine_debug.debug_options` makes
 
 
 class Machine:
@@ -159,6 +160,9 @@ class Machine:
         if self.io.registry_path is not None:
             registry_store.load(self.io.registry, self.io.registry_path)
         kernel.starter = Starter(kernel, settings.sysroot.dll, settings.sysroot.nls)
+        if settings.wine_debug is not None:
+            kernel.starter.debug_options = settings.wine_debug
+            kernel.debug_output = terminal.pass_on
 
     def start(
         self,
