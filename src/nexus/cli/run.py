@@ -160,7 +160,8 @@ def explain(machine: Machine, process: Process | None, ended: NexusError | None)
             f"the program wrote more than {machine.io.disk.limit >> 20} MB; its disk was then full (--disk)"
         )
     if machine.kernel.process_limit_hit:
-        terminal.notice(f"refused: a process beyond the limit of {machine.settings.processes}   (--processes)")
+        limit = machine.settings.processes
+        terminal.notice(f"refused: a process beyond the limit of {limit}   (--processes)")
     if not machine.drive.kept and terminal.is_terminal():
         count = machine.drive.written_files()
         if count:
