@@ -96,6 +96,8 @@ def run_machine(
             machine.kernel.run(process)
         except NexusError as error:
             ended = error
+    if ended is None and process is not None and process.crash is None:
+        ended = missing_part(machine, process.exit_status)
     code = exit_code(process, ended)
     explain(machine, process, ended)
     if report >= 0:
@@ -113,6 +115,15 @@ def run_machine(
     if isinstance(ended, BrokenOutput):
         die_by(SIGPIPE, machine)
     return code
+
+
+def missing_part(machine: Machine, status: int) -> NexusError | None:
+    """What the loader in the guest did not find, when a program ended because of that."""
+    if status < 0xC0000000:
+        return None
+    from nexus.system.missing_parts import missing_parts
+
+    return missing_parts(machine.program, machine.settings.sysroot, status)
 
 
 def open_report(path: str | None) -> int:
