@@ -112,7 +112,7 @@ def run_machine(
         and (process.exit_status == STATUS_CONTROL_C_EXIT or interrupts.ended_by_default)
     ):
         die_by(interrupts.received[0], machine)
-    if isinstance(ended, BrokenOutput):
+    if isinstance(ended, BrokenOutput) or machine.io.broken_output:
         die_by(SIGPIPE, machine)
     return code
 
