@@ -34,3 +34,21 @@ def NtGdiOpenDCW(call: Call, device: uptr, mode: uptr, output: uptr, kind: u32, 
 def NtGdiCreateSolidBrush(call: Call, color: u32, brush: uptr) -> int:
     """Makes none."""
     return 0
+
+
+@stub(_NO_DRAWING)
+def NtGdiCreateCompatibleDC(call: Call, context: uptr) -> int:
+    """Makes none."""
+    return 0
+
+
+@stub(_NO_DRAWING)
+def NtUserFindExistingCursorIcon(call: Call, module: uptr, name: uptr, resource: uptr) -> int:
+    """Finds none."""
+    return 0
+
+
+@stub(_NO_DRAWING)
+def NtUserDestroyCursor(call: Call, cursor: uptr, reserved: uptr) -> int:
+    """There is none to destroy."""
+    return 0
