@@ -25,7 +25,7 @@ OPTIONS = [
     Option("select", LIST, "only this section; may be repeated", "SECTION"),
     Option("help", FLAG, "print this help", short="h"),
 ]
-PYTEST = ("unit", "launcher", "ir", "isa", "machine", "nt", "guest", "real", "wine", "fuzz")
+PYTEST = ("unit", "launcher", "isa", "peers", "nt", "guest", "real", "wine", "fuzz")
 CHECKS = ("ruff", "mypy", "imports", "length", "budget")
 
 
@@ -56,9 +56,7 @@ def main(arguments: list[str]) -> int:
         folder = os.path.join(CHECKOUT, "tests", name)
         if name in CHECKS:
             run_check(python, name, tally)
-        elif os.path.isdir(folder) and any(
-            file.startswith("test_") for _, _, files in os.walk(folder) for file in files
-        ):
+        else:
             run_pytest(python, name, folder, given.flag("full"), tally)
     for reason, count in sorted(tally.missing.items()):
         print(f"not run: {count} ({reason})")
@@ -132,7 +130,7 @@ def run_check(python: str, name: str, tally: Tally) -> None:
     print(f"== {name}", flush=True)
     if name == "ruff":
         problems = command_output(
-            [python, "-m", "ruff", "check", "-q", "--no-cache", "src", "tests", "tools"]
+            [python, "-m", "ruff", "check", "-q", "--no-cache", "src", "tests", "tools", "bench"]
         )
     elif name == "mypy":
         cache = os.path.join(tempfile.gettempdir(), f"nexus-mypy-{os.getuid()}")

@@ -14,10 +14,18 @@ class Version:
     """`machine_frames`: the Ki* dispatchers expect Windows' own stack layouts (else Wine 8's older ones).
     `unix_calls`: the number of each of ntdll's unix calls, by name. `user_thread_end`: the codes of
     NtUserCallNoParam with which user32 says that a thread ends. `pipe_overwrite`: CreatePipe asks for
-    FILE_OVERWRITE_IF, which pipes do not have, and means FILE_OPEN_IF.
+    FILE_OVERWRITE_IF, which pipes do not have, and means FILE_OPEN_IF. `release_whole`: VirtualFree leaves it
+    to the kernel to refuse MEM_RELEASE of a part, which NT allows.
     """
 
-    __slots__ = ("machine_frames", "name", "pipe_overwrite", "unix_calls", "user_thread_end")
+    __slots__ = (
+        "machine_frames",
+        "name",
+        "pipe_overwrite",
+        "release_whole",
+        "unix_calls",
+        "user_thread_end",
+    )
 
     def __init__(
         self,
@@ -26,7 +34,9 @@ class Version:
         unix_calls: tuple[str, ...],
         user_thread_end: tuple[int, ...] = (),
         pipe_overwrite: bool = False,
+        release_whole: bool = False,
     ) -> None:
+        self.release_whole = release_whole
         self.pipe_overwrite = pipe_overwrite
         self.name = name
         self.user_thread_end = user_thread_end
@@ -34,7 +44,14 @@ class Version:
         self.unix_calls = unix_calls
 
 
-WINE_8 = Version("Wine 8", False, ("load_so_dll", "unwind_builtin_dll", "system_time_precise"), (9, 10), True)
+WINE_8 = Version(
+    "Wine 8",
+    False,
+    ("load_so_dll", "unwind_builtin_dll", "system_time_precise"),
+    (9, 10),
+    pipe_overwrite=True,
+    release_whole=True,
+)
 WINE_10 = Version(
     "Wine 10",
     True,

@@ -14,7 +14,7 @@ from nexus.backend.stencils.layout import PIN_REGISTERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from iced_x86.Register import Register as Register_
+    from collections.abc import Iterable
 
     from nexus.backend.stencils.store import Hole, Stencil
 
@@ -25,9 +25,9 @@ _HIGH = (Register.AH, Register.BH, Register.CH, Register.DH)
 _NEAR = (OpKind.NEAR_BRANCH16, OpKind.NEAR_BRANCH32, OpKind.NEAR_BRANCH64)
 
 
-def _parts(full: Register_) -> dict[int, Register_]:
+def _parts(full: Register) -> dict[int, Register]:
     """The register by size."""
-    every = [value for value in vars(Register).values() if isinstance(value, int)]
+    every: Iterable[Register] = [value for value in vars(Register).values() if isinstance(value, int)]  # type: ignore[misc]
     return {
         RegisterExt.size(register): register
         for register in every
@@ -74,7 +74,7 @@ def substitute(stencil: Stencil, mapping: dict[int, int]) -> Stencil:
     return bytes(out), tuple(new_holes)
 
 
-def _encode(instruction: Instruction, wanted: dict[Register_, Register_]) -> bytes:
+def _encode(instruction: Instruction, wanted: dict[Register, Register]) -> bytes:
     changed = instruction.copy()
     for index in range(instruction.op_count):
         if instruction.op_kind(index) == OpKind.REGISTER:
@@ -92,7 +92,7 @@ def _encode(instruction: Instruction, wanted: dict[Register_, Register_]) -> byt
     return encoded
 
 
-def _replaced(register: Register_, wanted: dict[Register_, Register_]) -> Register_:
+def _replaced(register: Register, wanted: dict[Register, Register]) -> Register:
     if not RegisterExt.is_gpr(register):
         return register
     full = RegisterExt.full_register(register)

@@ -69,7 +69,7 @@ def NtTerminateProcess(call: Call, handle: uptr, status: u32) -> None:
 
 @syscall
 def NtOpenProcess(
-    call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes, client: In[CLIENT_ID]
+    call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes | None, client: In[CLIENT_ID]
 ) -> None:
     """Open a process by its id, or by the id of one of its threads."""
     wanted = client.read()

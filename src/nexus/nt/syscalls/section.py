@@ -16,7 +16,7 @@ from nexus.nt.errors import NtError
 from nexus.nt.information import refuse
 from nexus.nt.memory import Limits, zero_bits_limit
 from nexus.nt.objects import KernelObject
-from nexus.nt.process import Module, Process
+from nexus.nt.process import Process
 from nexus.nt.section import (
     SEC_IMAGE,
     Section,
@@ -179,7 +179,7 @@ def _map(
     target = call.process.handles.resolve(section, Section, rights)
     region = target.map(process.space, address, start, length, flags, protect, limits)
     if region.kind == MEM_IMAGE:
-        process.modules.append(Module(region.name, region.base, region.size))
+        process.module_mapped(region)
     try:
         base.write(region.base)
         size.write(region.size)
@@ -209,9 +209,8 @@ def NtUnmapViewOfSectionEx(
 def _unmap(process: Process, address: int, *, keep_placeholder: bool = False) -> None:
     region = process.space.regions.at(address)
     process.space.unmap(address, keep_placeholder=keep_placeholder)
-    if region is not None and region.kind != MEM_IMAGE:
-        return
-    process.modules = [module for module in process.modules if region is None or module.base != region.base]
+    if region is not None and region.kind == MEM_IMAGE:
+        process.module_unmapped(region.base)
 
 
 @syscall
