@@ -2,7 +2,7 @@
 
     python bench/engines.py [REPEAT]
 
-The functions of `tests/peers/programs.ll` run natively, on T0 and on Unicorn, the best of REPEAT times; the
+The functions of `tests/peers/programs.ll` run natively, on T0, on T1 and on Unicorn, the best of REPEAT times; the
 columns are times native execution. Both results are checked against the native one. Unicorn counts
 instructions, as `peers/unicorn_cpu.py` needs it to.
 """
@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from math import prod
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -77,12 +78,17 @@ class Guest:
         self.window.close()
 
 
+def columns(ratios: list[float]) -> str:
+    return "".join(f"{ratio:{8 if index < 2 else 9}.1f}" for index, ratio in enumerate(ratios))
+
+
 def main(repeat: int) -> None:
-    print(f"{'function':12}{'native ms':>11}{'T0':>8}{'Unicorn':>9}   times native, best of {repeat}")
+    print(f"{'function':12}{'native ms':>11}{'T0':>8}{'T1':>8}{'Unicorn':>9}   times native, best of {repeat}")
     for level in (0, 2):
         host = Host(level)
-        guests = [Guest(Vcpu, level), Guest(unicorn_cpu.Vcpu, level)]
-        ratios: list[list[float]] = [[], []]
+        makers = (Vcpu, partial(Vcpu, engine="t1"), unicorn_cpu.Vcpu)
+        guests = [Guest(make, level) for make in makers]
+        ratios: list[list[float]] = [[], [], []]
         for name, n in SIZES.items():
             native, expected = best(repeat, host.call, name, n)
             cells = []
@@ -92,9 +98,9 @@ def main(repeat: int) -> None:
                     raise SystemExit(f"{name} -O{level}: {result:#x} instead of {expected:#x}")
                 column.append(taken / native)
                 cells.append(taken / native)
-            print(f"{name + ' -O' + str(level):12}{native * 1000:11.3f}{cells[0]:8.1f}{cells[1]:9.1f}")
+            print(f"{name + ' -O' + str(level):12}{native * 1000:11.3f}{columns(cells)}")
         means = [prod(column) ** (1 / len(column)) for column in ratios]
-        print(f"{'geomean -O' + str(level):12}{'':11}{means[0]:8.1f}{means[1]:9.1f}")
+        print(f"{'geomean -O' + str(level):12}{'':11}{columns(means)}")
         for guest in guests:
             guest.close()
 

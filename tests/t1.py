@@ -53,7 +53,6 @@ class T1(T0):
         return self.host_code.records[bisect_right(self.host_code.offsets, position - self.t1.first) - 1]
 
 
-
 @cache
 def shared() -> T1:
     """One T1 for all tests of a process."""

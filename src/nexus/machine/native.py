@@ -1,10 +1,10 @@
 """Guest code as host code: the translations of T1.
 
-Each block has its records first, as on T0, and host code made from them when it is reached. The records stay: they
-tell what an access that faulted was, and the interpreter does single steps with them.
+Each block has its records first, as on T0, and host code made from them when it is reached. The records stay:
+they tell what an access that faulted was, and the interpreter does single steps with them.
 
-Host code is written through one mapping and executed through another. All of it in this process lies in one range,
-by which the fault handler knows it; every window has a piece of that.
+Host code is written through one mapping and executed through another. All of it in this process lies in one
+range, by which the fault handler knows it; every window has a piece of that.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def prepare() -> stencils.Stencils:
     """The stencils, built now if they have to be; raises NexusError where T1 cannot run."""
     if not stencils.available():
         raise NexusError(
-            "this host does not let programs set their GS base, which the engine t1 needs", hint="use --engine=t0"
+            "this host does not let programs set their GS base, which the engine t1 needs",
+            hint="use --engine=t0",
         )
     return stencils.load()
 
@@ -103,7 +104,10 @@ class NativeTranslations(Translations):
     def find(self, pc: int) -> Translation:
         block = super().find(pc)
         if block.entry == block.record:
-            if self._next_code + _MARGIN > self._piece + PIECE or self._next_data + _MARGIN > self._data + _DATA:
+            if (
+                self._next_code + _MARGIN > self._piece + PIECE
+                or self._next_data + _MARGIN > self._data + _DATA
+            ):
                 self.drop_all()
                 block = super().find(pc)
             self._make(block)
@@ -116,7 +120,11 @@ class NativeTranslations(Translations):
         at, entry = self._next_code, self._next_data
         code, data = self._stencils.assemble(records, links, at, entry + 16)
         self._stencils.put(code, at)
-        ctypes.memmove(entry, self._stencils.enter.to_bytes(8, "little") + at.to_bytes(8, "little") + data, 16 + len(data))
+        ctypes.memmove(
+            entry,
+            self._stencils.enter.to_bytes(8, "little") + at.to_bytes(8, "little") + data,
+            16 + len(data),
+        )
         for site, exit, _ in code.sites:
             self._sites[at + exit] = at + site
         for copy, record in code.copies.items():

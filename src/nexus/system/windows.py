@@ -347,7 +347,7 @@ def windows(
     deterministic: int | None = None,
     engine: str = "t0",
 ) -> Windows:
-    """A Windows machine for programs: DLLs, permissions, environment, a kept C:, another CPU, a seed, the engine."""
+    """A Windows machine for programs: DLLs, permissions, environment, a kept C:, another CPU, seed, engine."""
     settings = Settings(find_sysroot(sysroot))
     settings.permissions = permissions or Permissions()
     settings.environment = dict(env or {})
@@ -379,7 +379,7 @@ def check_host_program(path: str) -> None:
 
 
 def _engine(name: str) -> Callable[[Window], Vcpu]:
-    """What makes the processors of a machine. The host code of "t1" is built, if need be, before the wall is up."""
+    """What makes the processors of a machine. T1 is built, if need be, before the wall is up."""
     from nexus.machine.vcpu import Vcpu
 
     if name == "t0":

@@ -1,4 +1,5 @@
-"""Stencils: every row against the oracle with its operands anywhere, what the build refuses, and other registers."""
+"""Stencils: every row against the oracle with its operands anywhere, what the build refuses, and other
+registers."""
 
 from __future__ import annotations
 
@@ -85,14 +86,23 @@ def test_random_blocks_agree_with_oracle(hundred: int, monkeypatch: pytest.Monke
 def test_the_common_rows_have_stencils() -> None:
     """What is left to the interpreter is rare; a row that silently lost its stencils would only be slow."""
     made = shared().t1.stencils
-    for name in ("load.i64", "store.i32x@2", "add.i64", "flags.sub.i32&eq.i32/b", "divu.i64", "v.mul.f64x1.v128"):
+    for name in (
+        "load.i64",
+        "store.i32x@2",
+        "add.i64",
+        "flags.sub.i32&eq.i32/b",
+        "divu.i64",
+        "v.mul.f64x1.v128",
+    ):
         assert name in made
     outside = [v.name for row in ROWS.values() for v in variants(row) if v.name not in made]
     assert len(outside) < 320, outside
 
 
 LOAD_ROW = ROWS["load.i64"]
-GOOD = "4c89f0" + "4839d0" + "480f43c2" + "654c8b28"  # mov rax, r14; cmp rax, rdx; cmovae rax, rdx; mov r13, gs:[rax]
+GOOD = (
+    "4c89f0" + "4839d0" + "480f43c2" + "654c8b28"
+)  # mov rax, r14; cmp rax, rdx; cmovae rax, rdx; mov r13, gs:[rax]
 
 
 @pytest.mark.parametrize(
@@ -138,5 +148,3 @@ def test_a_constant_operand_may_be_anything() -> None:
             expected = dict(state)
             oracle.run(block, expected)
             assert architectural(t1.run(block, state)) == architectural(expected), (name, number)
-
-

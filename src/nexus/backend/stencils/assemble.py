@@ -1,11 +1,11 @@
 """The records of a block as host code.
 
-One stencil per record, in the shape that says which of its slots are pinned. Where there is no such stencil, pinned
-operands are put into their slots before and taken from there after; where there is none at all, the interpreter's
-handler runs on a copy of the record, followed by a record that comes back (`enter_code`).
+One stencil per record, in the shape that says which of its slots are pinned. Where there is no such stencil,
+pinned operands are put into their slots before and taken from there after; where there is none at all, the
+interpreter's handler runs on a copy of the record, followed by a record that comes back (`enter_code`).
 
-Branches to other blocks are `jmp rel32` (or a `jcc`), the displacement aligned so that it can be changed at once.
-They lead to exits at the end of the code until they are linked.
+Branches to other blocks are `jmp rel32` (or a `jcc`), the displacement aligned so that it can be changed at
+once. They lead to exits at the end of the code until they are linked.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from nexus.backend.stencils.store import Form, Stencil
 
     Shapes = dict[str, Stencil]
-    Links = dict[int, tuple[int, int]]  # offset of a pointer in the records -> offset of its link record, target
+    # offset of a pointer in the records -> offset of its link record, target
+    Links = dict[int, tuple[int, int]]
 
 _CONTROLS = {"enter": 32, "goto": 32, "branch": 32, "link": 32, "jump": 16, "trap_if": 32, "exit": 16}
 _QUAD = (1 << 64) - 1
@@ -32,8 +33,8 @@ _RECORD = 16
 
 class HostCode:
     """Assembled host code. `offsets[i]` is where the code of the record at `records[i]` begins; `sites` are
-    (offset of a displacement, offset of its exit, offset of the link record); `copies` maps the address of a copied
-    record to the original's offset."""
+    (offset of a displacement, offset of its exit, offset of the link record); `copies` maps the address of a
+    copied record to the original's offset."""
 
     __slots__ = ("copies", "data", "offsets", "records", "sites")
 
@@ -46,8 +47,8 @@ class HostCode:
 
 
 class Plan:
-    """What is known of the records of one handler. `slots`: for the result and a, b, c whether it is absent (0), a
-    scalar (1) or a vector (2)."""
+    """What is known of the records of one handler. `slots`: for the result and a, b, c whether it is absent
+    (0), a scalar (1) or a vector (2)."""
 
     __slots__ = ("branches", "made", "name", "shapes", "size", "slots")
 
@@ -123,8 +124,8 @@ class Assembler:
         return found
 
     def choose(self, plan: Plan, slots: tuple[int, ...]) -> tuple[Stencil, tuple[int, ...], int] | None:
-        """The stencil for slots (-1 where there is none), the pinned slots to spill before it, the one to take back
-        after it or -1; None if the interpreter has to do it."""
+        """The stencil for slots (-1 where there is none), the pinned slots to spill before it, the one to
+        take back after it or -1; None if the interpreter has to do it."""
         if slots in plan.made:
             return plan.made[slots]
         found = plan.made[slots] = self._choose(plan, slots)
@@ -134,7 +135,9 @@ class Assembler:
         if not plan.shapes:
             return None
         result, *operands = slots
-        pinned = {index + 1 for index, slot in enumerate(operands) if plan.slots[index + 1] == 1 and slot in PIN_OF}
+        pinned = {
+            index + 1 for index, slot in enumerate(operands) if plan.slots[index + 1] == 1 and slot in PIN_OF
+        }
         to_pin = plan.slots[0] == 1 and result in PIN_OF
         while True:
             place = "m"
@@ -216,9 +219,7 @@ class _Assembly:
         return result, bytes(self.data)
 
     def operation(self, plan: Plan, at: int, packed: int) -> None:
-        slots = tuple(
-            packed >> 8 * index & 255 if kind else -1 for index, kind in enumerate(plan.slots)
-        )
+        slots = tuple(packed >> 8 * index & 255 if kind else -1 for index, kind in enumerate(plan.slots))
         chosen = self.assembler.choose(plan, slots)
         if chosen is None:
             self.outside(plan, at)

@@ -1,8 +1,8 @@
 """Builds the stencils: `python -m nexus.backend.stencils.build FILE`, in a process of its own.
 
-What is kept of each is its code without the final jump to `next`, and its holes. A stencil that needs data of its
-own or calls something is left out, as is one that does not keep the rules of `violations`; the interpreter's handler
-does what it would have done.
+What is kept of each is its code without the final jump to `next`, and its holes. A stencil that needs data of
+its own or calls something is left out, as is one that does not keep the rules of `violations`; the
+interpreter's handler does what it would have done.
 """
 
 from __future__ import annotations
@@ -10,7 +10,15 @@ from __future__ import annotations
 import struct
 import sys
 
-from iced_x86 import Decoder, Formatter, FormatterSyntax, InstructionInfoFactory, OpAccess, Register, RegisterExt
+from iced_x86 import (
+    Decoder,
+    Formatter,
+    FormatterSyntax,
+    InstructionInfoFactory,
+    OpAccess,
+    Register,
+    RegisterExt,
+)
 
 from nexus.backend import cache
 from nexus.backend.interp.records import variants
@@ -53,7 +61,9 @@ def functions(elf: bytes) -> dict[str, tuple[bytes, list[Hole] | None]]:
         if kind == 4:
             for at in range(offset, offset + size, 24):
                 where, what, addend = struct.unpack_from("<QQq", elf, at)
-                relocations.setdefault(info, []).append((where, what & 0xFFFFFFFF, symbols[what >> 32][0], addend))
+                relocations.setdefault(info, []).append(
+                    (where, what & 0xFFFFFFFF, symbols[what >> 32][0], addend)
+                )
     for each in relocations.values():
         each.sort()
     for name, home, value, length in symbols:
@@ -73,9 +83,9 @@ def functions(elf: bytes) -> dict[str, tuple[bytes, list[Hole] | None]]:
 
 
 def violations(code: bytes, shape: str, row: Row | None) -> list[str]:
-    """What a stencil may not do: touch a pinned register that its shape does not name, if other registers are to be
-    put in place of those that it names; write a register that has to survive a fault before the row's last access
-    to the guest's memory; change r12 (the state)."""
+    """What a stencil may not do: touch a pinned register that its shape does not name, if other registers are
+    to be put in place of those that it names; write a register that has to survive a fault before the row's
+    last access to the guest's memory; change r12 (the state)."""
     factory, formatter = InstructionInfoFactory(), Formatter(FormatterSyntax.NASM)
     named = {_PINS[int(letter)] for letter in shape if letter != "m"}
     accesses = row is not None and row.effect in (LOAD, STORE)
@@ -118,14 +128,19 @@ def build() -> bytes:
             continue
         holes = [(at, size, what, more + IMMEDIATE_OFFSET.get(what, 0)) for at, size, what, more in holes]
         stencils.setdefault(name, {})[shape] = finish(code, holes)
-    missing = [name for name, shapes in source.CONTROL_SHAPES.items() if set(shapes) - set(stencils.get(name, ()))]
+    missing = [
+        name for name, shapes in source.CONTROL_SHAPES.items() if set(shapes) - set(stencils.get(name, ()))
+    ]
     if missing or any(name not in stencils for name in ("leave_code", "enter_code", "outside")):
         raise NexusError(f"the compiler did not make what T1 cannot do without: {', '.join(missing)}")
     forms = {}
     for row in ROWS.values():
         for v in variants(row):
             result, operands = source.operands(v)
-            form = (0 if result is None else 1 + result.is_vector, tuple(1 + t.is_vector for t in operands[:3]))
+            form = (
+                0 if result is None else 1 + result.is_vector,
+                tuple(1 + t.is_vector for t in operands[:3]),
+            )
             forms[v.name] = form, v.size, v.branches
     return pack(forms, stencils)
 

@@ -1,7 +1,8 @@
-"""The stencils, ready to use: loads the built file, or has it built, and makes host code in memory it is given.
+"""The stencils, ready to use: loads the built file, or has it built, and makes host code in memory it is
+given.
 
-The memory has two addresses: `write` to put code there, `run` where the same pages are executable. It begins with
-`leave_code` and `enter_code`.
+The memory has two addresses: `write` to put code there, `run` where the same pages are executable. It begins
+with `leave_code` and `enter_code`.
 """
 
 from __future__ import annotations
@@ -124,4 +125,6 @@ def _build(path: str) -> None:
     command = [sys.executable, "-m", "nexus.backend.stencils.build", path]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise NexusError(f"the stencils could not be built (exit {result.returncode}):\n{result.stderr.strip()}")
+        raise NexusError(
+            f"the stencils could not be built (exit {result.returncode}):\n{result.stderr.strip()}"
+        )

@@ -1,7 +1,7 @@
 """Which guest slots live in host registers while T1 code runs, and what else is in a register.
 
-The order is that of LLVM's `preserve_none` convention: r12 r13 r14 r15 rdi rsi rdx rcx r8 r9; rax, rbx, r10 and r11
-are free for what a stencil computes, and fewer make it spill. The window's host address is in GS.
+The order is that of LLVM's `preserve_none` convention: r12 r13 r14 r15 rdi rsi rdx rcx r8 r9; rax, rbx, r10
+and r11 are free for what a stencil computes, and fewer make it spill. The window's host address is in GS.
 """
 
 from nexus.ir.state import FIRST_TEMP

@@ -1,7 +1,8 @@
 """Puts other registers into a stencil: decodes it, replaces the registers, encodes it again.
 
-Only whole pinned registers are exchanged, so the code does the same with the new ones as it did with the old, as
-long as it uses no other pinned register (`build.py` checks that) and no instruction has its register by definition.
+Only whole pinned registers are exchanged, so the code does the same with the new ones as it did with the old,
+as long as it uses no other pinned register (`build.py` checks that) and no instruction has its register by
+definition.
 """
 
 from __future__ import annotations
@@ -16,22 +17,29 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from iced_x86._iced_x86_py import Register as Number
+
     from nexus.backend.stencils.store import Hole, Stencil
 
-_MARK = {4: 0x12345678, 8: 0x123456789ABCDEF0}  # in the holes meanwhile, so that they stay as wide as they are
+_MARK = {
+    4: 0x12345678,
+    8: 0x123456789ABCDEF0,
+}  # in the holes meanwhile, so that they stay as wide as they are
 _FORMAT = {4: "<I", 8: "<Q"}
 _FULL = tuple(getattr(Register, name) for name in PIN_REGISTERS)
 _HIGH = (Register.AH, Register.BH, Register.CH, Register.DH)
 _NEAR = (OpKind.NEAR_BRANCH16, OpKind.NEAR_BRANCH32, OpKind.NEAR_BRANCH64)
 
 
-def _parts(full: Register) -> dict[int, Register]:
+def _parts(full: Number) -> dict[int, Number]:
     """The register by size."""
-    every: Iterable[Register] = [value for value in vars(Register).values() if isinstance(value, int)]  # type: ignore[misc]
+    every: Iterable[Number] = (value for name, value in vars(Register).items() if name.isupper())
     return {
         RegisterExt.size(register): register
         for register in every
-        if RegisterExt.is_gpr(register) and register not in _HIGH and RegisterExt.full_register(register) == full
+        if RegisterExt.is_gpr(register)
+        and register not in _HIGH
+        and RegisterExt.full_register(register) == full
     }
 
 
@@ -61,7 +69,11 @@ def substitute(stencil: Stencil, mapping: dict[int, int]) -> Stencil:
         searched = 0
         for _, size, what, more in inside:
             relative = what in ("next", "taken", "leave")
-            where = len(encoded) - 4 if relative else encoded.index(struct.pack(_FORMAT[size], _MARK[size]), searched)
+            where = (
+                len(encoded) - 4
+                if relative
+                else encoded.index(struct.pack(_FORMAT[size], _MARK[size]), searched)
+            )
             searched = where + size
             new_holes.append((len(out) + where, size, what, more))
         out += encoded
@@ -74,7 +86,7 @@ def substitute(stencil: Stencil, mapping: dict[int, int]) -> Stencil:
     return bytes(out), tuple(new_holes)
 
 
-def _encode(instruction: Instruction, wanted: dict[Register, Register]) -> bytes:
+def _encode(instruction: Instruction, wanted: dict[Number, Number]) -> bytes:
     changed = instruction.copy()
     for index in range(instruction.op_count):
         if instruction.op_kind(index) == OpKind.REGISTER:
@@ -92,7 +104,7 @@ def _encode(instruction: Instruction, wanted: dict[Register, Register]) -> bytes
     return encoded
 
 
-def _replaced(register: Register, wanted: dict[Register, Register]) -> Register:
+def _replaced(register: Number, wanted: dict[Number, Number]) -> Number:
     if not RegisterExt.is_gpr(register):
         return register
     full = RegisterExt.full_register(register)

@@ -1,9 +1,10 @@
 """The LLVM text of the stencils. Imported only to build them.
 
-A stencil's operands are parameters (pinned registers) or slots of the state at an offset that is a hole; which of
-them is what is the stencil's *shape*, one letter for the result and each scalar operand: `m` a slot in memory, a
-digit a pinned register; the result has the digit of an operand when it is in the same register. All stencils are
-`preserve_none` functions with the parameters of `layout.py` that end in a tail call to `next`.
+A stencil's operands are parameters (pinned registers) or slots of the state at an offset that is a hole;
+which of them is what is the stencil's *shape*, one letter for the result and each scalar operand: `m` a slot
+in memory, a digit a pinned register; the result has the digit of an operand when it is in the same register.
+All stencils are `preserve_none` functions with the parameters of `layout.py` that end in a tail call to
+`next`.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ UNPINNED = ("atomic", "shld", "shrd", "divs", "divu")
 
 
 class Stencil(Writer):
-    """A handler whose record fields are holes. `where`: for the result and operands a, b, c, `m` or a digit."""
+    """A handler whose record fields are holes. `where`: for the result and operands a, b, c, `m` or a
+    digit."""
 
     def __init__(self, where: tuple[str, ...], bitwise: bool = False) -> None:
-        """`bitwise`: the row only moves or combines bits, which LLVM would do in halves; the next one then waits for
-        both halves to reach memory."""
+        """`bitwise`: the row only moves or combines bits, which LLVM would do in halves; the next one then
+        waits for both halves to reach memory."""
         super().__init__()
         self.bitwise = bitwise
         self.where = where
@@ -50,7 +52,9 @@ class Stencil(Writer):
         return "" if place == "m" else f"p{place}"
 
     def slot(self, offset: int, vector: bool) -> str:
-        return self.op(f"getelementptr inbounds i8, ptr %state, i64 ptrtoint (ptr @{_HOLE_AT[offset]} to i64)")
+        return self.op(
+            f"getelementptr inbounds i8, ptr %state, i64 ptrtoint (ptr @{_HOLE_AT[offset]} to i64)"
+        )
 
     def read(self, offset: int, type: Type) -> str:
         if self.bitwise and type.is_vector:
@@ -145,7 +149,10 @@ def shapes(v: Variant) -> list[str]:
         return []
     result, found = operands(v)
     places = ["m"] if result is None or result.is_vector else ["m", "0"]
-    choices = [("m",) if type.is_vector or head(v.row) in UNPINNED else ("m", str(i + 1)) for i, type in enumerate(found)]
+    choices = [
+        ("m",) if type.is_vector or head(v.row) in UNPINNED else ("m", str(i + 1))
+        for i, type in enumerate(found)
+    ]
     out = []
     for chosen in product(*choices):
         out += [place + "".join(chosen) for place in places]
@@ -226,8 +233,8 @@ def _load_all(w: Stencil) -> None:
 
 
 def _enter_code() -> str:
-    """The handler of a record that holds the address of T1 code: enters it. It also goes on after a handler of the
-    interpreter that ran in its place."""
+    """The handler of a record that holds the address of T1 code: enters it. It also goes on after a handler
+    of the interpreter that ran in its place."""
     w = Stencil(())
     window = w.load_field("window")
     # wrgsbase rax
@@ -252,9 +259,10 @@ def _outside() -> str:
     return w.function("outside")
 
 
-CONTROL_SHAPES = {
-    "enter": ("m",), "spent": ("m",), "trap": ("m",), "branch": ("mm", "m1"), "link": ("m",), "jump": ("mm", "m1"), "trap_if": ("mm", "m1"), "exit": ("m",),
-}  # fmt: skip
+CONTROL_SHAPES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("enter", "spent", "trap", "link", "exit"), ("m",)),
+    **dict.fromkeys(("branch", "jump", "trap_if"), ("mm", "m1")),
+}
 
 
 def module(rows: Iterable[Row]) -> tuple[str, dict[str, tuple[str, str]]]:
@@ -276,7 +284,8 @@ def module(rows: Iterable[Row]) -> tuple[str, dict[str, tuple[str, str]]]:
     holes = "".join(f"@{name} = external hidden global i8\n" for name in HOLES)
     types = ", ".join(_TYPES.get(name, "i64") for name in PARAMETERS)
     ends = "".join(f"declare {CONVENTION} void @{name}({types})\n" for name in ("next", "taken", "leave"))
-    tail = '!0 = !{}\n!1 = !{!"branch_weights", i32 1, i32 1000000}\nattributes #0 = { nounwind "no-builtins" }\n'
+    tail = '!0 = !{}\n!1 = !{!"branch_weights", i32 1, i32 1000000}\n'
+    tail += 'attributes #0 = { nounwind "no-builtins" }\n'
     return holes + ends + text + declarations(text) + tail, index
 
 
