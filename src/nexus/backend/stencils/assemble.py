@@ -50,10 +50,10 @@ class Plan:
     """What is known of the records of one handler. `slots`: for the result and a, b, c whether it is absent
     (0), a scalar (1) or a vector (2)."""
 
-    __slots__ = ("branches", "made", "name", "shapes", "size", "slots")
+    __slots__ = ("below", "branches", "made", "name", "shapes", "size", "slots")
 
     def __init__(self, name: str, form: Form, shapes: Shapes) -> None:
-        (result, operands), self.size, self.branches = form
+        (result, operands), self.size, self.branches, self.below = form
         self.name = name
         self.shapes = shapes
         self.slots = (result, *operands)
@@ -92,7 +92,7 @@ class Assembler:
         if found is None:
             name = self._handlers[handler]
             if name in _CONTROLS:
-                form: Form = (0, ()), _CONTROLS[name], False
+                form: Form = (0, ()), _CONTROLS[name], False, 0
             else:
                 form = self._forms[name]
             found = self._plans[handler] = Plan(name, form, self._stencils.get(name, {}))
@@ -220,14 +220,16 @@ class _Assembly:
 
     def operation(self, plan: Plan, at: int, packed: int) -> None:
         slots = tuple(packed >> 8 * index & 255 if kind else -1 for index, kind in enumerate(plan.slots))
-        chosen = self.assembler.choose(plan, slots)
+        immediate = (packed >> 32 ^ 0x80000000) - 0x80000000
+        fits = not plan.below or 0 <= immediate < plan.below
+        chosen = self.assembler.choose(plan, slots) if fits else None
         if chosen is None:
             self.outside(plan, at)
             return
         stencil, spilled, back = chosen
         for slot in spilled:
             self.out += self.assembler.move(slot, True)
-        values = {"h_imm": (packed >> 32 ^ 0x80000000) - 0x80000000}
+        values = {"h_imm": immediate}
         for hole, kind, slot in zip(("h_d", "h_a", "h_b", "h_c"), plan.slots, slots, strict=False):
             values[hole] = 8 * slot if kind == 1 else VECTOR_OFFSET + VECTOR_BYTES * slot
         if plan.size > _RECORD:

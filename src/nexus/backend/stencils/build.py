@@ -141,7 +141,7 @@ def build() -> bytes:
                 0 if result is None else 1 + result.is_vector,
                 tuple(1 + t.is_vector for t in operands[:3]),
             )
-            forms[v.name] = form, v.size, v.branches
+            forms[v.name] = form, v.size, v.branches, source.limit(v)
     return pack(forms, stencils)
 
 

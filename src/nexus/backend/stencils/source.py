@@ -30,6 +30,7 @@ _HOLE_AT = {8: "h_d", 9: "h_a", 10: "h_b", 11: "h_c"}
 _POSITION_AT = {8: 0, 9: 1, 10: 2, 11: 3}
 # Rows that are rare, or do much: the interpreter's handler does them.
 OUTSIDE = ("string", "x87", "fx", "mmx", "mxcsr", "rcl", "rcr", "crc32c", "pdep", "pext", "cpuid")
+SHIFTS = ("shl", "shr", "sar", "rotl", "rotr")
 BITWISE = ("put", "and", "or", "xor", "andn", "load", "store")
 # Rows worth a stencil only with their operands in memory.
 UNPINNED = ("atomic", "shld", "shrd", "divs", "divu")
@@ -39,11 +40,12 @@ class Stencil(Writer):
     """A handler whose record fields are holes. `where`: for the result and operands a, b, c, `m` or a
     digit."""
 
-    def __init__(self, where: tuple[str, ...], bitwise: bool = False) -> None:
+    def __init__(self, where: tuple[str, ...], bitwise: bool = False, below: int = 0) -> None:
         """`bitwise`: the row only moves or combines bits, which LLVM would do in halves; the next one then
-        waits for both halves to reach memory."""
+        waits for both halves to reach memory. `below`: immediates are less than that, if not 0."""
         super().__init__()
         self.bitwise = bitwise
+        self.below = below
         self.where = where
         self.values = {name: f"%{name}" for name in PIN_PARAMETERS}
 
@@ -78,6 +80,8 @@ class Stencil(Writer):
 
     def immediate(self, type: Type = I64) -> str:
         wide = self.op(f"add i64 ptrtoint (ptr @h_imm to i64), {IMMEDIATE_BIAS}")
+        if self.below:
+            self.do(f"call void @llvm.assume(i1 {self.op(f'icmp ult i64 {wide}, {self.below}')})")
         return wide if type is I64 else self.op(f"trunc i64 {wide} to {type.llvm}")
 
     def literal(self, type: Type = I64, second: bool = False) -> str:
@@ -161,8 +165,14 @@ def shapes(v: Variant) -> list[str]:
     return out
 
 
+def limit(v: Variant) -> int:
+    """What a constant operand has to be below for the stencils to be right, 0 for any."""
+    return v.row.bits if v.imm_last and head(v.row) in SHIFTS else 0
+
+
 def stencil(v: Variant, shape: str, name: str) -> str:
-    w = Stencil((*shape, *"mmmm"), head(v.row) in BITWISE)
+    below = limit(v)
+    w = Stencil((*shape, *"mmmm"), head(v.row) in BITWISE, below)
     before = handlers.handler(v, w) if v.second is None else handlers.pair_handler(v, w)
     return before.replace(f'@"{v.name}"', f'@"{name}"', 1)
 

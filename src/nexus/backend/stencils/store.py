@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     # offset, bytes, what goes there, what is added to it
     Hole = tuple[int, int, str, int]
     Stencil = tuple[bytes, tuple[Hole, ...]]
-    # result and operands (0 none, 1 scalar, 2 vector), bytes of the record, whether it branches
-    Form = tuple[tuple[int, tuple[int, ...]], int, bool]
+    # result and operands (0 none, 1 scalar, 2 vector), bytes of the record, whether it branches, what its
+    # immediate has to be below (0: any)
+    Form = tuple[tuple[int, tuple[int, ...]], int, bool, int]
 
-_MAGIC = b"NXSTEN01"
+_MAGIC = b"NXSTEN02"
 
 
 class DamagedStencils(NexusError):
