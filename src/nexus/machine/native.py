@@ -36,6 +36,7 @@ _MARGIN = 1 << 20  # no block has that much of either
 _lock = allocate_lock()
 _range = 0
 _free: list[int] = []
+_built: stencils.Stencils | None = None
 
 
 def take_piece(interpreter: Interpreter) -> int:
@@ -52,13 +53,18 @@ def take_piece(interpreter: Interpreter) -> int:
 
 
 def prepare() -> stencils.Stencils:
-    """The stencils, built now if they have to be; raises NexusError where T1 cannot run."""
+    """The stencils of this process, built if they have to be when first asked for; a sandboxed process could
+    not find them later. Raises NexusError where T1 cannot run."""
+    global _built
+    if _built is not None:
+        return _built
     if not stencils.available():
         raise NexusError(
             "this host does not let programs set their GS base, which the engine t1 needs",
             hint="use --engine=t0",
         )
-    return stencils.load()
+    _built = stencils.load()
+    return _built
 
 
 class Native:
