@@ -78,6 +78,8 @@ class Assembler:
         self.leave = leave
         self.enter = enter
         self._plans: dict[int, Plan] = {}
+        # code of short records that refer to nothing outside themselves, by the record's two words
+        self.ready: dict[tuple[int, int], bytes] = {}
         self._controls: dict[tuple[str, int], Stencil] = {}
         self._moves: dict[tuple[int, bool], bytes] = {}
 
@@ -193,22 +195,31 @@ class _Assembly:
     def code(self) -> tuple[HostCode, bytes]:
         words, assembler, out = self.words, self.assembler, self.out
         at, size = 0, len(self.records)
-        result = self.code_
+        result, ready = self.code_, assembler.ready
+        offsets, places = result.offsets, result.records
         while at < size:
-            plan = assembler.plan(words[at >> 3])
+            index = at >> 3
+            made = ready.get((words[index], words[index + 1]))
+            if made is not None:
+                offsets.append(len(out))
+                places.append(at)
+                out += made
+                at += _RECORD
+                continue
+            plan = assembler.plan(words[index])
             name = plan.name
             if name == "link":  # these come after everything else
                 break
-            result.offsets.append(len(out))
-            result.records.append(at)
-            packed = words[(at >> 3) + 1]
+            offsets.append(len(out))
+            places.append(at)
+            packed = words[index + 1]
             if name in _CONTROLS:
                 self.control(name, at, packed)
             else:
                 self.operation(plan, at, packed)
             at += plan.size
-        result.offsets.append(len(out))
-        result.records.append(at)
+        offsets.append(len(out))
+        places.append(at)
         for site, name, values, record in self.later:
             begin = len(out)
             if name == "link":
@@ -227,6 +238,7 @@ class _Assembly:
             self.outside(plan, at)
             return
         stencil, spilled, back = chosen
+        begin = len(self.out)
         for slot in spilled:
             self.out += self.assembler.move(slot, True)
         values = {"h_imm": immediate}
@@ -240,6 +252,9 @@ class _Assembly:
             self.emit(stencil, values)
         if back >= 0:
             self.out += self.assembler.move(back, False)
+        if plan.size == _RECORD and not plan.branches:
+            key = self.words[at >> 3], packed
+            self.assembler.ready[key] = bytes(self.out[begin:])
 
     def outside(self, plan: Plan, at: int) -> None:
         """Let the interpreter do it."""
