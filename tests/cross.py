@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.util
 import os
@@ -40,8 +41,10 @@ def build(source: str) -> str:
     key = hashlib.sha256(repr(command).encode() + content).hexdigest()[:16]
     name = os.path.splitext(os.path.basename(source))[0]
     target = os.path.join(private_folder("guests"), f"{name}-{key}.exe")
-    if not os.path.exists(target):
-        part = f"{target}.{os.getpid()}"
-        subprocess.run([*command, "-O1", "-w", "-o", part, source, *_LIBRARIES], check=True)
-        os.replace(part, target)
+    with open(os.path.join(private_folder("guests"), "lock"), "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(target):
+            part = f"{target}.part"
+            subprocess.run([*command, "-O1", "-w", "-o", part, source, *_LIBRARIES], check=True)
+            os.replace(part, target)
     return target

@@ -4,10 +4,13 @@ import pytest
 from iced_x86 import Mnemonic
 
 from nexus.ir.state import Exit
+from nexus.isa.x86 import semantics
 from nexus.isa.x86.registers import CpuState
 from nexus.isa.x86.table import SEMANTICS
 from nexus.machine.window import EXECUTE, READ, WRITE, Window
 from peers.lockstep import Divergence, LockstepVcpu
+
+assert semantics.__all__  # imported to fill the table before anything is replaced in it
 
 CODE, DATA = 0x10000, 0x20000
 SYSCALL = "0f05"

@@ -62,6 +62,8 @@ class IntervalMap(Generic[T]):
 
     def runs(self, start: int, end: int) -> Iterator[tuple[int, int, T]]:
         """The runs of start <= point < end, cut to that range, as they were when the iteration began."""
+        if start >= end:
+            return
         index = bisect_right(self._starts, start) - 1
         last = bisect_left(self._starts, end)
         starts, values = self._starts[index:last], self._values[index:last]

@@ -24,6 +24,15 @@ def notice(text: str) -> None:
         return
 
 
+def pass_on(text: bytes) -> None:
+    """Bytes that somebody else meant for stderr, unchanged; a closed stderr is not an error."""
+    try:
+        sys.stderr.buffer.write(text)
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return
+
+
 def detail(text: str) -> None:
     """A line that only `-v` shows."""
     if verbosity > 0:

@@ -67,7 +67,7 @@ def execute(parsed: Parsed, trace: Trace | None = None) -> int:
     settings.environment = environment
     settings.drive = parsed.value("drive")
     settings.seed = seed
-    settings.wine_debug = ",".join(parsed.list("wine-debug")) if parsed.list("wine-debug") else None
+    settings.wine_debug = run_options.wine_debug(parsed)
     settings.processes = limits.processes or settings.processes
     settings.handles = limits.handles or settings.handles
     settings.memory = limits.memory or settings.memory
@@ -96,6 +96,8 @@ def run_machine(
             machine.kernel.run(process)
         except NexusError as error:
             ended = error
+    if ended is None and process is not None and process.crash is None:
+        ended = missing_part(machine, process.exit_status)
     code = exit_code(process, ended)
     explain(machine, process, ended)
     if report >= 0:
@@ -110,9 +112,18 @@ def run_machine(
         and (process.exit_status == STATUS_CONTROL_C_EXIT or interrupts.ended_by_default)
     ):
         die_by(interrupts.received[0], machine)
-    if isinstance(ended, BrokenOutput):
+    if isinstance(ended, BrokenOutput) or machine.io.broken_output:
         die_by(SIGPIPE, machine)
     return code
+
+
+def missing_part(machine: Machine, status: int) -> NexusError | None:
+    """What the loader in the guest did not find, when a program ended because of that."""
+    if status < 0xC0000000:
+        return None
+    from nexus.system.missing_parts import missing_parts
+
+    return missing_parts(machine.program, machine.settings.sysroot, status)
 
 
 def open_report(path: str | None) -> int:
@@ -159,6 +170,9 @@ def explain(machine: Machine, process: Process | None, ended: NexusError | None)
         terminal.notice(
             f"the program wrote more than {machine.io.disk.limit >> 20} MB; its disk was then full (--disk)"
         )
+    if machine.kernel.process_limit_hit:
+        limit = machine.settings.processes
+        terminal.notice(f"refused: a process beyond the limit of {limit}   (--processes)")
     if not machine.drive.kept and terminal.is_terminal():
         count = machine.drive.written_files()
         if count:

@@ -114,3 +114,13 @@ def seed(parsed: Parsed) -> int | None:
     if not text.isascii() or not text.isdecimal():
         raise UsageError(f"--deterministic needs a whole number, not {text!r}")
     return int(text)
+
+
+def wine_debug(parsed: Parsed) -> bytes | None:
+    """The table of debug channels, None for silence."""
+    given = parsed.list("wine-debug")
+    if not given:
+        return None
+    from nexus.system.wine_debug import debug_options
+
+    return debug_options(",".join(given))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-from nexus.base.errors import Unsupported, UsageError
+from nexus.base.errors import UsageError
 from nexus.cli.options import FLAG, LIST, VALUE, Option, help_text, parse
 from nexus.cli.run import execute
 from nexus.cli.run_options import RUN
@@ -17,11 +17,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TextIO
 
+    from nexus.cli.options import Parsed
+
 TRACE = [
     Option("output", VALUE, "write to a file instead of stderr", "FILE", short="o"),
     Option("json", FLAG, "one JSON object per line"),
     Option("events", LIST, "only these system calls; * and ? are allowed", "NAMES", short="e"),
-    Option("calls", LIST, "also calls of exported functions, like 'kernel32!Create*'", "PATTERN"),
+    Option("calls", LIST, "also calls of exported functions, like 'kernel32!Create*'", "PATTERNS"),
     Option("follow", FLAG, "child processes too", short="f"),
 ]
 USAGE = "usage: nexus trace [options] PROGRAM [arguments]"
@@ -32,18 +34,24 @@ def main(arguments: list[str]) -> int:
     if parsed.flag("help") or not parsed.rest:
         print(f"{USAGE}\n\n{help_text(TRACE)}\n\noptions of run:\n{help_text(RUN)}")
         return 0 if parsed.flag("help") else 2
-    if parsed.list("calls"):
-        raise Unsupported("tracing calls of exported functions", "--calls", "src/nexus/cli/trace.py")
     only = chosen(",".join(parsed.list("events"))) if parsed.list("events") else None
     target = parsed.value("output")
     if target is None:
         import sys
 
-        return execute(
-            parsed, Trace(Sink(sys.stderr, parsed.flag("json"), parsed.flag("follow")).write, only)
-        )
+        return run_traced(parsed, sys.stderr, only)
     with open(target, "w", encoding="utf-8", errors="backslashreplace") as file:
-        return execute(parsed, Trace(Sink(file, parsed.flag("json"), parsed.flag("follow")).write, only))
+        return run_traced(parsed, file, only)
+
+
+def run_traced(parsed: Parsed, file: TextIO, only: frozenset[str] | None) -> int:
+    trace = Trace(Sink(file, parsed.flag("json"), parsed.flag("follow")).write, only)
+    if parsed.list("calls"):
+        from nexus.nt.trace_calls import trace_calls
+
+        patterns = ",".join(parsed.list("calls")).split(",")
+        trace.calls = [trace_calls(trace, pattern) for pattern in patterns if pattern]
+    return execute(parsed, trace)
 
 
 def chosen(patterns: str) -> frozenset[str]:
@@ -85,6 +93,8 @@ def to_json(process: str, rest: str) -> str:
     if equals:
         name, _, arguments = call.partition("(")
         row |= {"call": name, "arguments": arguments.removesuffix(")"), "result": result}
+        if "!" in name:
+            row["result"], _, row["caller"] = result.partition(" from ")
     else:
         row["event"] = text
     return json.dumps(row)

@@ -146,11 +146,6 @@ class Image:
         return self.directory(COM_DESCRIPTOR) != (0, 0)
 
     @property
-    def is_wine_builtin(self) -> bool:
-        """Whether Wine built it: its DOS stub says so."""
-        return bytes(self.data[0x40 : 0x40 + len(BUILTIN_MARK)]) == BUILTIN_MARK
-
-    @property
     def can_relocate(self) -> bool:
         return not self.characteristics & FILE_RELOCS_STRIPPED
 

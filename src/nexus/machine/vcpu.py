@@ -76,6 +76,8 @@ class Vcpu:
         slots[_BUDGET] = budget
         try:
             if slots[_EFLAGS] & FLAG_TF:
+                if not past_hook and slots[_PC] in self.translations.hooks:
+                    return Stop(Exit.HOOK)
                 return self._step(state, at)
             if past_hook:
                 stop = self._once(state, at, 1, True)

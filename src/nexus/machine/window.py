@@ -308,6 +308,12 @@ class Window:
                 self.lock(page, WATCH)
         return pages
 
+    def announce_write(self, address: int, size: int) -> None:
+        """Count pages as written that a device is about to write; those the guest may not write stay out."""
+        for page in self._locked_pages(address & -PAGE, (address + size + PAGE - 1) & -PAGE):
+            if self._locks.get(page, 0) & WATCH:
+                self.admit(page, True)
+
     def _give_up_watching(self) -> None:
         """Report every watched page as written, which a watcher must be able to stand; saves mappings."""
         for page in [page for page, reasons in self._locks.items() if reasons & WATCH]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from nexus.abi.struct import Struct
-from nexus.abi.types import u16, u32, uptr
+from nexus.abi.types import u16, uptr
 from nexus.nt.errors import NtError
 from nexus.nt.handles import OBJ_INHERIT
 from nexus.nt.objects import KernelObject
@@ -17,22 +17,13 @@ if TYPE_CHECKING:
     from nexus.abi.types import Memory
     from nexus.nt.handles import HandleTable
 
-_ATTRIBUTES = struct.Struct("<I4xQQI4xQQ")
+_ATTRIBUTES = struct.Struct("<I4xQQI4xQQ")  # OBJECT_ATTRIBUTES: read so often that it is unpacked in one go
 
 
 class UNICODE_STRING(Struct):
     Length: u16
     MaximumLength: u16
     Buffer: uptr
-
-
-class OBJECT_ATTRIBUTES(Struct):
-    Length: u32
-    RootDirectory: uptr
-    ObjectName: uptr
-    Attributes: u32
-    SecurityDescriptor: uptr
-    SecurityQualityOfService: uptr
 
 
 class Attributes:

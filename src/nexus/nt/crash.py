@@ -34,13 +34,25 @@ _NAMES = [
 _STACK_BYTES = 0x4000
 _DEEPEST = 24
 CPP_EXCEPTION = 0xE06D_7363
+WINE_STUB = 0x8000_0100  # raised in place of a function that the DLL here does not have
+_LONGEST_NAME = 256
 _ACCESS = {0: "read", 1: "write", 8: "execute"}
 
 
 class Crash:
     """Code, place, parameters, registers (rax ... r15 in hardware order, rip) and the calls on the stack."""
 
-    __slots__ = ("address", "code", "parameters", "process", "registers", "rip", "thread_id", "where")
+    __slots__ = (
+        "address",
+        "code",
+        "missing",
+        "parameters",
+        "process",
+        "registers",
+        "rip",
+        "thread_id",
+        "where",
+    )
 
     def __init__(
         self,
@@ -60,6 +72,7 @@ class Crash:
         self.registers = registers
         self.rip = rip
         self.where: list[str] = []
+        self.missing = ""
 
     @classmethod
     def of(cls, thread: Thread, record: bytes, context: bytes | bytearray) -> Crash:
@@ -72,12 +85,28 @@ class Crash:
 
     @property
     def name(self) -> str:
+        if self.code == WINE_STUB:
+            return "a function that is missing here"
         return "a C++ exception" if self.code == CPP_EXCEPTION else status_name(self.code)
 
     def note_stack(self) -> None:
         """Fix the calls on the stack now, while the process still has its memory."""
         if not self.where:
+            if self.code == WINE_STUB and len(self.parameters) == 2:
+                self.missing = f"{self._text(self.parameters[0])}!{self._text(self.parameters[1])}"
             self.where = [self.process.describe_address(self.address or self.rip), *self._callers()]
+
+    def _text(self, address: int) -> str:
+        """A zero-terminated name in the guest; an ordinal is a small number instead."""
+        if address < 0x1_0000:
+            return f"#{address}"
+        name = bytearray()
+        try:
+            while len(name) < _LONGEST_NAME and (byte := self.process.window.u8(address + len(name))):
+                name.append(byte)
+        except GuestFault:
+            return "?"
+        return name.decode("ascii", "replace")
 
     def _callers(self) -> list[str]:
         """Stack words that point behind a call instruction in an image: calls, newest first, maybe some
@@ -109,6 +138,8 @@ class Crash:
         if self.code == Status.ACCESS_VIOLATION and len(self.parameters) >= 2:
             verb = _ACCESS.get(self.parameters[0], "access")
             lines[0] += f", tried to {verb} {self.parameters[1]:#x}"
+        if self.missing:
+            lines[0] += f": {self.missing} (nexus check lists all)"
         values = [*zip(_NAMES, self.registers, strict=True), ("rip", self.rip)]
         for start in range(0, len(values), 4):
             lines.append(
@@ -126,7 +157,7 @@ def crash_behind(thread: Thread, status: int) -> Crash | None:
     ntdll looks for handlers of raised exceptions in the guest, so the kernel may first hear of one now;
     then its record and context are still on the stack.
     """
-    if status >> 30 != 3:
+    if status >> 30 != 3 and status != WINE_STUB:
         return None
     crash = thread.last_crash
     if crash is None or crash.code != status:

@@ -9,6 +9,7 @@ from nexus.nt.errors import NtError
 from nexus.nt.file import (
     FILE_DIRECTORY_FILE,
     FILE_NON_DIRECTORY_FILE,
+    FILE_OPENED,
     FILE_OVERWRITE_IF,
     SYNCHRONOUS,
     FileObject,
@@ -63,6 +64,41 @@ class AfdDevice(Device):
         return open_socket(self.io, request)
 
 
+class DiskDevice(Device):
+    """`\\\\Device\\\\Harddisk0\\\\DR0`: the disk that a volume lies on."""
+
+    __slots__ = ("number", "volume")
+
+    def __init__(self, volume: Volume, number: int) -> None:
+        super().__init__()
+        self.volume = volume
+        self.number = number
+
+    def open(self, request: OpenRequest) -> tuple[FileObject, int]:
+        from nexus.nt.file_volume import RawDisk
+
+        if request.rest:
+            raise NtError(Status.OBJECT_PATH_NOT_FOUND)
+        return RawDisk(request, self.volume, self.number), FILE_OPENED
+
+
+class MountManager(Device):
+    """`\\\\Device\\\\MountPointManager`: which names lead to which volume."""
+
+    __slots__ = ("io",)
+
+    def __init__(self, io: IoManager) -> None:
+        super().__init__()
+        self.io = io
+
+    def open(self, request: OpenRequest) -> tuple[FileObject, int]:
+        from nexus.nt.mount_manager import MountManagerFile
+
+        if request.rest:
+            raise NtError(Status.OBJECT_PATH_NOT_FOUND)
+        return MountManagerFile(self.io, request), FILE_OPENED
+
+
 class IoManager:
     """One per kernel. `touched` collects the host files that guests opened: path -> "read" or "written"."""
 
@@ -84,6 +120,8 @@ class IoManager:
         kernel.namespace.insert("\\GLOBAL??\\NUL", SymbolicLink("\\Device\\Null"))
         kernel.namespace.insert("\\Device\\NamedPipe", PipeDevice(kernel))
         kernel.namespace.insert("\\Device\\Afd", AfdDevice(self))
+        kernel.namespace.insert("\\Device\\MountPointManager", MountManager(self))
+        kernel.namespace.insert("\\GLOBAL??\\MountPointManager", SymbolicLink("\\Device\\MountPointManager"))
         kernel.namespace.insert("\\GLOBAL??\\PIPE", SymbolicLink("\\Device\\NamedPipe"))
         kernel.on_thread_end.append(self._thread_ended)
 
@@ -92,9 +130,14 @@ class IoManager:
     def add_volume(self, volume: Volume) -> None:
         """Give a volume its device name and drive letter."""
         namespace = self.kernel.namespace
+        number = len(self.volumes)
         self.volumes[volume.letter] = volume
         device = f"\\Device\\{volume.device}"
-        namespace.insert(device, VolumeDevice(volume))
+        namespace.insert(device, VolumeDevice(volume, number))
+        disk = f"\\Device\\Harddisk{number}"
+        namespace.insert(disk, Directory())
+        namespace.insert(f"{disk}\\DR{number}", DiskDevice(volume, number))
+        namespace.insert(f"\\GLOBAL??\\PhysicalDrive{number}", SymbolicLink(f"{disk}\\DR{number}"))
         namespace.insert(f"\\GLOBAL??\\{volume.letter}:", SymbolicLink(device))
         namespace.insert(f"\\GLOBAL??\\Volume{{{volume.guid}}}", SymbolicLink(device))
 

@@ -54,13 +54,18 @@ _MUST_EXIST = (FILE_OPEN, FILE_OVERWRITE)
 class VolumeDevice(Device):
     """The NT device of a volume: resolves the names below it."""
 
-    __slots__ = ("volume",)
+    __slots__ = ("number", "volume")
 
-    def __init__(self, volume: Volume) -> None:
+    def __init__(self, volume: Volume, number: int) -> None:
         super().__init__()
         self.volume = volume
+        self.number = number  # of the disk it lies on
 
     def open(self, request: OpenRequest) -> tuple[FileObject, int]:
+        if not request.rest:
+            from nexus.nt.file_volume import VolumeFile  # few programs ever open one
+
+            return VolumeFile(request, self.volume, self.number), FILE_OPENED
         return open_file(self.volume, request)
 
 

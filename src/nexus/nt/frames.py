@@ -6,6 +6,7 @@ import struct
 
 from nexus.base.errors import GuestFault
 from nexus.nt import context as ctx
+from nexus.nt.errors import NtError
 from nexus.nt.status import Status
 
 TYPE_CHECKING = False
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 PAGE = 0x1000
 MINIMUM_GUARANTEE = 2 * PAGE  # what a stack overflow handler has at least, in a 64-bit process
-TEB_STACK_LIMIT = 0x10
+TEB_STACK_BASE, TEB_STACK_LIMIT, TEB_DEALLOCATION_STACK = 0x08, 0x10, 0x1478
 TEB_GUARANTEED_STACK_BYTES = 0x1748
 
 _CONTEXT_EX = struct.pack("<iIiIiI", -0x4D0, 0x4D0 + 0x18, -0x4D0, 0x4D0, 25, 0) + bytes(8)
@@ -35,19 +36,22 @@ def machine_frame(rip: int, cs: int, eflags: int, rsp: int, ss: int) -> bytes:
 def guard_hit(thread: Thread, address: int) -> int | None:
     """Answer an access to a guard page: None when it was none, a status otherwise (SUCCESS: just go on).
 
-    On the thread's own stack the guard moves down; on the last page that is STATUS_STACK_OVERFLOW.
+    On the stack that the TEB names, which the guest may have replaced (fibers), the guard moves down; on the
+    last page that is STATUS_STACK_OVERFLOW.
     """
-    space = thread.process.space
+    space, window, teb = thread.process.space, thread.process.window, thread.teb
     if not space.guard_hit(address):
         return None
-    lowest, size = thread.stack
-    if not lowest <= address < lowest + size:
+    lowest = window.u64(teb + TEB_DEALLOCATION_STACK)
+    if not lowest <= address < window.u64(teb + TEB_STACK_BASE):
         return Status.GUARD_PAGE_VIOLATION
-    window = thread.process.window
-    guaranteed = window.u32(thread.teb + TEB_GUARANTEED_STACK_BYTES)
+    guaranteed = window.u32(teb + TEB_GUARANTEED_STACK_BYTES)
     guaranteed = max(MINIMUM_GUARANTEE, (guaranteed + PAGE - 1) & -PAGE)
-    limit, used_up = space.grow_stack(address & -PAGE, lowest, guaranteed)
-    window.w64(thread.teb + TEB_STACK_LIMIT, limit)
+    try:
+        limit, used_up = space.grow_stack(address & -PAGE, lowest, guaranteed)
+    except NtError as error:  # what the guest calls its stack is none, or there is no memory for it
+        return error.status
+    window.w64(teb + TEB_STACK_LIMIT, limit)
     return Status.STACK_OVERFLOW if used_up else Status.SUCCESS
 
 

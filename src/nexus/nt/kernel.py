@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from nexus.machine.stop import Stop
     from nexus.machine.vcpu import Vcpu
     from nexus.machine.window import Window
+    from nexus.nt.hooks import Hooks
     from nexus.nt.numbers import Numbers
     from nexus.nt.objects import KernelObject
     from nexus.nt.start import Starter
@@ -87,6 +88,7 @@ class Kernel:
         self.process_limit = process_limit
         self.commitment = Commitment(memory_limit)
         self.trace = trace
+        self.hooks: Hooks | None = None  # of exported functions; set by the composition root
         self.timers = TimerQueue()
         self.poller = HostPoller()
         self.ready: deque[Thread] = deque()
@@ -251,9 +253,12 @@ class Kernel:
         while thread.runnable:
             if thread.apcs:
                 callback.deliver_special(thread)
-            stop = run(state, SLICE)
-            if stop.kind == Exit.SYSCALL:
-                self._syscall(thread)
+            stop = run(state, SLICE) if thread.passed_hook is None else self._run_past_hook(thread)
+            if stop.kind in (Exit.SYSCALL, Exit.HOOK):
+                if stop.kind == Exit.SYSCALL:
+                    self._syscall(thread)
+                else:
+                    self._hook(thread)
                 calls += 1
                 if calls < SYSCALLS_PER_SLICE and not self._slice_over and self.stop_requested is None:
                     continue
@@ -264,6 +269,24 @@ class Kernel:
                 self.clock.advance(TICK // 10)
                 return
             self._other_stop(thread, stop)
+
+    def _hook(self, thread: Thread) -> None:
+        if self.hooks is None:
+            raise RuntimeError("the vCPU stopped for a hook that nobody set")
+        self.hooks.reached(thread)
+
+    def _run_past_hook(self, thread: Thread) -> Stop:
+        """Go on from a hooked address, unless the thread is not there any more. A fault that is settled
+        brings it back there, and then the hook has been called already.
+        """
+        state, passed = thread.state, thread.passed_hook
+        thread.passed_hook = None
+        if passed != (state.rip, state.rsp):
+            return thread.process.vcpu.run(state, SLICE)
+        stop = thread.process.vcpu.run(state, SLICE, past_hook=True)
+        if stop.kind == Exit.FAULT and passed == (state.rip, state.rsp):
+            thread.passed_hook = passed
+        return stop
 
     def _other_stop(self, thread: Thread, stop: Stop) -> None:
         if stop.kind == Exit.UNIMPLEMENTED:

@@ -273,12 +273,24 @@ class AddressSpace:
         return base, size
 
     def _decommit(self, region: Region, base: int, size: int) -> None:
+        if region.write_watch:
+            region.written_before |= set(self.window.written(base, size, False))
         for start, end, protect in list(self.pages.runs(base, base + size)):
             if protect:
                 self.window.unmap(start, end - start)
                 if region.kind == MEM_PRIVATE and region.charged:
                     self.commitment.refund(end - start)
         self.pages.set(base, base + size, 0)
+
+    def written(self, region: Region, base: int, size: int) -> list[int]:
+        """The pages of a write watch that were written since the last reset, ascending."""
+        gone = {page for page in region.written_before if base <= page < base + size}
+        return sorted(gone.union(self.window.written(base, size, False)))
+
+    def forget_written(self, region: Region, base: int, size: int) -> None:
+        """Begin a write watch anew."""
+        region.written_before = {page for page in region.written_before if not base <= page < base + size}
+        self.window.written(base, size, True)
 
     def release(self, region: Region) -> None:
         """Give a whole region back, whatever its kind."""
@@ -388,16 +400,18 @@ class AddressSpace:
         """The guard page of a stack was hit (and is an ordinary page now): move the guard down.
 
         `lowest` is the stack's allocation base. Returns the new StackLimit and whether the stack is used up.
+        Raises NtError for a `lowest` that is not in one private region with the page.
         """
+        region = self.regions.at(page)
+        if region is None or region.kind != MEM_PRIVATE or lowest < region.base:
+            raise NtError(Status.GUARD_PAGE_VIOLATION)
         if page >= lowest + PAGE + guaranteed:
-            region = self.regions.at(page - PAGE)
-            if region is not None:
-                self.commit_pages(region, page - PAGE, PAGE, PAGE_READWRITE | PAGE_GUARD)
+            self._commit_more(region, page - PAGE, PAGE, PAGE_READWRITE | PAGE_GUARD)
             return page, False
-        first = lowest + PAGE
-        region = self.regions.at(first)
-        if region is not None and guaranteed:
-            self.commit_pages(region, first, guaranteed, PAGE_READWRITE)
+        first = (lowest & -PAGE) + PAGE
+        if first > page:
+            return page, True
+        self._commit_more(region, first, min(guaranteed, region.end - first), PAGE_READWRITE)
         return first, True
 
     def _reprotect(self, base: int, size: int, protect: int) -> None:

@@ -27,7 +27,7 @@ _SPECIFIC_AND_STANDARD = 0x001F_FFFF
 class ObjectType:
     """A type of kernel object: its NT name, its valid rights and what the generic rights stand for."""
 
-    __slots__ = ("all", "execute", "index", "name", "read", "valid", "write")
+    __slots__ = ("all", "execute", "index", "name", "read", "write")
     _count = 2  # indices of NtQueryObject start here, as on Windows
 
     def __init__(self, name: str, *, read: int, write: int, execute: int, all: int) -> None:
@@ -36,7 +36,6 @@ class ObjectType:
         self.write = access.READ_CONTROL | write
         self.execute = access.READ_CONTROL | execute
         self.all = all
-        self.valid = all | access.ACCESS_SYSTEM_SECURITY
         self.index = ObjectType._count
         ObjectType._count += 1
 

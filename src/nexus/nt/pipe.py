@@ -47,6 +47,7 @@ class NamedPipe:
         "message_mode",
         "name",
         "outbound_quota",
+        "security",
         "sharing",
         "timeout",
         "waiters",
@@ -72,6 +73,7 @@ class NamedPipe:
         self.outbound_quota = outbound_quota
         self.timeout = timeout
         self.instances = 0
+        self.security: bytes | None = None
         self.listeners: list[PipeEnd] = []
         self.waiters: list[Operation] = []  # FSCTL_PIPE_WAIT
 
@@ -145,8 +147,10 @@ class PipeEnd(FileObject):
     def __init__(
         self, pipe: NamedPipe, server: bool, granted: int, share: int, options: int, quota: int
     ) -> None:
-        super().__init__(granted, share, options)
         self.pipe: NamedPipe | None = pipe
+        descriptor = pipe.security  # the base class clears it
+        super().__init__(granted, share, options)
+        pipe.security = descriptor
         self.server = server
         self.quota = quota
         self.peer: PipeEnd | None = None
@@ -164,6 +168,19 @@ class PipeEnd(FileObject):
         if not self.pipe.name:
             raise NtError(Status.OBJECT_PATH_INVALID)
         return f"\\Device\\NamedPipe\\{self.pipe.name}"
+
+    @property
+    def security(self) -> bytes | None:
+        """All ends of a pipe share one security descriptor."""
+        if self.pipe is None:
+            raise NtError(Status.PIPE_DISCONNECTED)
+        return self.pipe.security
+
+    @security.setter
+    def security(self, value: bytes | None) -> None:
+        if self.pipe is None:
+            raise NtError(Status.PIPE_DISCONNECTED)
+        self.pipe.security = value
 
     @property
     def available(self) -> int:

@@ -95,7 +95,7 @@ class PipeDevice(Device):
         """A server end, and FILE_CREATED for the first of its name."""
         if not sharing or sharing & ~3 or (message_read and not message_mode):
             raise NtError(Status.INVALID_PARAMETER)
-        if disposition == FILE_OVERWRITE_IF:  # what CreatePipe of Wine 8 passes
+        if disposition == FILE_OVERWRITE_IF and call.process.version.pipe_overwrite:
             disposition = FILE_OPEN_IF
         if disposition not in (FILE_OPEN, FILE_CREATE, FILE_OPEN_IF):
             raise NtError(Status.INVALID_PARAMETER)

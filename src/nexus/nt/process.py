@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nexus.nt.kernel import Kernel
     from nexus.nt.thread import Thread
     from nexus.nt.token import Token
+    from nexus.nt.vad import Region
 
 STILL_ACTIVE = Status.PENDING
 
@@ -125,6 +126,19 @@ class Process(KernelObject):
         if self.job is not None:
             self.job.process_ended(self)
         self.signaled = True
+
+    def module_mapped(self, region: Region) -> None:
+        """An image is there now."""
+        module = Module(region.name, region.base, region.size)
+        self.modules.append(module)
+        if self.kernel.hooks is not None:
+            self.kernel.hooks.module_mapped(self, module)
+
+    def module_unmapped(self, base: int) -> None:
+        """The image at `base` is gone."""
+        self.modules = [module for module in self.modules if module.base != base]
+        if self.kernel.hooks is not None:
+            self.kernel.hooks.module_unmapped(self, base)
 
     def module_at(self, address: int) -> Module | None:
         for module in self.modules:

@@ -16,7 +16,6 @@ from nexus.nt.memory import AddressSpace, Commitment, Limits, as_image_protectio
 from nexus.nt.objects import KernelObject, ObjectType
 from nexus.nt.status import Status
 from nexus.nt.vad import (
-    GRANULARITY,
     MEM_IMAGE,
     MEM_MAPPED,
     PAGE,
@@ -318,7 +317,3 @@ def check_section_arguments(size: int, protect: int, attributes: int, has_file: 
         raise NtError(Status.INVALID_PARAMETER_6)
     if size < 0:
         raise NtError(Status.INVALID_PARAMETER_4)
-
-
-def is_aligned(address: int, offset: int, granularity: int = GRANULARITY) -> bool:
-    return not address & (granularity - 1) and not offset & (granularity - 1)

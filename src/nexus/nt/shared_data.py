@@ -85,11 +85,6 @@ class SharedData:
         _put_time(page, 0x320, ticks)
         struct.pack_into("<I", page, 0x00, ticks & 0xFFFF_FFFF)
 
-    def tick_count(self) -> int:
-        """Milliseconds since start, as the guest reads them."""
-        count: int = struct.unpack_from("<Q", self._page, 0x320)[0]
-        return count
-
     def map_into(self, space: AddressSpace) -> None:
         region = space.new_region(ADDRESS, SIZE, MEM_PRIVATE, 0, PAGE_READONLY, ANYWHERE)
         region.name = "KUSER_SHARED_DATA"

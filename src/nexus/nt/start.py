@@ -14,7 +14,6 @@ from nexus.nt.errors import NtError
 from nexus.nt.memory import ANYWHERE
 from nexus.nt.numbers import UNIX_CALL
 from nexus.nt.peb import LOW, PEB_GLOBAL_FLAG, Parameters, write_debug_options, write_peb
-from nexus.nt.process import Module
 from nexus.nt.registry import REG_DWORD, Value
 from nexus.nt.registry_sorting import SORTING_IDS, fill_sorting_ids
 from nexus.nt.section import SEC_IMAGE, Section, SectionSource, image_section
@@ -126,7 +125,7 @@ class Starter:
 
     def _map(self, process: Process, section: Section) -> int:
         region = section.map(process.space, 0, 0, 0, 0, PAGE_EXECUTE_READ, ANYWHERE)
-        process.modules.append(Module(region.name, region.base, region.size))
+        process.module_mapped(region)
         return region.base
 
     def _global_flag(self, parameters: Parameters) -> int:

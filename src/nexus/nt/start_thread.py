@@ -6,10 +6,10 @@ it, which goes to ntdll!RtlUserThreadStart with the start address and its argume
 
 from __future__ import annotations
 
-from nexus.base.errors import NexusError
+from nexus.base.errors import GuestFault, NexusError
 from nexus.nt import context as ctx
 from nexus.nt.memory import zero_bits_limit
-from nexus.nt.peb import write_teb
+from nexus.nt.peb import TEB_DEALLOCATION_STACK, write_teb
 from nexus.nt.status import Status
 from nexus.nt.vad import MEM_PRIVATE, PAGE, PAGE_GUARD, PAGE_NOACCESS, PAGE_READWRITE, round_up
 
@@ -97,10 +97,18 @@ def symbol(process: Process, name: str) -> int:
 
 
 def free_stack(thread: Thread) -> None:
-    """Give back the stack and the TEB of a thread that has ended while its process lives on."""
+    """Give back the stack and the TEB of a thread that has ended while its process lives on.
+
+    The stack is the one that the TEB names: the thread may have ended as a fiber, and its first stack be one
+    that another thread goes on with.
+    """
     space = thread.process.space
-    for address in (thread.stack[0], thread.teb):
+    try:
+        stack = thread.process.window.u64(thread.teb + TEB_DEALLOCATION_STACK)
+    except GuestFault:  # the guest has freed its TEB
+        stack = 0
+    for address in (stack, thread.teb):
         region = space.regions.at(address) if address else None
-        if region is not None and region.base == address:
+        if region is not None and region.base == address and region.kind == MEM_PRIVATE:
             space.release(region)
     thread.stack = (0, 0)

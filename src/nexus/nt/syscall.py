@@ -113,8 +113,8 @@ def _new_handle(memory: Memory, address: int) -> Out[int]:
     return out
 
 
-_NAMES: dict[str, Any] = {name: _scalar(scalar) for name, scalar in SCALARS.items()}
-_NAMES.update(Ptr=_PointerMaker(Ptr), In=_PointerMaker(In), Out=_PointerMaker(Out))
+KINDS: dict[str, Any] = {name: _scalar(scalar) for name, scalar in SCALARS.items()}
+KINDS.update(Ptr=_PointerMaker(Ptr), In=_PointerMaker(In), Out=_PointerMaker(Out))
 
 if not TYPE_CHECKING:
     Handle = _HandleMaker()
@@ -123,7 +123,7 @@ if not TYPE_CHECKING:
         "ObjectAttributes", "{k}_0(call.memory, call.process.handles, {a})", (read_attributes,)
     )
     NewHandle = Kind("NewHandle", "{k}_0(call.memory, {a})", (_new_handle,))
-    _NAMES.update(
+    KINDS.update(
         Handle=Handle, NewHandle=NewHandle, UnicodeString=UnicodeString, ObjectAttributes=ObjectAttributes
     )
 
@@ -132,6 +132,7 @@ class Syscall:
     """One entry of the table: the function, its parameters, and the decoder compiled at first use."""
 
     __slots__ = ("_decode", "_parameters", "count", "function", "name", "stub_reason")
+    kinds = KINDS
 
     def __init__(self, function: Callable[..., Any], stub_reason: str = "") -> None:
         self.function = function
@@ -150,14 +151,19 @@ class Syscall:
     def parameters(self) -> list[tuple[str, Kind]]:
         """Names and kinds, resolved from the annotations."""
         if self._parameters is None:
-            scope = {**self.function.__globals__, **_NAMES}
+            scope = {**self.function.__globals__, **self.kinds}
             annotations = self.function.__annotations__
-            self._parameters = []
+            found: list[tuple[str, Kind]] = []
             for name in self.parameter_names:
-                kind = eval(annotations[name], scope)
+                if name not in annotations:
+                    raise TypeError(f"{self.name}: the parameter {name} has no type")
+                kind = annotations[name]
+                if isinstance(kind, str):
+                    kind = eval(kind, scope)
                 if not isinstance(kind, Kind):
-                    raise TypeError(f"{self.name}: {annotations[name]} is not a type of syscall arguments")
-                self._parameters.append((name, kind))
+                    raise TypeError(f"{self.name}: {annotations[name]} is not a type of arguments")
+                found.append((name, kind))
+            self._parameters = found
         return self._parameters
 
     def invoke(self, call: Call, raw: tuple[int, int, int, int], stack: int) -> Any:

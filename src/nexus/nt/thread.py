@@ -12,6 +12,7 @@ from nexus.nt.status import Status
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.nt.crash import Crash
+    from nexus.nt.hook import HookCall
     from nexus.nt.messages import MessageQueue
     from nexus.nt.process import Process
     from nexus.nt.sync import Mutant
@@ -52,6 +53,7 @@ class Thread(KernelObject):
         "exited_at",
         "frames",
         "hide_from_debugger",
+        "hook_calls",
         "id",
         "kernel",
         "last_crash",
@@ -59,6 +61,7 @@ class Thread(KernelObject):
         "mutants",
         "outcome",
         "parameter",
+        "passed_hook",
         "priority",
         "process",
         "queued",
@@ -113,6 +116,8 @@ class Thread(KernelObject):
         self.messages: MessageQueue | None = None  # once it has used user32's queues
         self.syscall = ""  # the one in progress, for reports
         self.cycles = 0
+        self.hook_calls: list[HookCall] = []  # that have not returned and whose end is awaited
+        self.passed_hook: tuple[int, int] | None = None  # rip and rsp of a hook that is done
         self.terminated = False
         self.exit_status = STILL_ACTIVE
         self.created_at = self.kernel.clock.system()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nexus.nt.crash import Crash
+    from nexus.nt.hook import Hook
     from nexus.nt.syscall import Syscall
     from nexus.nt.thread import Thread
 
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
 class Trace:
     """`write` receives finished lines; `only` restricts them to these names."""
 
-    __slots__ = ("_open", "only", "write")
+    __slots__ = ("_open", "calls", "only", "write")
 
     def __init__(self, write: Callable[[str], None], only: frozenset[str] | None = None) -> None:
         self.write = write
         self.only = only
         self._open: dict[int, str] = {}
+        self.calls: list[Hook] = []  # exported functions that are traced too (`nt/trace_calls.py`)
 
     def enter(self, thread: Thread, entry: Syscall, raw: tuple[int, int, int, int], stack: int) -> None:
         if self.only is None or entry.name in self.only:

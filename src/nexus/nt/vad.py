@@ -84,6 +84,7 @@ class Region:
         "protect",
         "size",
         "write_watch",
+        "written_before",
     )
 
     def __init__(self, base: int, size: int, protect: int, kind: int = MEM_PRIVATE) -> None:
@@ -94,6 +95,7 @@ class Region:
         self.placeholder = False  # reserved as, or in place of, a placeholder
         self.free_placeholder = False  # a placeholder nothing has replaced yet
         self.write_watch = False
+        self.written_before: set[int] = set()  # of a write watch: pages decommitted after they were written
         self.charged = True  # committed pages count against the commit limit
         self.name = ""  # for people: "stack", "teb", ...
         self.backing: Backing | None = None
@@ -109,6 +111,7 @@ class Region:
         other.placeholder = self.placeholder
         other.free_placeholder = self.free_placeholder
         other.write_watch = self.write_watch
+        other.written_before = {page for page in self.written_before if base <= page < base + size}
         other.charged = self.charged
         other.name = self.name
         other.backing = self.backing

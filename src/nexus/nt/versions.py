@@ -13,10 +13,19 @@ if TYPE_CHECKING:
 class Version:
     """`machine_frames`: the Ki* dispatchers expect Windows' own stack layouts (else Wine 8's older ones).
     `unix_calls`: the number of each of ntdll's unix calls, by name. `user_thread_end`: the codes of
-    NtUserCallNoParam with which user32 says that a thread ends.
+    NtUserCallNoParam with which user32 says that a thread ends. `pipe_overwrite`: CreatePipe asks for
+    FILE_OVERWRITE_IF, which pipes do not have, and means FILE_OPEN_IF. `release_whole`: VirtualFree leaves it
+    to the kernel to refuse MEM_RELEASE of a part, which NT allows.
     """
 
-    __slots__ = ("machine_frames", "name", "unix_calls", "user_thread_end")
+    __slots__ = (
+        "machine_frames",
+        "name",
+        "pipe_overwrite",
+        "release_whole",
+        "unix_calls",
+        "user_thread_end",
+    )
 
     def __init__(
         self,
@@ -24,14 +33,25 @@ class Version:
         machine_frames: bool,
         unix_calls: tuple[str, ...],
         user_thread_end: tuple[int, ...] = (),
+        pipe_overwrite: bool = False,
+        release_whole: bool = False,
     ) -> None:
+        self.release_whole = release_whole
+        self.pipe_overwrite = pipe_overwrite
         self.name = name
         self.user_thread_end = user_thread_end
         self.machine_frames = machine_frames
         self.unix_calls = unix_calls
 
 
-WINE_8 = Version("Wine 8", False, ("load_so_dll", "unwind_builtin_dll", "system_time_precise"), (9, 10))
+WINE_8 = Version(
+    "Wine 8",
+    False,
+    ("load_so_dll", "unwind_builtin_dll", "system_time_precise"),
+    (9, 10),
+    pipe_overwrite=True,
+    release_whole=True,
+)
 WINE_10 = Version(
     "Wine 10",
     True,

@@ -424,8 +424,13 @@ class Volume:
             return name if node is not None else None
         if literal:
             return None
-        wanted = upcase(name)
-        return next((real for real in sorted(node.children) if upcase(real) == wanted), None)
+        wanted = upcase(guest_name(name))
+        names = sorted(node.children)
+        for spelled in (upcase, short_name):
+            for real in names:
+                if spelled(guest_name(real)) == wanted:
+                    return real
+        return None
 
     @staticmethod
     def virtual_link(path: list[str], name: str) -> list[str] | None:

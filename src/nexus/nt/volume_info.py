@@ -11,6 +11,10 @@ from nexus.nt.file_disk import DiskFile
 from nexus.nt.path import wide
 from nexus.nt.status import Status
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nexus.nt.file_volume import VolumeFile
+
 SECTOR, SECTORS_PER_CLUSTER = 512, 8
 CLUSTER = SECTOR * SECTORS_PER_CLUSTER
 MAX_COMPONENT = 255
@@ -20,9 +24,10 @@ ATTRIBUTES = 0x2 | 0x4 | 0x8 | 0x40 | 0x0040_0000 | 0x0100_0000
 LAST_CLASS = 15
 
 
-def _clusters(file: DiskFile) -> tuple[int, int, int]:
+def _clusters(file: DiskFile | VolumeFile) -> tuple[int, int, int]:
     """Total clusters, clusters the guest may still take, and free clusters of the host."""
-    info = os.fstatvfs(file.fd) if file.fd >= 0 else os.statvfs("/")
+    fd = file.fd if isinstance(file, DiskFile) else file.descriptor
+    info = os.fstatvfs(fd) if fd >= 0 else os.statvfs("/")
     disk = file.io.disk
     total = info.f_blocks * info.f_frsize // CLUSTER
     free = info.f_bavail * info.f_frsize // CLUSTER
@@ -35,9 +40,14 @@ def query(file: FileObject, kind: int, length: int) -> tuple[bytes, int] | None:
         return _fitted(struct.pack("<II", file.device_type, file.characteristics), length, 8)
     if not kind or kind >= LAST_CLASS:
         raise NtError(Status.INVALID_INFO_CLASS)
-    if not isinstance(file, DiskFile):
-        raise NtError(Status.INVALID_DEVICE_REQUEST if kind in (1, 3, 5, 7) else Status.INVALID_PARAMETER)
-    volume = file.place.volume
+    if isinstance(file, DiskFile):
+        volume = file.place.volume
+    else:
+        from nexus.nt.file_volume import VolumeFile
+
+        if not isinstance(file, VolumeFile):
+            raise NtError(Status.INVALID_DEVICE_REQUEST if kind in (1, 3, 5, 7) else Status.INVALID_PARAMETER)
+        volume = file.volume
     if kind == 1:  # FileFsVolumeInformation
         label = wide(volume.label)
         return _fitted(struct.pack("<QIIBx", 0, volume.serial, len(label), 0) + label, length, 18)

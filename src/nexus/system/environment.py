@@ -218,6 +218,11 @@ def run_quietly(command: list[str], failure: str) -> None:
         )
     except OSError as error:
         raise NexusError(f"{failure}: {command[0]}: {error.strerror}") from None
+    if done.returncode and not host.has_certificates():
+        raise NexusError(
+            f"{failure}: this machine has no CA certificates to check downloads with",
+            hint=host.install_command("certificates") or "install the CA certificates of your distribution",
+        )
     if done.returncode:
         output = (done.stdout or b"").decode(errors="replace").strip().splitlines()
         raise NexusError(

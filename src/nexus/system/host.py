@@ -38,8 +38,28 @@ PACKAGES = {
         "zypper": "python3-pip",
         "nix": "python3Packages.pip",
     },
+    "certificates": {
+        "apt": "ca-certificates",
+        "dnf": "ca-certificates",
+        "pacman": "ca-certificates",
+        "zypper": "ca-certificates",
+        "nix": "cacert",
+    },
     "npm": {"apt": "npm", "dnf": "nodejs-npm", "pacman": "npm", "zypper": "npm-default", "nix": "nodejs"},
 }
+
+CERTIFICATES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+
+
+def has_certificates() -> bool:
+    """Whether this machine can tell a genuine download server from any other."""
+    return any(os.path.exists(path) for path in CERTIFICATES)
 
 
 def os_release() -> dict[str, str]:

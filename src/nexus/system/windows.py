@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 
-from nexus.base.errors import NexusError, NotFound, Unsupported
+from nexus.base import terminal
+from nexus.base.errors import NexusError, NotFound
 from nexus.loader.runnable import check_program
 from nexus.loader.source import FileBytes
 from nexus.machine.window import Window
@@ -35,10 +36,13 @@ from nexus.system.sysroot import Sysroot
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import NoReturn
+    from typing import Any, TypeVar
 
     from nexus.machine.vcpu import Vcpu
     from nexus.nt.crash import Crash
+    from nexus.nt.hook import Hook
+
+    F = TypeVar("F", bound=Callable[..., Any])
 
 assert syscalls.__all__  # imported to fill the table of system calls
 
@@ -114,7 +118,8 @@ class Settings:
         self.disk = DEFAULT_DISK
         self.processes = 256
         self.handles = 1 << 16
-        self.wine_debug: str | None = None
+        self.wine_debug: bytes | None = None  # the table that `wine_debug.debug_options` makes
+        self.hooks: list[Hook] = []  # of exported functions
 
 
 class Machine:
@@ -124,9 +129,14 @@ class Machine:
         self.settings = settings
         self.program = os.path.realpath(program)
         self.folder = folder
+        hooks = [*settings.hooks, *(trace.calls if trace is not None else ())]
+        if hooks:
+            from nexus.system import hooking
+
+            hooking.check(hooks, settings.sysroot, self.program, folder)
         kernel = Kernel(
             Window,
-            settings.cpu or _engine(),
+            self._make_vcpu,
             Numbers(syscall_names(settings.sysroot)),
             seed=settings.seed,
             processors=settings.processors,
@@ -159,6 +169,17 @@ class Machine:
         if self.io.registry_path is not None:
             registry_store.load(self.io.registry, self.io.registry_path)
         kernel.starter = Starter(kernel, settings.sysroot.dll, settings.sysroot.nls)
+        if settings.wine_debug is not None:
+            kernel.starter.debug_options = settings.wine_debug
+            kernel.debug_output = terminal.pass_on
+        if hooks:
+            hooking.install(kernel, settings.sysroot, hooks)
+
+    def _make_vcpu(self, window: Window) -> Vcpu:
+        """A processor whose time is the kernel's."""
+        vcpu = (self.settings.cpu or _engine())(window)
+        vcpu.ticks = self.kernel.clock.time_stamp
+        return vcpu
 
     def start(
         self,
@@ -223,6 +244,7 @@ class Windows:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._running: list[Machine] = []
 
     def run(
         self,
@@ -240,8 +262,9 @@ class Windows:
         program = os.fspath(path)
         check_host_program(program)
         folder = os.path.abspath(os.fspath(cwd) if cwd is not None else os.getcwd())
-        streams = Streams(input, capture)
         machine = Machine(self.settings, program, folder)
+        streams = Streams(input, capture)
+        self._running.append(machine)
         try:
             with Interrupts(machine.kernel, timeout, signals=False):
                 process = machine.start(arguments, streams.descriptors)
@@ -251,6 +274,7 @@ class Windows:
                     raise GuestTimeout(str(limit), Result(0, *streams.captured(), None)) from None
             result = Result(status, *streams.captured(), process.crash)
         finally:
+            self._running.remove(machine)
             machine.close()
             streams.close()
         if check and result.crash is not None:
@@ -259,9 +283,24 @@ class Windows:
             raise NexusError(f"{program} ended with exit code {result.exit_code:#x}")
         return result
 
-    def hook(self, function: str) -> NoReturn:
-        """Watch or change calls of an exported function, like `kernel32!CreateFileW`."""
-        raise Unsupported(f"hooking {function}", "Windows.hook", "src/nexus/system/windows.py")
+    def hook(self, function: str, *, required: bool = True) -> Callable[[F], F]:
+        """Decorate a function that sees, and may change, the calls of an exported function, like
+        `kernel32!CreateFileW`: see `nexus.nt.hook`. It holds for the runs to come and, from within another
+        hook, for the run it is in.
+
+        A name that is not there is an error before the run; without `required` it is passed over.
+        """
+        from nexus.nt.hook import Hook
+        from nexus.system import hooking
+
+        def declare(handler: F) -> F:
+            hook = Hook(function, handler, required)
+            self.settings.hooks.append(hook)
+            for machine in self._running:
+                hooking.install(machine.kernel, self.settings.sysroot, [hook])
+            return handler
+
+        return declare
 
 
 class Streams:

@@ -29,5 +29,6 @@ def test_runs_are_cut_to_the_range_and_maximal():
     intervals.set(30, 40, "b")
     assert list(intervals.runs(5, 35)) == [(5, 10, ""), (10, 30, "a"), (30, 35, "b")]
     assert list(intervals.runs(12, 13)) == [(12, 13, "a")]
+    assert list(intervals.runs(0, 0)) == list(intervals.runs(12, 12)) == list(intervals.runs(13, 12)) == []
     assert intervals.run(25, 1000) == (10, 30, "a")
     assert intervals.run(500, 1000) == (40, 1000, "")

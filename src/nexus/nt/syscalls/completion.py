@@ -10,7 +10,7 @@ from nexus.nt.access import IO_COMPLETION_MODIFY_STATE, IO_COMPLETION_QUERY_STAT
 from nexus.nt.completion import IoCompletion, Packet
 from nexus.nt.errors import NtError
 from nexus.nt.status import Status
-from nexus.nt.syscall import Handle, ObjectAttributes, syscall
+from nexus.nt.syscall import Handle, NewHandle, ObjectAttributes, syscall
 from nexus.nt.wait import Wait
 
 TYPE_CHECKING = False
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @syscall
 def NtCreateIoCompletion(
-    call: Call, handle: Out[uptr], desired: u32, attributes: ObjectAttributes | None, concurrency: u32
+    call: Call, handle: NewHandle, desired: u32, attributes: ObjectAttributes | None, concurrency: u32
 ) -> int:
     """A new port (or, with OBJ_OPENIF, the one of that name)."""
     port, status = call.kernel.namespace.create(attributes, IoCompletion, lambda: IoCompletion(concurrency))
@@ -29,7 +29,7 @@ def NtCreateIoCompletion(
 
 
 @syscall
-def NtOpenIoCompletion(call: Call, handle: Out[uptr], desired: u32, attributes: ObjectAttributes) -> None:
+def NtOpenIoCompletion(call: Call, handle: NewHandle, desired: u32, attributes: ObjectAttributes) -> None:
     """An existing port by name."""
     call.give_handle(handle, call.kernel.namespace.open(attributes, IoCompletion), desired, attributes)
 

@@ -20,36 +20,7 @@ if TYPE_CHECKING:
 
 _RESTART, _SINGLE = 1, 2  # SL_* flags of NtQueryDirectoryFileEx
 _FILTERS = 0xFFF
-
-
-def _enumerate(
-    call: Call,
-    file: FileObject,
-    event: Event | None,
-    apc: int,
-    context: int,
-    iosb: int,
-    buffer: int,
-    length: int,
-    kind: int,
-    single: bool,
-    mask: int,
-    restart: bool,
-) -> int | Wait:
-    if not isinstance(file, DiskFile) or not file.is_directory:
-        raise NtError(Status.INVALID_PARAMETER)
-    if length > 1 << 24:
-        length = 1 << 24
-    folder = file
-    pattern = read_unicode_string(call.memory, mask) if mask else None
-
-    def work(op: Operation) -> int:
-        data, status = directory.query(folder, kind, length, single, pattern, restart)
-        op.write(buffer, data)
-        op.information = len(data)
-        return status
-
-    return run(call, file, event, apc, context, iosb, work)
+_MOST = 1 << 24  # bytes of entries handed out at once
 
 
 @syscall
@@ -67,10 +38,9 @@ def NtQueryDirectoryFile(
     mask: uptr,
     restart: boolean,
 ) -> int | Wait:
-    """The next entries of a folder."""
-    return _enumerate(
-        call, file, event, apc, context, iosb, buffer, length, kind, bool(single), mask, bool(restart)
-    )
+    """NtQueryDirectoryFileEx with two of its flags."""
+    flags = (_SINGLE if single else 0) | (_RESTART if restart else 0)
+    return NtQueryDirectoryFileEx(call, file, event, apc, context, iosb, buffer, length, kind, flags, mask)
 
 
 @syscall
@@ -88,8 +58,19 @@ def NtQueryDirectoryFileEx(
     mask: uptr,
 ) -> int | Wait:
     """The next entries of a folder."""
-    single, restart = bool(flags & _SINGLE), bool(flags & _RESTART)
-    return _enumerate(call, file, event, apc, context, iosb, buffer, length, kind, single, mask, restart)
+    if not isinstance(file, DiskFile) or not file.is_directory:
+        raise NtError(Status.INVALID_PARAMETER)
+    folder, room = file, min(length, _MOST)
+    pattern = read_unicode_string(call.memory, mask) if mask else None
+
+    def work(op: Operation) -> int:
+        single, restart = bool(flags & _SINGLE), bool(flags & _RESTART)
+        data, status = directory.query(folder, kind, room, single, pattern, restart)
+        op.write(buffer, data)
+        op.information = len(data)
+        return status
+
+    return run(call, file, event, apc, context, iosb, work)
 
 
 @syscall

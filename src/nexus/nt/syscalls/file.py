@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import struct
 
-from nexus.abi.pointer import In, Out
+from nexus.abi.pointer import In
 from nexus.abi.types import boolean, i64, u32, uptr
 from nexus.nt import access, file_info, volume_info
 from nexus.nt.errors import NtError
@@ -21,7 +21,7 @@ from nexus.nt.file_disk import MAX_TRANSFER, DiskFile, attributes_of, stored_att
 from nexus.nt.file_set import set_information
 from nexus.nt.status import Status
 from nexus.nt.sync import Event
-from nexus.nt.syscall import Handle, ObjectAttributes, syscall
+from nexus.nt.syscall import Handle, NewHandle, ObjectAttributes, syscall
 from nexus.nt.thread import Thread
 from nexus.nt.wait import Wait
 
@@ -35,14 +35,13 @@ PAGE = 4096
 
 
 def iosb_write(call: Call, iosb: int, status: int, information: int) -> None:
-    """Fill an IO_STATUS_BLOCK; kernelbase's UnlockFile passes none."""
-    if iosb:
-        call.memory.write(iosb, struct.pack("<IxxxxQ", status, information))
+    """Fill an IO_STATUS_BLOCK."""
+    call.memory.write(iosb, struct.pack("<IxxxxQ", status, information))
 
 
 def _open(
     call: Call,
-    out: Out[uptr],
+    out: NewHandle,
     desired: int,
     attributes: Attributes,
     iosb: int,
@@ -68,7 +67,7 @@ def _open(
 @syscall
 def NtCreateFile(
     call: Call,
-    handle: Out[uptr],
+    handle: NewHandle,
     desired: u32,
     attributes: ObjectAttributes,
     iosb: uptr,
@@ -89,7 +88,7 @@ def NtCreateFile(
 @syscall
 def NtOpenFile(
     call: Call,
-    handle: Out[uptr],
+    handle: NewHandle,
     desired: u32,
     attributes: ObjectAttributes,
     iosb: uptr,
@@ -171,6 +170,8 @@ def check_buffer(call: Call, address: int, length: int, write: bool) -> None:
             rights = call.memory.access(place & 0xFFFF_FFFF_FFFF_FFFF)
             if rights is None or not rights & need:
                 raise NtError(Status.ACCESS_VIOLATION if write else Status.INVALID_USER_BUFFER)
+        if write:
+            call.memory.announce_write(address, length)  # NT probes the whole buffer before it reads
 
 
 @syscall
@@ -355,7 +356,8 @@ def NtUnlockFile(
     file.node.locks.release(
         file, offset.read() & 0xFFFF_FFFF_FFFF_FFFF, length.read() & 0xFFFF_FFFF_FFFF_FFFF
     )
-    iosb_write(call, iosb, Status.SUCCESS, 0)
+    if iosb:  # kernelbase's UnlockFile passes none
+        iosb_write(call, iosb, Status.SUCCESS, 0)
 
 
 # cancelling ------------------------------------------------------------------------------------------
@@ -467,7 +469,7 @@ def NtSetEaFile(call: Call, file: Handle[FileObject, 0], iosb: uptr, buffer: upt
 @syscall
 def NtCreateMailslotFile(
     call: Call,
-    handle: Out[uptr],
+    handle: NewHandle,
     desired: u32,
     attributes: ObjectAttributes,
     iosb: uptr,

@@ -13,7 +13,7 @@ from nexus.nt.path import units, upcase, wide
 from nexus.nt.registry import MAX_VALUE_NAME, ROOT, Key, KeyObject, Value, Watch
 from nexus.nt.status import Status
 from nexus.nt.sync import Event
-from nexus.nt.syscall import Handle, ObjectAttributes, UnicodeString, syscall
+from nexus.nt.syscall import Handle, NewHandle, ObjectAttributes, UnicodeString, syscall
 from nexus.nt.wait import Wait
 
 TYPE_CHECKING = False
@@ -47,8 +47,7 @@ def start_of(call: Call, attributes: Attributes) -> Key | None:
     return None
 
 
-def _open(call: Call, key: Out[uptr], desired: int, attributes: Attributes) -> None:
-    key.write(0)
+def _open(call: Call, key: NewHandle, desired: int, attributes: Attributes) -> None:
     if attributes.name is None:
         raise NtError(Status.ACCESS_VIOLATION)
     start = start_of(call, attributes)
@@ -56,25 +55,25 @@ def _open(call: Call, key: Out[uptr], desired: int, attributes: Attributes) -> N
     _give(call, key, found, desired, attributes)
 
 
-def _give(call: Call, out: Out[uptr], key: Key, desired: int, attributes: Attributes) -> None:
+def _give(call: Call, out: NewHandle, key: Key, desired: int, attributes: Attributes) -> None:
     call.give_handle(out, KeyObject(key), desired & ~(KEY_WOW64_32KEY | KEY_WOW64_64KEY), attributes)
 
 
 @syscall
-def NtOpenKey(call: Call, key: Out[uptr], desired: u32, attributes: ObjectAttributes) -> None:
+def NtOpenKey(call: Call, key: NewHandle, desired: u32, attributes: ObjectAttributes) -> None:
     """Open an existing key."""
     _open(call, key, desired, attributes)
 
 
 @syscall
-def NtOpenKeyEx(call: Call, key: Out[uptr], desired: u32, attributes: ObjectAttributes, options: u32) -> None:
+def NtOpenKeyEx(call: Call, key: NewHandle, desired: u32, attributes: ObjectAttributes, options: u32) -> None:
     """Open an existing key; OBJ_OPENLINK (not the option of that name) opens a link itself."""
     _open(call, key, desired, attributes)
 
 
 @syscall
 def NtOpenKeyTransacted(
-    call: Call, key: Out[uptr], desired: u32, attributes: ObjectAttributes, transaction: uptr
+    call: Call, key: NewHandle, desired: u32, attributes: ObjectAttributes, transaction: uptr
 ) -> None:
     """Open an existing key; what is read is the same inside and outside of a transaction."""
     _open(call, key, desired, attributes)
@@ -82,7 +81,7 @@ def NtOpenKeyTransacted(
 
 @syscall
 def NtOpenKeyTransactedEx(
-    call: Call, key: Out[uptr], desired: u32, attributes: ObjectAttributes, options: u32, transaction: uptr
+    call: Call, key: NewHandle, desired: u32, attributes: ObjectAttributes, options: u32, transaction: uptr
 ) -> None:
     """See NtOpenKeyTransacted."""
     _open(call, key, desired, attributes)
@@ -91,7 +90,7 @@ def NtOpenKeyTransactedEx(
 @syscall
 def NtCreateKeyTransacted(
     call: Call,
-    key: Out[uptr],
+    key: NewHandle,
     desired: u32,
     attributes: ObjectAttributes,
     index: u32,
@@ -107,7 +106,7 @@ def NtCreateKeyTransacted(
 @syscall
 def NtCreateKey(
     call: Call,
-    key: Out[uptr],
+    key: NewHandle,
     desired: u32,
     attributes: ObjectAttributes,
     index: u32,
@@ -116,7 +115,6 @@ def NtCreateKey(
     disposition: Out[u32] | None,
 ) -> None:
     """Open a key, or make it when only its last component is missing."""
-    key.write(0)
     if not attributes.name and attributes.root is None:
         raise NtError(Status.OBJECT_PATH_SYNTAX_BAD)
     start = start_of(call, attributes)
@@ -351,19 +349,6 @@ def NtFlushKey(call: Call, key: Handle[KeyObject, 0]) -> None:
 # watching --------------------------------------------------------------------------------------------
 
 
-def _watch(
-    call: Call, key: KeyObject, event: Event | None, apc: int, filter: int, tree: int, asynchronous: int
-) -> int | Wait:
-    if apc:
-        raise call.unsupported("NtNotifyChangeKey with an APC", _FILE)
-    if asynchronous and event is not None:
-        event.signaled = False
-    watch = key.watch(filter, bool(tree), event if asynchronous else None)
-    if asynchronous:
-        return Status.PENDING
-    return Wait((watch,), None, then=_watched, data=(watch,))
-
-
 def _watched(call: Call, status: int, acquired: object, watch: Watch) -> int:
     if status:
         watch.fire(status)
@@ -386,7 +371,9 @@ def NtNotifyChangeKey(
     asynchronous: boolean,
 ) -> int | Wait:
     """Wait, or ask to be told, when the key (or what is below it) changes."""
-    return _watch(call, key, event, apc, filter, tree, asynchronous)
+    return NtNotifyChangeMultipleKeys(
+        call, key, 0, 0, event, apc, apc_context, iosb, filter, tree, buffer, length, asynchronous
+    )
 
 
 @syscall
@@ -408,4 +395,11 @@ def NtNotifyChangeMultipleKeys(
     """NtNotifyChangeKey; a second key is not supported."""
     if count:
         raise call.unsupported("NtNotifyChangeMultipleKeys with a second key", _FILE)
-    return _watch(call, key, event, apc, filter, tree, asynchronous)
+    if apc:
+        raise call.unsupported("NtNotifyChangeKey with an APC", _FILE)
+    if asynchronous and event is not None:
+        event.signaled = False
+    watch = key.watch(filter, bool(tree), event if asynchronous else None)
+    if asynchronous:
+        return Status.PENDING
+    return Wait((watch,), None, then=_watched, data=(watch,))

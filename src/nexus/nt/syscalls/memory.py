@@ -24,6 +24,7 @@ from nexus.nt.vad import (
     GRANULARITY,
     MEM_COMMIT,
     MEM_PRIVATE,
+    MEM_RELEASE,
     MEM_REPLACE_PLACEHOLDER,
     MEM_RESERVE,
     MEM_RESERVE_PLACEHOLDER,
@@ -38,6 +39,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.nt.call import Call
     from nexus.nt.memory import AddressSpace
+    from nexus.nt.vad import Region
 
 _ALLOCATION_TYPES = MEM_COMMIT | MEM_RESERVE | MEM_TOP_DOWN | MEM_WRITE_WATCH | MEM_RESET
 _COPY_CHUNK = 1 << 20
@@ -47,8 +49,10 @@ _ADDRESS_REQUIREMENTS, _NUMA_NODE, _PARTITION, _USER_PHYSICAL, _ATTRIBUTES, _IMA
 _EC_CODE = 0x40
 
 
-def extended_parameters(call: Call, address: int, count: int, space: AddressSpace) -> Limits:
-    """The MEM_EXTENDED_PARAMETER array of the Ex calls."""
+def extended_parameters(
+    call: Call, address: int, count: int, space: AddressSpace, images: bool = True
+) -> Limits:
+    """The MEM_EXTENDED_PARAMETER array of the Ex calls; a machine is only for what can map `images`."""
     if count and not address:
         raise NtError(Status.INVALID_PARAMETER)
     limits = Limits()
@@ -65,7 +69,7 @@ def extended_parameters(call: Call, address: int, count: int, space: AddressSpac
         elif kind == _ATTRIBUTES:
             if value & _EC_CODE:
                 raise NtError(Status.INVALID_PARAMETER)
-        elif kind == _IMAGE_MACHINE:
+        elif kind == _IMAGE_MACHINE and images:
             machine = value & 0xFFFF_FFFF
         elif kind != _NUMA_NODE:
             raise NtError(Status.INVALID_PARAMETER)
@@ -119,7 +123,7 @@ def NtAllocateVirtualMemoryEx(
     count: u32,
 ) -> None:
     """Like NtAllocateVirtualMemory, with placeholders and address requirements."""
-    limits = extended_parameters(call, parameters, count, process.space)
+    limits = extended_parameters(call, parameters, count, process.space, images=False)
     if kind & ~(_ALLOCATION_TYPES | MEM_RESERVE_PLACEHOLDER | MEM_REPLACE_PLACEHOLDER):
         raise NtError(Status.INVALID_PARAMETER)
     address, length = base.read(), size.read()
@@ -135,7 +139,12 @@ def NtFreeVirtualMemory(
     call: Call, process: Handle[Process, PROCESS_VM_OPERATION], base: Ptr[uptr], size: Ptr[uptr], kind: u32
 ) -> None:
     """Decommit pages, or release a region or a part of one."""
-    result = process.space.free(base.read(), size.read(), kind)
+    address, length = base.read(), size.read()
+    if length and kind == MEM_RELEASE and process.version.release_whole:
+        region = process.space.regions.at(address)
+        if region is not None and not region.placeholder and round_up(length, PAGE) != region.size:
+            raise NtError(Status.INVALID_PARAMETER)
+    result = process.space.free(address, length, kind)
     base.write(result[0])
     size.write(result[1])
 
@@ -316,12 +325,12 @@ def NtGetWriteWatch(
         raise NtError(Status.INVALID_PARAMETER)
     if not addresses:
         raise NtError(Status.ACCESS_VIOLATION)
-    _check_watched(process.space, start, whole)
-    pages = [page for page in process.space.window.written(start, whole, False)][:room]
+    region = _watched(process.space, start, whole)
+    pages = process.space.written(region, start, whole)[:room]
     call.memory.write(addresses, struct.pack(f"<{len(pages)}Q", *pages))
     if flags & _WRITE_WATCH_FLAG_RESET:
         end = start + whole if len(pages) < room else pages[-1] + PAGE
-        process.space.window.written(start, end - start, True)
+        process.space.forget_written(region, start, end - start)
     count.write(len(pages))
     granularity.write(PAGE)
 
@@ -334,14 +343,14 @@ def NtResetWriteWatch(
     start, whole = base & -PAGE, round_up(base + size, PAGE) - (base & -PAGE)
     if not whole:
         raise NtError(Status.INVALID_PARAMETER)
-    _check_watched(process.space, start, whole)
-    process.space.window.written(start, whole, True)
+    process.space.forget_written(_watched(process.space, start, whole), start, whole)
 
 
-def _check_watched(space: AddressSpace, start: int, size: int) -> None:
+def _watched(space: AddressSpace, start: int, size: int) -> Region:
     region = space.regions.holding(start, size)
     if region is None or not region.write_watch:
         raise NtError(Status.INVALID_PARAMETER)
+    return region
 
 
 @syscall

@@ -9,7 +9,7 @@ import struct
 from nexus.abi.struct import Struct, span
 from nexus.abi.types import boolean, u32, uptr
 from nexus.nt import access as rights
-from nexus.nt.access import PROCESS_DUP_HANDLE, READ_CONTROL, WRITE_DAC
+from nexus.nt.access import PROCESS_DUP_HANDLE, READ_CONTROL
 from nexus.nt.call import Call
 from nexus.nt.errors import NtError
 from nexus.nt.handles import INHERIT, OBJ_INHERIT, OBJ_PERMANENT, PROTECT
@@ -308,12 +308,13 @@ def NtQuerySecurityObject(
 
 
 @syscall
-def NtSetSecurityObject(
-    call: Call, target: Handle[KernelObject, WRITE_DAC], parts: u32, descriptor: uptr
-) -> None:
+def NtSetSecurityObject(call: Call, handle: uptr, parts: u32, descriptor: uptr) -> None:
     """Replace parts of an object's security descriptor.
 
     It is kept and shown again; access is not decided by it.
     """
+    needed = (rights.WRITE_OWNER if parts & 0x3 else 0) | (rights.WRITE_DAC if parts & 0x4 else 0)
+    needed |= rights.ACCESS_SYSTEM_SECURITY if parts & 0x8 else 0
+    target = call.process.handles.resolve(handle, KernelObject, needed)
     given = read_descriptor(call.memory, descriptor)
     target.security = select_parts(given, parts, base=target.security or default_descriptor())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from nexus.abi.pointer import In, Out
+from nexus.abi.pointer import In
 from nexus.abi.types import i64, u32, uptr
 from nexus.nt.errors import NtError
-from nexus.nt.file import SYNCHRONOUS
+from nexus.nt.file import FILE_CREATED, SYNCHRONOUS
 from nexus.nt.pipe_device import PipeDevice, PipeFolder
 from nexus.nt.status import Status
-from nexus.nt.syscall import ObjectAttributes, syscall
+from nexus.nt.syscall import NewHandle, ObjectAttributes, syscall
 from nexus.nt.syscalls.file import iosb_write
 
 TYPE_CHECKING = False
@@ -38,7 +38,7 @@ def _name(call: Call, attributes: Attributes) -> tuple[PipeDevice, str]:
 @syscall
 def NtCreateNamedPipeFile(
     call: Call,
-    handle: Out[uptr],
+    handle: NewHandle,
     desired: u32,
     attributes: ObjectAttributes,
     iosb: uptr,
@@ -71,6 +71,8 @@ def NtCreateNamedPipeFile(
         (inbound_quota, outbound_quota),
         timeout.read() if timeout is not None else 0,
     )
+    if information == FILE_CREATED and attributes.security is not None:
+        server.security = attributes.security
     try:
         iosb_write(call, iosb, Status.SUCCESS, information)
         call.give_handle(handle, server, desired, attributes)

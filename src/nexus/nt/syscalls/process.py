@@ -16,7 +16,7 @@ from nexus.nt.objects import KernelObject
 from nexus.nt.process import Process
 from nexus.nt.spawn import Request, spawn
 from nexus.nt.status import Status
-from nexus.nt.syscall import Handle, In, NewHandle, ObjectAttributes, Out, syscall
+from nexus.nt.syscall import Handle, In, NewHandle, ObjectAttributes, syscall
 from nexus.nt.syscalls.thread import CLIENT_ID
 
 (
@@ -69,7 +69,7 @@ def NtTerminateProcess(call: Call, handle: uptr, status: u32) -> None:
 
 @syscall
 def NtOpenProcess(
-    call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes, client: In[CLIENT_ID]
+    call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes | None, client: In[CLIENT_ID]
 ) -> None:
     """Open a process by its id, or by the id of one of its threads."""
     wanted = client.read()
@@ -100,8 +100,8 @@ def NtResumeProcess(call: Call, process: Handle[Process, PROCESS_SUSPEND_RESUME]
 @syscall
 def NtCreateUserProcess(
     call: Call,
-    process_handle: Out[uptr],
-    thread_handle: Out[uptr],
+    process_handle: NewHandle,
+    thread_handle: NewHandle,
     process_access: u32,
     thread_access: u32,
     process_attributes: ObjectAttributes | None,

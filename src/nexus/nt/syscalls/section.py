@@ -16,7 +16,7 @@ from nexus.nt.errors import NtError
 from nexus.nt.information import refuse
 from nexus.nt.memory import Limits, zero_bits_limit
 from nexus.nt.objects import KernelObject
-from nexus.nt.process import Module, Process
+from nexus.nt.process import Process
 from nexus.nt.section import (
     SEC_IMAGE,
     Section,
@@ -27,7 +27,7 @@ from nexus.nt.section import (
     source_of,
 )
 from nexus.nt.status import Status
-from nexus.nt.syscall import Handle, In, ObjectAttributes, Out, Ptr, syscall
+from nexus.nt.syscall import Handle, In, NewHandle, ObjectAttributes, Out, Ptr, syscall
 from nexus.nt.syscalls.memory import extended_parameters
 from nexus.nt.vad import (
     GRANULARITY,
@@ -73,7 +73,7 @@ _RIGHTS_ON_FILE = {
 @syscall
 def NtCreateSection(
     call: Call,
-    handle: Out[uptr],
+    handle: NewHandle,
     access: u32,
     attributes: ObjectAttributes | None,
     size: In[i64] | None,
@@ -82,7 +82,6 @@ def NtCreateSection(
     file: uptr,
 ) -> int:
     """A section over a file, an image or anonymous memory."""
-    handle.write(0)
     length = size.read() if size is not None else 0
     check_section_arguments(length, protect, flags, bool(file))
 
@@ -107,9 +106,8 @@ def _create(call: Call, size: int, protect: int, flags: int, file: int) -> Secti
 
 
 @syscall
-def NtOpenSection(call: Call, handle: Out[uptr], access: u32, attributes: ObjectAttributes) -> None:
+def NtOpenSection(call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes) -> None:
     """A handle to a section by its name."""
-    handle.write(0)
     call.give_handle(handle, call.kernel.namespace.open(attributes, Section), access, attributes)
 
 
@@ -181,7 +179,7 @@ def _map(
     target = call.process.handles.resolve(section, Section, rights)
     region = target.map(process.space, address, start, length, flags, protect, limits)
     if region.kind == MEM_IMAGE:
-        process.modules.append(Module(region.name, region.base, region.size))
+        process.module_mapped(region)
     try:
         base.write(region.base)
         size.write(region.size)
@@ -211,9 +209,8 @@ def NtUnmapViewOfSectionEx(
 def _unmap(process: Process, address: int, *, keep_placeholder: bool = False) -> None:
     region = process.space.regions.at(address)
     process.space.unmap(address, keep_placeholder=keep_placeholder)
-    if region is not None and region.kind != MEM_IMAGE:
-        return
-    process.modules = [module for module in process.modules if region is None or module.base != region.base]
+    if region is not None and region.kind == MEM_IMAGE:
+        process.module_unmapped(region.base)
 
 
 @syscall

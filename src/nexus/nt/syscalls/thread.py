@@ -17,6 +17,7 @@ from nexus.nt.access import (
 )
 from nexus.nt.apc import Apc
 from nexus.nt.attribute_list import read_attribute_list
+from nexus.nt.attributes import Attributes
 from nexus.nt.call import Call
 from nexus.nt.callback import deliver_apc
 from nexus.nt.errors import NtError
@@ -220,12 +221,11 @@ def NtGetNextThread(
     access: u32,
     attributes: u32,
     flags: u32,
-    next_thread: Out[uptr],
+    next_thread: NewHandle,
 ) -> None:
     """Open the thread that follows another one (or the first) in a process; flag 1 goes backwards."""
     if flags & ~1:
         raise NtError(Status.INVALID_PARAMETER)
-    next_thread.write(0)
     threads = list(process.threads)
     if flags:
         threads.reverse()
@@ -236,7 +236,7 @@ def NtGetNextThread(
     if not later:
         raise NtError(Status.NO_MORE_ENTRIES)
     mapped = later[0].type.map_access(access) & THREAD_ALL_ACCESS
-    next_thread.write(call.process.handles.add(later[0], mapped, attributes))
+    call.give_handle(next_thread, later[0], mapped, Attributes(flags=attributes))
 
 
 @syscall

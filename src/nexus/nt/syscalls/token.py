@@ -16,13 +16,14 @@ from nexus.nt.access import (
     TOKEN_QUERY,
 )
 from nexus.nt.access_check import check_access
+from nexus.nt.attributes import Attributes
 from nexus.nt.call import Call
 from nexus.nt.errors import NtError
 from nexus.nt.process import Process
 from nexus.nt.query import answer
 from nexus.nt.security import read_sid
 from nexus.nt.status import Status
-from nexus.nt.syscall import Handle, In, ObjectAttributes, Out, syscall
+from nexus.nt.syscall import Handle, In, NewHandle, ObjectAttributes, Out, syscall
 from nexus.nt.thread import Thread
 from nexus.nt.token import (
     LOGON_SID,
@@ -95,7 +96,7 @@ class SECURITY_QUALITY_OF_SERVICE(Struct):
 
 @syscall
 def NtOpenProcessToken(
-    call: Call, process: Handle[Process, PROCESS_QUERY_INFORMATION], access: u32, handle: Out[uptr]
+    call: Call, process: Handle[Process, PROCESS_QUERY_INFORMATION], access: u32, handle: NewHandle
 ) -> None:
     """Open the token of a process."""
     call.give_handle(handle, process.token, access)
@@ -107,11 +108,10 @@ def NtOpenProcessTokenEx(
     process: Handle[Process, PROCESS_QUERY_INFORMATION],
     access: u32,
     attributes: u32,
-    handle: Out[uptr],
+    handle: NewHandle,
 ) -> None:
     """Open the token of a process, with handle attributes."""
-    token = process.token
-    handle.write(call.process.handles.add(token, token.type.map_access(access), attributes))
+    call.give_handle(handle, process.token, access, Attributes(flags=attributes))
 
 
 def _thread_token(thread: Thread) -> Token:
@@ -126,7 +126,7 @@ def NtOpenThreadToken(
     thread: Handle[Thread, THREAD_QUERY_INFORMATION],
     access: u32,
     as_self: boolean,
-    handle: Out[uptr],
+    handle: NewHandle,
 ) -> None:
     """Open the token a thread impersonates with."""
     call.give_handle(handle, _thread_token(thread), access)
@@ -139,11 +139,10 @@ def NtOpenThreadTokenEx(
     access: u32,
     as_self: boolean,
     attributes: u32,
-    handle: Out[uptr],
+    handle: NewHandle,
 ) -> None:
     """Open the token a thread impersonates with, with handle attributes."""
-    token = _thread_token(thread)
-    handle.write(call.process.handles.add(token, token.type.map_access(access), attributes))
+    call.give_handle(handle, _thread_token(thread), access, Attributes(flags=attributes))
 
 
 @syscall
@@ -154,7 +153,7 @@ def NtDuplicateToken(
     attributes: ObjectAttributes | None,
     effective_only: boolean,
     kind: u32,
-    handle: Out[uptr],
+    handle: NewHandle,
 ) -> None:
     """A new token like another one."""
     token = call.process.handles.resolve(existing, Token, TOKEN_DUPLICATE)
@@ -370,7 +369,7 @@ def NtFilterToken(
     disable_sids: uptr,
     delete_privileges: uptr,
     restricted_sids: uptr,
-    handle: Out[uptr],
+    handle: NewHandle,
 ) -> None:
     """A copy with fewer privileges and disabled groups."""
     if restricted_sids:
@@ -390,7 +389,7 @@ def NtFilterToken(
             (sid, attributes & ~(SE_GROUP_ENABLED | SE_GROUP_MANDATORY) if sid in disabled else attributes)
             for sid, attributes in copy.groups
         ]
-    handle.write(call.process.handles.add(copy, token.type.all))
+    call.give_handle(handle, copy, token.type.all)
 
 
 # -- checks -----------------------------------------------------------------------------------------------

@@ -9,13 +9,13 @@ from __future__ import annotations
 from nexus.abi.types import boolean, u32, uptr
 from nexus.nt.call import Call
 from nexus.nt.status import Status
-from nexus.nt.syscall import Out, UnicodeString, syscall
+from nexus.nt.syscall import NewHandle, UnicodeString, syscall
 
 
 @syscall
 def NtConnectPort(
     call: Call,
-    handle: Out[uptr],
+    handle: NewHandle,
     name: UnicodeString,
     quality: uptr,
     write_section: uptr,
@@ -31,7 +31,7 @@ def NtConnectPort(
 @syscall
 def NtSecureConnectPort(
     call: Call,
-    handle: Out[uptr],
+    handle: NewHandle,
     name: UnicodeString,
     quality: uptr,
     write_section: uptr,

@@ -120,7 +120,18 @@ _METRICS = {  # SM_* of a machine without a monitor, at 96 dots per inch
     63: 3,  # network present
     92: 4,  # padded border
 }
-_GET_SYSTEM_METRICS, _GET_DESKTOP_WINDOW = 14, 1
+_GET_SYSTEM_METRICS, _GET_DESKTOP_WINDOW, _GET_SYS_COLOR = 14, 1, 11
+# RGB by COLOR_ index from COLOR_SCROLLBAR to COLOR_MENUBAR: what Windows 10 has in HKCU\Control Panel\Colors.
+_COLORS = bytes.fromhex(
+    "c8c8c8 000000 99b4d1 bfcddb f0f0f0 ffffff 646464 000000 000000 000000 b4b4b4 f4f7fc ababab 0078d7"
+    "ffffff f0f0f0 a0a0a0 6d6d6d 000000 000000 ffffff 696969 e3e3e3 000000 ffffe1 000000 0066cc b9d1ea"
+    "d7e4f2 0078d7 f0f0f0"
+)
+
+
+def _color(index: int) -> int:
+    """A system color as a COLORREF, whose low byte is red; 0 for one that does not exist."""
+    return int.from_bytes(_COLORS[3 * index : 3 * index + 3], "little")
 
 
 @syscall
@@ -131,6 +142,8 @@ def NtUserCallOneParam(call: Call, value: uptr, code: u32) -> int:
         if metric is None:
             raise call.unsupported(f"GetSystemMetrics({value & 0xFFFF_FFFF})", _FILE)
         return metric
+    if code == _GET_SYS_COLOR:
+        return _color(value & 0xFFFF_FFFF)
     raise call.unsupported(f"NtUserCallOneParam code {code}", _FILE)
 
 
