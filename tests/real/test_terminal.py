@@ -33,7 +33,8 @@ class Terminal:
 
     def wait_for(self, text: bytes) -> None:
         while text not in self.seen:
-            assert (data := os.read(self.fd, 4096)), self.seen
+            data = os.read(self.fd, 4096)
+            assert data, self.seen
             self.seen += data
 
     def type(self, keys: bytes) -> None:
