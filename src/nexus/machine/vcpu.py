@@ -34,11 +34,14 @@ class _Hooked(Exception):
 
 
 class Vcpu:
-    """Runs threads of one window. `ticks()` is the time stamp counter that the guest sees."""
+    """Runs threads of one window. `ticks()` is the time stamp counter that the guest sees, `processors` how
+    many of its kind the machine has.
+    """
 
     def __init__(self, window: Window) -> None:
         self.window = window
         self.ticks: Callable[[], int] = perf_counter_ns
+        self.processors = 1
         self._engine = faults.acquire()
         self.translations = Translations(window, self._engine)
         window.copy = self._engine.copy
@@ -141,7 +144,7 @@ class Vcpu:
         if kind == Exit.FAULT:
             return self._fault(state, at)
         if kind == Exit.HELPER:
-            helpers.run(slots[_EXIT_ARG], state, self.ticks)
+            helpers.run(slots[_EXIT_ARG], state, self.ticks, self.processors)
             return None
         if kind == Exit.PRIVILEGED and slots[_EXIT_ARG] == _GENERAL_PROTECTION:
             return Stop(Exit.FAULT, 0, _UNKNOWN_ADDRESS)

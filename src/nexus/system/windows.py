@@ -185,9 +185,9 @@ class Machine:
             hooking.install(kernel, settings.sysroot, hooks)
 
     def _make_vcpu(self, window: Window) -> Vcpu:
-        """A processor whose time is the kernel's."""
+        """A processor with the kernel's time, one of as many as it knows."""
         vcpu = (self.settings.cpu or _engine())(window)
-        vcpu.ticks = self.kernel.clock.time_stamp
+        vcpu.ticks, vcpu.processors = self.kernel.clock.time_stamp, self.settings.processors
         return vcpu
 
     def start(
