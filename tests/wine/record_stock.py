@@ -2,9 +2,9 @@
 
     PYTHONPATH=src:tests python -m wine.record_stock VERSION COMMAND...
 
-COMMAND starts Wine: `wine`, or `chroot ROOT wine`. To be run once per Wine version, on a machine (or in a root
-file system) that has that Wine installed. Each group runs in the folder of its program, which the command has to
-see under the same path.
+COMMAND starts Wine: `wine`, or `chroot ROOT wine`. To be run once per Wine version, on a machine (or in a
+root file system) that has that Wine installed. Each group runs in the folder of its program, which the
+command has to see under the same path.
 """
 
 from __future__ import annotations

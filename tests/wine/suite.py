@@ -116,7 +116,7 @@ def _once(folder: str, make: object) -> None:
 
 
 def sources(version: str) -> str:
-    """The folder with `src` (the needed parts of Wine's source) and `dev` (its headers and import libraries)."""
+    """The folder with `src` (the needed parts of Wine's source) and `dev` (headers, import libraries)."""
 
     def fetch(folder: str) -> None:
         apt = Apt.for_this_machine(SUITES[version], source=True)

@@ -2,8 +2,9 @@
 
     PYTHONPATH=src:tests python -m wine.table [--only VERSION[:DLL[:GROUP]]]... [--seconds N]
 
-Without `--only` everything is run, one group at a time. What a run said is kept in the cache folder, and the page
-is made of all that is kept there; so it may be filled group by group, and a changed kernel asks for a full run.
+Without `--only` everything is run, one group at a time. What a run said is kept in the cache folder, and the
+page is made of all that is kept there; so it may be filled group by group, and a changed kernel asks for a
+full run.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ with open(os.path.join(os.path.dirname(__file__), "stock.toml"), "rb") as _file:
 _HEAD = """\
 # Wine's own tests
 
-Groups of Wine's tests of ntdll and kernel32, from Debian's `wine` source package, run by `nexus` on the DLLs of
-the same version, beside what stock Wine of that version does on the same machine (`tests/wine/stock.toml`).
-Written by `python -m wine.table`.
+Groups of Wine's tests of ntdll and kernel32, from Debian's `wine` source package, run by `nexus` on the DLLs
+of the same version, beside what stock Wine of that version does on the same machine
+(`tests/wine/stock.toml`). Written by `python -m wine.table`.
 
 - **executed**: checks executed here; **stock**: on stock Wine.
 - **fails here only**: places whose check fails here and not on stock Wine.

@@ -195,7 +195,8 @@ def build_wall(machine: Machine) -> None:
     """Give up what guest code never needs, for this process and for good."""
     import sys
 
-    from nexus.base.folders import CHECKOUT, cache_folder
+    from nexus.backend import cache
+    from nexus.base.folders import CHECKOUT, private_folder
 
     readable = [
         CHECKOUT,
@@ -214,7 +215,9 @@ def build_wall(machine: Machine) -> None:
         readable.append(machine.settings.sysroot.extra)
     if machine.network.allowed:
         readable.append("/run/systemd/resolve")  # where /etc/resolv.conf may lead
-    writable = [machine.drive.folder, cache_folder(), "/dev/null", "/dev/shm"]
+    code = cache.folder()
+    readable += [code, private_folder("numbers")]  # the next run reads them before its wall
+    writable = [machine.drive.folder, os.path.join(code, cache.PAGES), "/dev/null", "/dev/shm"]
     for grant in machine.grants:
         if grant.read:
             (writable if grant.write else readable).append(grant.path)

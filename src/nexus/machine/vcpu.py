@@ -34,13 +34,15 @@ class _Hooked(Exception):
 
 
 class Vcpu:
-    """Runs threads of one window. `ticks()` is the time stamp counter that the guest sees.
+    """Runs threads of one window. `ticks()` is the time stamp counter that the guest sees, `processors` how
+    many of its kind the machine has.
 
     `engine` is "t0", the interpreter, or "t1", host code put together from stencils."""
 
     def __init__(self, window: Window, engine: str = "t0") -> None:
         self.window = window
         self.ticks: Callable[[], int] = perf_counter_ns
+        self.processors = 1
         self._engine = faults.acquire()
         if engine == "t1":
             from nexus.machine.native import NativeTranslations
@@ -150,7 +152,7 @@ class Vcpu:
         if kind == Exit.FAULT:
             return self._fault(state, at)
         if kind == Exit.HELPER:
-            helpers.run(slots[_EXIT_ARG], state, self.ticks)
+            helpers.run(slots[_EXIT_ARG], state, self.ticks, self.processors)
             return None
         if kind == Exit.PRIVILEGED and slots[_EXIT_ARG] == _GENERAL_PROTECTION:
             return Stop(Exit.FAULT, 0, _UNKNOWN_ADDRESS)

@@ -29,9 +29,12 @@ from nexus.system import host
 
 PROBES = {
     "core": ("iced_x86", "llvmlite"),
-    "test": ("pytest", "hypothesis", "mypy", "ruff", "importlinter", "unicorn", "capstone", "ziglang"),
+    "test": (
+        *("pytest", "hypothesis", "mypy", "ruff", "importlinter", "unicorn", "capstone", "ziglang"),
+        *("numpy", "threadpoolctl", "wgpu"),
+    ),
     "bench": ("unicorn",),
-    "compute": ("numpy",),
+    "compute": ("numpy", "threadpoolctl", "wgpu"),
 }
 
 

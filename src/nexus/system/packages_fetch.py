@@ -57,7 +57,7 @@ def fetch(reference: Reference) -> str:
             downloads, files = os.path.join(work, "downloads"), os.path.join(work, "files")
             os.mkdir(downloads)
             os.mkdir(files)
-            host.require_space(work, 200, f"the package {reference}")
+            host.require_space(packages, 200, f"the package {reference}")
             archive = (download_pypi if reference.kind == "pypi" else download_npm)(reference, downloads)
             version = unpack_pypi(archive, files) if reference.kind == "pypi" else unpack_npm(archive, files)
             write_index(files)

@@ -1,0 +1,125 @@
+"""`nexus compute devices|bench|top`: what computes on this machine, how fast, and what it does now."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from nexus.base.errors import UsageError
+from nexus.cli.options import FLAG, LIST, VALUE, Option, help_text, number, parse
+from nexus.system.environment import group_python
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+OPTIONS = [
+    Option("json", FLAG, "print JSON; for bench and top one object per line"),
+    Option("size", VALUE, "side of the matrices (default 1024)", "N"),
+    Option(
+        "share", LIST, "a worker with this share of a core; may be repeated (default 1, 0.5, 0.25)", "SHARE"
+    ),
+    Option("count", VALUE, "top: stop after so many samples", "N"),
+    Option("help", FLAG, "print this help", short="h"),
+]
+USAGE = """\
+usage: nexus compute devices [--json]             every device once, absent ones with the reason
+       nexus compute bench [options] [SUBJECT]    measure: numpy, uneven, faults, formats, gpus (default: all)
+       nexus compute top [--json] [--count N]     processor, memory, power and running jobs, every second
+"""
+SUBJECTS = ("numpy", "uneven", "faults", "formats", "gpus")
+
+
+def main(arguments: list[str]) -> int:
+    given = parse(arguments, OPTIONS, "compute", mixed=True)
+    if given.flag("help") or not given.rest:
+        print(USAGE)
+        print(help_text(OPTIONS))
+        return 0 if given.flag("help") else 2
+    what, *subjects = given.rest
+    if what not in ("devices", "bench", "top"):
+        raise UsageError(f"nexus compute cannot {what}", hint="nexus compute --help")
+    if what != "bench" and subjects:
+        raise UsageError(f"compute {what} takes no {subjects[0]!r}")
+    for subject in subjects:
+        if subject not in SUBJECTS:
+            raise UsageError(f"there is no benchmark {subject}", hint=f"benchmarks: {' '.join(SUBJECTS)}")
+    size, count = number(given, "size") or 1024, number(given, "count")
+    shares = [share_of(text) for text in given.list("share")] or [1.0, 0.5, 0.25]
+    python = group_python("compute")
+    if python != sys.executable:
+        os.execv(python, [python, "-m", "nexus", "compute", *arguments])
+    if what == "devices":
+        return devices(given.flag("json"))
+    if what == "top":
+        from nexus.compute.monitor import top
+
+        return top(count, given.flag("json"))
+    return bench(list(subjects) or list(SUBJECTS), size, shares, given.flag("json"))
+
+
+def share_of(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0.01 <= share <= 1.0:
+        raise UsageError(f"--share is a part of a core between 0.01 and 1, not {text!r}")
+    return share
+
+
+def devices(as_json: bool) -> int:
+    import json
+
+    from nexus.compute.devices.discovery import discover
+
+    found = discover()
+    if as_json:
+        print(json.dumps({"version": 1, "devices": [device.as_json() for device in found]}, indent=1))
+        return 0
+    for device in found:
+        if device.absent:
+            print(f"absent  {device.kind:<4} {device.name} through {device.backend}: {device.absent}")
+            continue
+        about = [device.bus, f"{device.memory / 2**30:.0f} GiB" if device.memory else "", device.driver]
+        shown = ", ".join(filter(None, about))
+        also = f" (also {device.also})" if device.also else ""
+        print(f"present {device.kind:<4} {device.name} through {device.backend}{also}: {shown}")
+    return 0
+
+
+def bench(subjects: list[str], size: int, shares: list[float], as_json: bool) -> int:
+    import json
+
+    from nexus.compute import bench as measure
+
+    print_row = print_json if as_json else print_text
+    found: list[dict[str, Any]] = []
+    for subject in subjects:
+        if subject == "numpy":
+            rows = [measure.against_numpy(size, 5)]
+        elif subject == "uneven":
+            rows = measure.uneven(size, shares)
+        elif subject == "faults":
+            rows = measure.faults(size)
+        elif subject == "formats":
+            rows = measure.formats(size)
+        else:
+            rows = measure.gpus(min(size, 512))
+        for row in rows:
+            print_row(row, json)
+        found += rows
+    return 1 if any(row.get("right") is False for row in found) else 0
+
+
+def print_json(row: dict[str, Any], json: Any) -> None:
+    print(json.dumps(row), flush=True)
+
+
+def print_text(row: dict[str, Any], json: Any) -> None:
+    print(row["what"])
+    for name, value in row.items():
+        if name != "what":
+            shown = f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
+            print(f"  {name.replace('_', ' '):<28} {shown}")
+    sys.stdout.flush()

@@ -1,0 +1,158 @@
+"""Measured rates of devices, kept between runs, and the choice of devices that are faster together.
+
+Rates are units of work per second by device and its driver version, kernel, number format, and size class
+(powers of four of the work). They are measured on the job itself: alone, then all together, because devices
+that share cores do not add up. A device without which the others do more is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nexus.base.folders import private_folder
+from nexus.compute.devices.base import Device
+from nexus.compute.errors import DeviceLost, OutOfDeviceMemory
+from nexus.compute.job import Job
+
+VERSION = 1
+PROBE_SECONDS = 0.06
+GAIN = 1.02
+"""What a device must add to be kept: less than this factor is within the noise of a probe."""
+
+
+class Calibration:
+    """The cache file; `path` "" keeps everything in memory."""
+
+    def __init__(self, path: str | None = None) -> None:
+        self.path = os.path.join(private_folder("compute"), "calibration.json") if path is None else path
+        self.rows: dict[str, Any] = {}
+        if self.path and os.path.exists(self.path):
+            self.rows = read_rows(self.path)
+
+    def choose(
+        self, job: Job, devices: Sequence[Device], note: Callable[[str], None]
+    ) -> tuple[list[Device], list[float]]:
+        """The devices worth using for a job and their rates side by side, in units per second."""
+        if len(devices) == 1:
+            return list(devices), [1.0]
+        key = self.key(job, devices)
+        row = self.rows.get(key)
+        if row is None:
+            row = measure(job, devices)
+            if row is None:
+                return [devices[0]], [1.0]
+            self.rows[key] = row
+            self.save()
+        kept = [n for n in row["kept"] if row["together"][n] > 0]
+        for n, device in enumerate(devices):
+            if n not in kept:
+                alone = row["alone"][n] / job.units
+                note(
+                    f"{device.name} is left out: the others do more without it "
+                    f"({alone:.3g} jobs/s alone, measured)"
+                )
+        return [devices[n] for n in kept], [row["together"][n] for n in kept]
+
+    def key(self, job: Job, devices: Sequence[Device]) -> str:
+        size = round(math.log(max(job.units * job.work, 1.0), 4))
+        what = job.params["function"].__qualname__ if "function" in job.params else job.kernel
+        names = ",".join(f"{device.name}={device.version}" for device in devices)
+        return f"{what} {job.dtype} 4^{size} tile={job.params['tile']} unit={job.work:.3g} on {names}"
+
+    def save(self) -> None:
+        if not self.path:
+            return
+        temporary = f"{self.path}.{os.getpid()}"
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump({"version": VERSION, "rows": self.rows}, file, indent=1)
+        os.replace(temporary, self.path)
+
+
+def read_rows(path: str) -> dict[str, Any]:
+    """The rows of a cache file; one that is damaged or of another version counts as empty."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            data = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(data, dict) or data.get("version") != VERSION or not isinstance(data.get("rows"), dict):
+        return {}
+    return dict(data["rows"])
+
+
+def measure(job: Job, devices: Sequence[Device]) -> dict[str, Any] | None:
+    """Rates alone and together and the indices of the devices to keep; None when no device could be
+    measured.
+    """
+    sizes = [probe_size(job, device) for device in devices]
+    alone = [size[1] for size in sizes]
+    kept = [n for n, rate in enumerate(alone) if rate > 0]
+    if not kept:
+        return None
+    together = best_together(job, devices, kept, sizes)
+    # The slowest first: it is the likeliest to cost the others more than it does.
+    for n in sorted((n for n in kept if devices[n].shares_host), key=lambda n: together[n]):
+        without = [m for m in kept if m != n]
+        if not without:
+            break
+        rates = best_together(job, devices, without, sizes)
+        if sum(together) < sum(rates) * GAIN:
+            kept, together = without, rates
+    return {"alone": alone, "together": together, "kept": kept}
+
+
+def probe_size(job: Job, device: Device) -> tuple[int, float]:
+    """How many units make a probe, and the device's rate alone; (0, 0.0) when it cannot compute the job."""
+    units = min(job.granule, job.units)
+    try:
+        device.prepare(job)
+        device.run(job, 0, units)
+        while True:
+            began = time.monotonic()
+            device.run(job, 0, units)
+            seconds = max(time.monotonic() - began, 1e-6)
+            if seconds >= PROBE_SECONDS / 4 or units == job.units:
+                return units, units / seconds
+            units = min(job.units, max(2 * units, int(units * PROBE_SECONDS / 3 / seconds)))
+    except (DeviceLost, OutOfDeviceMemory):
+        return 0, 0.0
+
+
+def best_together(
+    job: Job, devices: Sequence[Device], chosen: Sequence[int], sizes: Sequence[tuple[int, float]]
+) -> list[float]:
+    """The better of two probes: what else this machine does disturbs one less often than both."""
+    return max((run_together(job, devices, chosen, sizes) for _ in range(2)), key=sum)
+
+
+def run_together(
+    job: Job, devices: Sequence[Device], chosen: Sequence[int], sizes: Sequence[tuple[int, float]]
+) -> list[float]:
+    """Rates while all the chosen devices run; 0 for the others."""
+    rates = [0.0] * len(devices)
+    barrier = threading.Barrier(len(chosen))
+
+    def probe(n: int) -> None:
+        units, done = sizes[n][0], 0
+        barrier.wait()
+        began = time.monotonic()
+        try:
+            while time.monotonic() - began < PROBE_SECONDS or not done:
+                devices[n].run(job, 0, units)
+                done += units
+        except (DeviceLost, OutOfDeviceMemory):
+            return
+        rates[n] = done / (time.monotonic() - began)
+
+    threads = [threading.Thread(target=probe, args=(n,), daemon=True) for n in chosen]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return rates

@@ -1,0 +1,1 @@
+"""What can run chunks of a job. `base` says what a device is, `discovery` finds those of this machine."""

@@ -1,0 +1,51 @@
+"""What the scheduler needs to know of a device."""
+
+from __future__ import annotations
+
+from nexus.compute.formats import Array
+from nexus.compute.job import Job
+
+
+class Device:
+    """One thing that computes.
+
+    `kind` is cpu or gpu; `shares_host` tells that it runs on this machine's processor cores, so that it takes
+    from the others what it gives. `trusted` is this process itself, whose results need no check. An
+    `abandonable` device's `run` can be given up; of a `detached` one it then goes on in the background.
+    `copied` counts bytes copied to and from the device since it was made.
+    """
+
+    name = "device"
+    kind = "cpu"
+    version = ""
+    shares_host = True
+    trusted = False
+    abandonable = True
+    detached = False
+    memory: int | None = None
+
+    def __init__(self) -> None:
+        self.copied = 0
+
+    def lacks(self, job: Job) -> str:
+        """Why the device cannot take part in a job; empty when it can."""
+        return ""
+
+    def prepare(self, job: Job) -> None:
+        """Called once before the chunks of a job. Raises DeviceLost."""
+
+    def run(self, job: Job, start: int, stop: int) -> Array | None:
+        """Compute units `start` to `stop`: into `job.out` itself (None), or returned to be put there.
+
+        Raises DeviceLost, OutOfDeviceMemory, or what the user's function raised.
+        """
+        raise NotImplementedError
+
+    def finish(self, job: Job) -> None:
+        """Called once after the chunks of a job, unless the device was lost."""
+
+    def abandon(self) -> None:
+        """Give up a `run` that does not return; afterwards the device writes nothing into `job.out`."""
+
+    def close(self) -> None:
+        """Free what the device holds."""

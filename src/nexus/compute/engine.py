@@ -1,0 +1,207 @@
+"""The engine: operations that read like numpy's, on every device at once."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from nexus.compute import shared
+from nexus.compute.calibration import Calibration
+from nexus.compute.devices.base import Device
+from nexus.compute.devices.host import HostDevice
+from nexus.compute.devices.worker import WorkerDevice
+from nexus.compute.errors import BadInput, ComputeError
+from nexus.compute.formats import Array
+from nexus.compute.job import Job
+from nexus.compute.operations import matrix, physics, pointwise
+from nexus.compute.report import Report
+from nexus.compute.scheduler import Run
+
+SMALL_WORK = 5e7
+"""Floating-point operations below which a job stays on this process: handing it out would take longer."""
+
+
+class Engine:
+    """Devices and one queue. `last` is the report of the last job. Close it, or use it as a context
+    manager.
+    """
+
+    def __init__(
+        self,
+        devices: Sequence[Device],
+        *,
+        calibration: Calibration | None = None,
+        deterministic: bool = False,
+        equal_split: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        if not devices:
+            raise BadInput("an engine needs at least one device")
+        self.devices = list(devices)
+        self.calibration = calibration or Calibration()
+        self.deterministic = deterministic
+        self.equal_split = equal_split
+        self.rng = np.random.default_rng(seed)
+        self.last: Report | None = None
+        self.copied = 0
+        self.queue = threading.Lock()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End worker processes and free device memory; a later job starts them again."""
+        for device in self.devices:
+            device.close()
+
+    # Operations. Each says what it computes; shapes and errors are told where it is written.
+
+    def matmul(self, a: object, b: object, *, dtype: str = "fp32") -> Array:
+        """`a @ b` with operands in a number format (see `formats`), as float32."""
+        with self.queue:
+            return matrix.matmul(self, a, b, dtype)
+
+    def transform(self, points: object, matrix4: object) -> Array:
+        """Points (n by 4, rows x y z w; n by 3 has w = 1) times a 4x4 matrix, as float32 n by 4."""
+        with self.queue:
+            return matrix.transform(self, points, matrix4)
+
+    def map(self, function: Callable[..., Any], *data: object) -> Array:
+        """`function` of blocks of elements along the first axis; it returns one result for each element."""
+        with self.queue:
+            return pointwise.map_blocks(self, function, data)
+
+    def reduce(self, data: object, how: str = "sum") -> Array:
+        """`sum`, `max` or `min` along the first axis, added up in an order that no split changes."""
+        with self.queue:
+            return pointwise.reduce(self, data, how)
+
+    def nbody(
+        self, positions: object, velocities: object, masses: object, *, dt: float, steps: int = 1,
+        softening: float = 0.01, g: float = 1.0,
+    ) -> tuple[Array, Array]:  # fmt: skip
+        """Positions and velocities after `steps` of leapfrog integration under gravity."""
+        with self.queue:
+            return physics.nbody(self, positions, velocities, masses, dt, steps, softening, g)
+
+    def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike = np.float32) -> Array:
+        """A zeroed array in memory that workers share: operands in such arrays are never copied to them."""
+        return shared.allocate((shape,) if isinstance(shape, int) else tuple(shape), dtype)
+
+    # For the operations.
+
+    def take(self, value: object, name: str, dtype: DTypeLike | None = np.float32) -> Array:
+        """An operand as a C-contiguous array of `dtype`; other libraries' arrays come in through DLPack.
+
+        Counts the bytes when that needs a copy.
+        """
+        try:
+            if not isinstance(value, np.ndarray) and hasattr(value, "__dlpack__"):
+                value = np.from_dlpack(value)
+            array = np.asarray(value)
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+            raise BadInput(f"{name} is not an array numpy can see: {error}") from None
+        if array.dtype.kind not in "fiub":
+            raise BadInput(f"{name} holds {array.dtype}, not real numbers")
+        with np.errstate(over="ignore"):
+            taken = np.ascontiguousarray(array, dtype=dtype or array.dtype)
+        if not (isinstance(value, np.ndarray) and np.shares_memory(taken, value)):
+            self.copied += taken.nbytes
+        return taken
+
+    def output(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """Where a job's result goes: shared memory when other processes will write to it."""
+        if any(isinstance(device, WorkerDevice) for device in self.devices):
+            return shared.allocate(shape, dtype)
+        return np.empty(shape, dtype)
+
+    def run(self, job: Job) -> Report:
+        """Do one job on the devices that are worth it."""
+        notes: list[str] = []
+        devices = self.able(job, notes)
+        outside = [device for device in devices if isinstance(device, WorkerDevice)]
+        if outside:
+            job.inputs = tuple(self.share(array) for array in job.inputs)
+        if self.deterministic:
+            kinds = {device.kind for device in devices}
+            if len(kinds) > 1:
+                devices = [device for device in devices if device.kind == "cpu"]
+                notes.append("deterministic: only devices of kind cpu")
+        with one_thread() if self.deterministic else contextlib.nullcontext():
+            if self.equal_split:
+                rates = [1.0] * len(devices)
+            else:
+                devices, rates = self.calibration.choose(job, devices, notes.append)
+            report = Run(job, devices, rates, equal=self.equal_split).run()
+        report.copied += self.copied
+        report.notes[:0] = notes
+        self.copied = 0
+        self.last = report
+        return report
+
+    def able(self, job: Job, notes: list[str]) -> list[Device]:
+        """The devices that can take part."""
+        if job.units * job.work < SMALL_WORK and any(device.trusted for device in self.devices):
+            return [device for device in self.devices if device.trusted]
+        able = []
+        for device in self.devices:
+            why = device.lacks(job)
+            if why:
+                notes.append(f"{device.name} takes no part: {why}")
+            else:
+                able.append(device)
+        if not able:
+            raise ComputeError(f"no device can do {job.kernel} in {job.dtype}: " + "; ".join(notes))
+        return able
+
+    def share(self, array: Array) -> Array:
+        """The array itself when workers can see it, else a copy in shared memory."""
+        if shared.find(array) is not None:
+            return array
+        copy = shared.allocate(array.shape, array.dtype)
+        np.copyto(copy, array)
+        self.copied += array.nbytes
+        return copy
+
+
+def one_thread() -> contextlib.AbstractContextManager[object]:
+    """BLAS on one thread, in deterministic mode: a product's bits may depend on how it is divided over
+    threads.
+    """
+    from threadpoolctl import threadpool_limits
+
+    limits: contextlib.AbstractContextManager[object] = threadpool_limits(1)
+    return limits
+
+
+def engine(
+    *,
+    workers: Sequence[float] = (),
+    gpus: bool = True,
+    memory: int | None = None,
+    deterministic: bool = False,
+    seed: int | None = None,
+) -> Engine:
+    """An engine on this machine's processor, its GPUs, and worker processes with these shares of a core.
+
+    `memory` bounds the bytes a matrix product may touch at a time on each device; larger ones go in tiles.
+    `seed` fixes the random checks.
+    """
+    devices: list[Device] = [HostDevice(memory)]
+    if gpus:
+        from nexus.compute.devices.discovery import usable_gpus
+
+        devices += usable_gpus(memory)
+    devices += [WorkerDevice(n, share, memory) for n, share in enumerate(workers)]
+    return Engine(devices, deterministic=deterministic, seed=seed)

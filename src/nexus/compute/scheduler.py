@@ -1,0 +1,236 @@
+"""Hands the units of a job to devices so that all of them end together, and survives losing one.
+
+Each device has a thread that asks for the next chunk. The first chunk of a device is FIRST of its share by
+measured rate; later ones are its share of half of what remains, with the rate seen so far, down to the job's
+granule. When nothing is left, an idle device repeats the chunk of one that has taken STALL times longer than
+expected. A lost device's chunk goes back to the others; a chunk that fails its check goes to another device,
+and the device that computed it gets nothing more of this job.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Sequence
+
+from nexus.compute import monitor
+from nexus.compute.devices.base import Device
+from nexus.compute.errors import ComputeError, DeviceLost, OutOfDeviceMemory, WrongResult
+from nexus.compute.job import Job
+from nexus.compute.report import DeviceReport, Report
+
+FIRST = 0.6
+STALL = 4.0
+STALL_SECONDS = 0.25
+"""A chunk is not called stalled before it is late by this much, whatever it was expected to take."""
+SHORTEST = 0.002
+"""Seconds a chunk should take at least: below this the message costs more than the work."""
+
+
+class Chunk:
+    """Units `start` to `stop`, given to `device` at `began`; `lost_at` when a device before it lost them."""
+
+    def __init__(self, start: int, stop: int, lost_at: float = 0.0) -> None:
+        self.start = start
+        self.stop = stop
+        self.lost_at = lost_at
+        self.device: Device | None = None
+        self.began = 0.0
+        self.expected = 0.0
+        self.refused: set[Device] = set()
+
+    def again(self, lost_at: float) -> Chunk:
+        """The same units for another device."""
+        copy = Chunk(self.start, self.stop, self.lost_at or lost_at)
+        copy.refused = set(self.refused)
+        return copy
+
+
+class Run:
+    """One job on some devices. `rates` are units per second; `equal` splits into equal parts, once."""
+
+    def __init__(
+        self, job: Job, devices: Sequence[Device], rates: Sequence[float], *, equal: bool = False
+    ) -> None:
+        self.job = job
+        self.devices = list(devices)
+        self.rates = dict(zip(self.devices, rates, strict=True))
+        self.equal = equal
+        self.next = 0
+        self.done = 0
+        self.returned: list[Chunk] = []
+        self.active: dict[Device, Chunk] = {}
+        self.out: set[Device] = set()
+        self.fed: set[Device] = set()
+        self.losses: list[ComputeError] = []
+        self.error: BaseException | None = None
+        self.changed = threading.Condition()
+        self.began = 0.0
+        self.published = 0.0
+        self.report = Report(job, [DeviceReport(device) for device in self.devices])
+        self.rows = {row.device: row for row in self.report.devices}
+
+    def run(self) -> Report:
+        """Do the job. Raises what ended it; the devices are idle or abandoned then."""
+        copied = {device: device.copied for device in self.devices}
+        self.began = time.monotonic()
+        if len(self.devices) == 1:
+            self.serve(self.devices[0])
+        else:
+            threads = [
+                threading.Thread(target=self.serve, args=(device,), name=device.name, daemon=True)
+                for device in self.devices
+            ]
+            for thread in threads:
+                thread.start()
+            with self.changed:
+                self.changed.wait_for(self.over)
+                for device in self.devices:
+                    if device in self.active and device.abandonable:
+                        device.abandon()
+            for device, thread in zip(self.devices, threads, strict=True):
+                if device not in self.out or not device.detached:
+                    thread.join()
+        self.report.seconds = time.monotonic() - self.began
+        if self.published:
+            monitor.withdraw()
+        for device in self.devices:
+            self.report.copied += device.copied - copied[device]
+        if self.error is not None:
+            raise self.error
+        if self.done < self.job.units:
+            notes = "; ".join(self.report.notes)
+            kind = type(self.losses[-1]) if self.losses else WrongResult
+            raise kind(
+                f"no device is left for {self.job.units - self.done} of {self.job.units} units: {notes}"
+            )
+        return self.report
+
+    def over(self) -> bool:
+        return self.error is not None or self.done >= self.job.units or len(self.out) == len(self.devices)
+
+    def serve(self, device: Device) -> None:
+        """The thread of one device."""
+        try:
+            device.prepare(self.job)
+            while (chunk := self.take(device)) is not None:
+                self.compute(device, chunk)
+            if device not in self.out:
+                device.finish(self.job)
+        except (DeviceLost, OutOfDeviceMemory) as error:
+            self.lose(device, error)
+        except BaseException as error:
+            with self.changed:
+                self.active.pop(device, None)
+                self.error = self.error or error
+        finally:
+            with self.changed:
+                self.changed.notify_all()
+
+    def compute(self, device: Device, chunk: Chunk) -> None:
+        began = time.monotonic()
+        result = device.run(self.job, chunk.start, chunk.stop)
+        with self.changed:
+            if self.active.get(device) is not chunk:
+                return
+            if result is not None:
+                self.job.out[chunk.start : chunk.stop] = result
+        wrong = self.job.check(chunk.start, chunk.stop) if self.job.check and not device.trusted else ""
+        with self.changed:
+            if self.active.get(device) is not chunk:
+                return
+            del self.active[device]
+            row = self.rows[device]
+            now = time.monotonic()
+            if wrong:
+                row.wrong += 1
+                row.lost = True
+                self.out.add(device)
+                self.report.notes.append(f"{device.name}: wrong result refused: {wrong}")
+                again = chunk.again(now)
+                again.refused.add(device)
+                self.returned.append(again)
+            else:
+                self.done += chunk.stop - chunk.start
+                row.add(chunk.stop - chunk.start, now - began, now - self.began)
+                self.rates[device] = row.units / row.busy
+                if chunk.lost_at:
+                    self.report.recoveries.append(now - chunk.lost_at)
+                if now - max(self.began, self.published) > monitor.EVERY and self.done < self.job.units:
+                    self.published = now
+                    monitor.publish(self)
+            self.changed.notify_all()
+
+    def take(self, device: Device) -> Chunk | None:
+        """The next chunk for a device, waiting while others may still fail; None when there will be none."""
+        with self.changed:
+            while True:
+                if self.over() or device in self.out:
+                    return None
+                chunk = self.returned_chunk(device) or self.fresh_chunk(device) or self.stalled_chunk(device)
+                if chunk is not None:
+                    chunk.device = device
+                    chunk.began = time.monotonic()
+                    chunk.expected = (chunk.stop - chunk.start) / self.rates[device]
+                    self.active[device] = chunk
+                    return chunk
+                self.changed.wait(timeout=STALL_SECONDS / 4)
+
+    def returned_chunk(self, device: Device) -> Chunk | None:
+        for n, chunk in enumerate(self.returned):
+            if device not in chunk.refused:
+                return self.returned.pop(n)
+        return None
+
+    def fresh_chunk(self, device: Device) -> Chunk | None:
+        left = self.job.units - self.next
+        if not left or (self.equal and device in self.fed):
+            return None
+        working = [other for other in self.devices if other not in self.out]
+        share = self.rates[device] / sum(self.rates[other] for other in working)
+        if len(working) == 1:
+            size = float(left)
+        elif self.equal:
+            size = self.job.units / len(self.devices)
+            if len(self.fed) == len(self.devices) - 1:
+                size = left
+        elif device not in self.fed:
+            size = self.job.units * share * FIRST
+        else:
+            size = left * share / 2
+        self.fed.add(device)
+        size = max(size, self.rates[device] * SHORTEST)
+        granules = max(1, math.ceil(size / self.job.granule))
+        chunk = Chunk(self.next, min(self.next + granules * self.job.granule, self.job.units))
+        self.next = chunk.stop
+        return chunk
+
+    def stalled_chunk(self, device: Device) -> Chunk | None:
+        """Take over the chunk of a device that is far behind what was expected of it."""
+        now = time.monotonic()
+        for other, chunk in self.active.items():
+            late = now - chunk.began - max(STALL * chunk.expected, chunk.expected + STALL_SECONDS)
+            if late > 0 and other.abandonable and device not in chunk.refused:
+                other.abandon()
+                del self.active[other]
+                self.out.add(other)
+                self.rows[other].lost = True
+                waited = now - chunk.began
+                self.report.notes.append(
+                    f"{other.name}: stalled for {waited:.2f} s, its {chunk.stop - chunk.start} units "
+                    f"go to {device.name}"
+                )
+                return chunk.again(now)
+        return None
+
+    def lose(self, device: Device, error: ComputeError) -> None:
+        with self.changed:
+            chunk = self.active.pop(device, None)
+            if device not in self.out:
+                self.out.add(device)
+                self.rows[device].lost = True
+                self.report.notes.append(str(error))
+                self.losses.append(error)
+            if chunk is not None:
+                self.returned.append(chunk.again(time.monotonic()))

@@ -1,0 +1,131 @@
+"""Finding devices, the GPU kernels where a Vulkan driver is there, the command, and what an import costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from compute.rig import equal, matrices
+from nexus.base.folders import CHECKOUT
+from nexus.cli import compute as command
+from nexus.compute import monitor
+from nexus.compute.devices import discovery, wgsl
+from nexus.compute.devices.discovery import Found
+from nexus.compute.devices.host import HostDevice
+from nexus.compute.engine import Engine
+
+NO_VULKAN = "no Vulkan device for wgpu; a software one is in mesa-vulkan-drivers"
+
+
+@pytest.fixture(scope="module")
+def gpu() -> Engine:
+    gpus = discovery.usable_gpus(None)
+    if not gpus:
+        pytest.skip(NO_VULKAN)
+    return equal(gpus[0])
+
+
+def test_the_processor_is_there_and_what_is_missing_has_a_reason() -> None:
+    found = discovery.discover()
+    assert found[0].kind == "cpu" and not found[0].absent and found[0].memory > 0
+    for library in ("torch", "cupy"):
+        rows = [device for device in found if device.backend == library or library in device.also]
+        assert rows and all(device.absent or device.name for device in rows)
+
+
+def test_a_library_that_does_not_work_is_an_absent_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(library: object) -> list[Found]:
+        raise OSError("libcuda.so.1: cannot open shared object file")
+
+    (row,) = discovery.through_library("json", broken)
+    assert row.absent == "json does not work here: libcuda.so.1: cannot open shared object file"
+    (row,) = discovery.through_library("no_such_library", broken)
+    assert row.absent == "the library no_such_library is not installed"
+
+
+def test_one_device_through_two_back_ends_is_one() -> None:
+    found = [Found("cpu", "cpu", "numpy")]
+    for row in (
+        Found("H200", "gpu", "torch", "01"),
+        Found("H200", "gpu", "torch", "02"),
+        Found("h200", "gpu", "cupy", "01"),
+        Found("other", "gpu", "cupy", "03"),
+    ):
+        discovery.merge(found, row)
+    assert [(row.name, row.bus, row.also) for row in found[1:]] == [
+        ("H200", "01", "cupy"),
+        ("H200", "02", ""),
+        ("other", "03", ""),
+    ]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (17, 33, 5), (64, 64, 64), (130, 70, 90)])
+@pytest.mark.parametrize("tile", wgsl.TILES)
+def test_products_on_a_gpu(gpu: Engine, shape: tuple[int, int, int], tile: int) -> None:
+    a, b = matrices(*shape)
+    gpu.devices[0].tile = tile  # type: ignore[attr-defined]
+    assert np.allclose(gpu.matmul(a, b), a.astype(np.float64) @ b, atol=1e-4)
+    assert gpu.last is not None and gpu.last.copied >= a.nbytes + b.nbytes
+
+
+def test_a_product_larger_than_the_gpu_allows(gpu: Engine) -> None:
+    a, b = matrices(150, 200, 120)
+    gpu.devices[0].memory = 40_000
+    try:
+        wanted = equal(HostDevice()).matmul(a, b, dtype="bf16")
+        assert np.allclose(gpu.matmul(a, b, dtype="bf16"), wanted, atol=1e-3)
+    finally:
+        gpu.devices[0].memory = None
+
+
+def test_points_on_a_gpu(gpu: Engine) -> None:
+    rng = np.random.default_rng(8)
+    points, matrix = rng.standard_normal((100_001, 4), np.float32), rng.standard_normal((4, 4), np.float32)
+    assert np.allclose(gpu.transform(points, matrix), points @ matrix.T, atol=1e-5)
+
+
+def test_devices_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["devices", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["devices"]
+    assert rows[0]["backend"] == "numpy"
+    assert all(set(row) == set(Found("", "", "").as_json()) for row in rows)
+
+
+def test_faults_are_survived_by_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["bench", "faults", "--json", "--size", "512"]) == 0
+    killed, changed = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert killed["right"] and changed["right"]
+    assert "wrong result refused" in changed["notes"][0] and len(changed["recovery_seconds_measured"]) == 1
+
+
+def test_top_samples_the_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["top", "--json", "--count", "1"]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert 0.0 <= row["processor_measured"] <= 1.0 and 0 < row["memory_used"] < row["memory"]
+
+
+def test_a_job_of_a_process_that_ended_is_forgotten(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXUS_CACHE", f"{tmp_path}/cache")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    folder = os.path.join(f"{tmp_path}/cache", "compute", "live")
+    assert monitor.jobs() == []
+    for pid in (ended.pid, os.getpid()):
+        with open(os.path.join(folder, str(pid)), "w") as file:
+            json.dump({"pid": pid}, file)
+    assert monitor.jobs() == [{"pid": os.getpid()}]
+    assert os.listdir(folder) == [str(os.getpid())]
+
+
+def test_importing_the_package_loads_no_numpy() -> None:
+    code = "import sys, nexus.compute; print(sorted({'numpy', 'wgpu', 'torch', 'json'} & set(sys.modules)))"
+    environment = {**os.environ, "PYTHONPATH": os.path.join(CHECKOUT, "src")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    assert done.stdout.decode().strip() == "[]"

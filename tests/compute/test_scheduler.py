@@ -1,0 +1,139 @@
+"""Splitting, losing devices, refusing wrong results: on devices that misbehave on purpose."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from compute.rig import Array, Gone, Scripted, Stuck, equal, host_and, matrices
+from nexus.compute.devices.host import HostDevice
+from nexus.compute.errors import DeviceLost, WrongResult
+from nexus.compute.job import Job
+from nexus.compute.scheduler import Run
+
+
+def flip(result: Array, call: int) -> None:
+    if call == 1:
+        result[result.shape[0] // 2, 3] *= -1.0
+
+
+def poison(result: Array, call: int) -> None:
+    result[0, 0] = np.nan
+
+
+def wait_for(device: Stuck) -> None:
+    device.entered.wait()
+
+
+def big() -> tuple[Array, Array]:
+    a, b = matrices(512, 256, 256)
+    return a, b
+
+
+def test_one_flipped_element_is_caught() -> None:
+    engine = host_and(Scripted("liar", flip))
+    a, b = big()
+    assert np.allclose(engine.matmul(a, b), a @ b, atol=1e-3)
+    assert engine.last is not None
+    assert "liar: wrong result refused: row" in engine.last.notes[0]
+    assert [row.units for row in engine.last.devices] == [512, 0]
+    assert len(engine.last.recoveries) == 1
+
+
+def test_nan_from_a_device_is_its_fault_when_the_operands_have_none() -> None:
+    engine = host_and(Scripted("poisoner", poison))
+    a, b = big()
+    assert np.allclose(engine.matmul(a, b), a @ b, atol=1e-3)
+
+
+def test_many_flips_of_every_element_size_are_caught() -> None:
+    """Freivalds' check finds each change above the bound, wherever it is."""
+    rng = np.random.default_rng(5)
+    a, b = big()
+    caught = 0
+    for _ in range(20):
+        row, column = int(rng.integers(0, 256)), int(rng.integers(0, 256))
+
+        def add(result: Array, call: int, row: int = row, column: int = column) -> None:
+            if call == 1:
+                result[row, column] += 5.0
+
+        engine = host_and(Scripted("liar", add))
+        assert np.allclose(engine.matmul(a, b), a @ b, atol=1e-3)
+        assert engine.last is not None
+        caught += engine.last.devices[1].wrong
+    assert caught == 20
+
+
+def test_a_wrong_result_without_another_device_is_an_error() -> None:
+    engine = equal(Scripted("liar", flip))
+    with pytest.raises(WrongResult, match="no device is left"):
+        engine.matmul(*big())
+    a, b = big()
+    assert np.allclose(engine.matmul(a, b), a @ b, atol=1e-3)
+
+
+def test_a_lost_device_costs_its_chunk() -> None:
+    engine = host_and(Gone("gone"))
+    a, b = big()
+    assert np.allclose(engine.matmul(a, b), a @ b, atol=1e-3)
+    assert engine.last is not None
+    assert engine.last.notes == ["gone went away"]
+    assert len(engine.last.recoveries) == 1 and engine.last.devices[1].lost
+
+
+def test_all_devices_lost() -> None:
+    engine = equal(Gone("one"), Gone("two"))
+    with pytest.raises(DeviceLost, match="no device is left for 512 of 512 units"):
+        engine.matmul(*big())
+
+
+def test_a_stalled_chunk_is_taken_over_and_its_late_result_ignored() -> None:
+    stuck = Stuck("stuck")
+    x = np.arange(1000.0)
+    job = Job("map", 1000, (x,), np.zeros(1000), {"function": np.sqrt})
+    other = Scripted("other", lambda result, call: wait_for(stuck))
+    report = Run(job, [other, stuck], [1e5, 1e5]).run()
+    assert stuck.given_up.is_set()
+    assert np.array_equal(job.out, np.sqrt(x))
+    assert "stuck: stalled for" in report.notes[0] and len(report.recoveries) == 1
+
+
+def test_first_chunks_follow_the_rates_and_the_tail_shrinks() -> None:
+    sizes: dict[str, list[int]] = {"fast": [], "slow": []}
+
+    class Recorder(Scripted):
+        def run(self, job: Job, start: int, stop: int) -> Array | None:
+            sizes[self.name].append(stop - start)
+            return super().run(job, start, stop)
+
+    units = 100_000
+    job = Job("map", units, (np.zeros(units),), np.empty(units), {"function": np.exp})
+    report = Run(job, [Recorder("fast"), Recorder("slow")], [3e6, 1e6]).run()
+    assert sum(sizes["fast"]) + sum(sizes["slow"]) == units
+    # 60 % of a share of 3/4 and of 1/4.
+    assert sizes["fast"][:1] in ([45_000], []) and sizes["slow"][:1] in ([15_000], [])
+    assert report.units == units and (job.out == 1.0).all()
+
+
+@pytest.mark.parametrize("units", [1, 2, 127, 128, 129, 1000])
+@pytest.mark.parametrize("granule", [1, 128])
+@pytest.mark.parametrize("equally", [True, False])
+def test_every_unit_is_done_once(units: int, granule: int, equally: bool) -> None:
+    counts = np.zeros(units)
+    job = Job("map", units, (np.zeros(units),), np.full(units, -1.0), {"function": np.exp}, granule=granule)
+
+    class Counter(Scripted):
+        def run(self, job: Job, start: int, stop: int) -> Array | None:
+            counts[start:stop] += 1
+            assert start % granule == 0
+            return super().run(job, start, stop)
+
+    Run(job, [Counter("a"), Counter("b"), Counter("c")], [1.0, 2.0, 5.0], equal=equally).run()
+    assert (counts == 1).all() and (job.out == 1.0).all()
+
+
+def test_host_alone_takes_everything_at_once() -> None:
+    engine = equal(HostDevice())
+    engine.matmul(*big())
+    assert engine.last is not None and engine.last.devices[0].chunks == 1
