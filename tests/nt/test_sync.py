@@ -144,7 +144,7 @@ def test_a_periodic_timer_is_signalled_again(machine: Machine) -> None:
         assert machine.NtWaitForSingleObject(timer, 0, zero) == Status.WAIT_0
     machine.NtSetTimer(
         timer, machine.put(signed(1)), 0, 0, 0, 10, 0
-    )  # due since 1601, every 10 ms since then
+    )  # every 10 ms since 1601
     machine.kernel.run_timers()
     assert machine.NtWaitForSingleObject(timer, 0, zero) == Status.WAIT_0
     assert machine.NtWaitForSingleObject(timer, 0, zero) == Status.TIMEOUT
