@@ -10,17 +10,14 @@ import os
 import stat
 
 from nexus.base.errors import NexusError
+from nexus.base.folders import cache_folder
 
 PAGES = "pages"  # the part that processes behind the second wall may write (docs/sandbox.md)
 
 
 def folder(base: str | None = None) -> str:
     """The code folder under `base` (by default the user's cache folder), created and checked."""
-    if base is None:
-        base = os.environ.get("NEXUS_CACHE") or os.path.join(
-            os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "nexus"
-        )
-    return private(os.path.join(base, "code"))
+    return private(os.path.join(base or cache_folder(), "code"))
 
 
 def private(path: str) -> str:

@@ -9,7 +9,7 @@ from nexus.base.errors import Unsupported
 from nexus.ir.state import SLOTS, Exit
 from nexus.isa.x86 import helpers
 from nexus.isa.x86.registers import FLAG_TF, CpuState
-from nexus.machine import faults, host
+from nexus.machine import faults, floats, host
 from nexus.machine.faults import SIGBUS
 from nexus.machine.stop import FetchFault, Stop
 from nexus.machine.translation import Translations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _PC, _EFLAGS, _ZERO = SLOTS["pc"], SLOTS["eflags"], SLOTS["zero"]
 _WINDOW, _TOP, _LOOKUP, _BUDGET = SLOTS["window"], SLOTS["top"], SLOTS["lookup"], SLOTS["budget"]
+_MXCSR = SLOTS["mxcsr"]
 _EXIT, _EXIT_ARG, _EXIT_AT = SLOTS["exit"], SLOTS["exit_arg"], SLOTS["exit_at"]
 _UNKNOWN_ADDRESS = (1 << 64) - 1  # what a #GP reports, which has no address
 _GENERAL_PROTECTION = 1  # argument of a #GP that is not for a ring-0 instruction (`isa/x86/ins.py`)
@@ -101,18 +102,25 @@ class Vcpu:
 
     def _run(self, state: CpuState, at: int, budget: int) -> Stop:
         slots, run, translations = state.slots, self._engine.run, self.translations
+        alone = translations.floats
+        self._look_at_mxcsr(slots[_MXCSR])
         block = self._enter(slots[_PC])
         while True:
-            run(at, block.entry)
+            result = alone.get(block.start)
+            if result is None:
+                run(at, block.entry)
+            elif self._raises(state, at, block.entry, result):
+                return Stop(Exit.FP_ERROR, floats.VECTOR)
             kind = slots[_EXIT]
             if kind == Exit.LINK:
                 stub, generation = slots[_EXIT_AT], translations.generation
                 block = self._enter(slots[_PC])
-                if generation == translations.generation:
+                if generation == translations.generation and result is None and block.start not in alone:
                     translations.link(stub, block)
             elif kind == Exit.LOOKUP:
                 block = self._enter(slots[_PC])
-                translations.remember(block)
+                if block.start not in alone:
+                    translations.remember(block)
             elif kind == Exit.BUDGET:
                 if slots[_BUDGET] < budget:
                     return Stop(Exit.BUDGET)
@@ -123,7 +131,22 @@ class Vcpu:
                     return stop
                 if slots[_EFLAGS] & FLAG_TF:
                     return self._step(state, at)
+                self._look_at_mxcsr(slots[_MXCSR])
                 block = self._enter(slots[_PC])
+
+    def _look_at_mxcsr(self, mxcsr: int) -> None:
+        """Has the guest unmasked a floating-point exception for the first time?"""
+        if floats.unmasked(mxcsr) and not self.translations.floats_alone:
+            self.translations.isolate_floats()
+
+    def _raises(self, state: CpuState, at: int, record: int, result: floats.Result) -> bool:
+        """Run an instruction that may raise a floating-point exception; whether it did."""
+        if not floats.unmasked(state.slots[_MXCSR]):
+            self._engine.run(at, record)
+            return False
+        saved = floats.begin(state)
+        self._engine.run(at, record)
+        return floats.finish(state, saved, result)
 
     def _enter(self, pc: int) -> Translation:
         if pc in self.translations.hooks:
@@ -138,9 +161,20 @@ class Vcpu:
         """At most so many instructions, as long as there is no branch; None if nothing happened in them."""
         slots = state.slots
         slots[_BUDGET] = max(slots[_BUDGET], instructions)
+        result = None
+        if floats.unmasked(slots[_MXCSR]):
+            from nexus.machine.lowering import float_result
+
+            result, instructions = float_result(self.window, slots[_PC]), 1
+        record = self.translations.once(slots[_PC], instructions, locked)
         slots[_LOOKUP] = self.translations.lookup_once.address
-        self._engine.run(at, self.translations.once(slots[_PC], instructions, locked))
-        slots[_LOOKUP] = self.translations.lookup.address
+        try:
+            if result is None:
+                self._engine.run(at, record)
+            elif self._raises(state, at, record, result):
+                return Stop(Exit.FP_ERROR, floats.VECTOR)
+        finally:
+            slots[_LOOKUP] = self.translations.lookup.address
         if slots[_EXIT] in (Exit.LINK, Exit.LOOKUP):
             return None
         return self._stopped(state, at)

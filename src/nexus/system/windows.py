@@ -162,8 +162,8 @@ class Machine:
         self.io.disk.limit = settings.disk
         grants, self.left_out = settings.permissions.grants(self.program, folder, settings.package)
         self.grants = grants
-        never = protected(os.path.dirname(settings.sysroot.windows))
-        for volume in volumes(self.drive, settings.sysroot, grants, never, self.io.refusals):
+        self.never_writable = protected(os.path.dirname(settings.sysroot.windows))
+        for volume in volumes(self.drive, settings.sysroot, grants, self.never_writable, self.io.refusals):
             self.io.add_volume(volume)
         self.network = settings.network or settings.permissions.network()
         self.io.network = self.network
