@@ -2,8 +2,8 @@
 
     python bench/engines.py [REPEAT]
 
-The functions of `tests/peers/programs.ll` run natively, on T0, on T1 and on Unicorn, the best of REPEAT times; the
-columns are times native execution. Both results are checked against the native one. Unicorn counts
+The functions of `tests/peers/programs.ll` run natively, on T0, on T1 and on Unicorn, the best of REPEAT times;
+the columns are times native execution. Both results are checked against the native one. Unicorn counts
 instructions, as `peers/unicorn_cpu.py` needs it to.
 """
 
@@ -83,7 +83,8 @@ def columns(ratios: list[float]) -> str:
 
 
 def main(repeat: int) -> None:
-    print(f"{'function':12}{'native ms':>11}{'T0':>8}{'T1':>8}{'Unicorn':>9}   times native, best of {repeat}")
+    heads = f"{'T0':>8}{'T1':>8}{'Unicorn':>9}"
+    print(f"{'function':12}{'native ms':>11}{heads}   times native, best of {repeat}")
     for level in (0, 2):
         host = Host(level)
         makers = (Vcpu, partial(Vcpu, engine="t1"), unicorn_cpu.Vcpu)

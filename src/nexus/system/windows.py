@@ -361,7 +361,7 @@ def windows(
     deterministic: int | None = None,
     engine: str = "t0",
 ) -> Windows:
-    """A Windows machine for programs: DLLs, permissions, environment, a kept C:, another CPU, seed, engine."""
+    """A Windows machine for programs: DLLs, permissions, environment, a kept C:, a CPU, a seed, an engine."""
     settings = Settings(find_sysroot(sysroot))
     settings.permissions = permissions or Permissions()
     settings.environment = dict(env or {})

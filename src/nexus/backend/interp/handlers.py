@@ -118,7 +118,8 @@ class Writer:
         self.dispatch(self.record_pointer(second=True))
 
     def pointer(self, v: Variant, operands: list[str]) -> str:
-        """The operand `$p`: the guest address for `lea`, else the host pointer; `$a` becomes the effective address."""
+        """The operand `$p`: the guest address for `lea`, else the host pointer; `$a` becomes the effective
+        address."""
         address = self.op(f"add i64 {operands[0]}, {self.immediate()}")
         if v.row.address == 2:
             scaled = self.op(f"shl i64 {operands[1]}, {v.scale}")

@@ -93,7 +93,8 @@ def _spill(number: int, slot: int, register: int) -> str:
   store i64 %value{number}, ptr %to{number}"""
 
 
-_SPILL = "".join(_spill(number, slot, register) for number, (slot, register) in enumerate(zip(PINNED, PIN_CONTEXT, strict=True)))
+_PINS = enumerate(zip(PINNED, PIN_CONTEXT, strict=True))
+_SPILL = "".join(_spill(number, slot, register) for number, (slot, register) in _PINS)
 
 _ON_SIGNAL = f"""
 @previous = dso_local global [4 x i64] zeroinitializer
