@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from nexus.base.folders import private_folder
@@ -21,9 +22,11 @@ from nexus.compute.errors import DeviceLost, OutOfDeviceMemory
 from nexus.compute.job import Job
 
 VERSION = 1
-PROBE_SECONDS = 0.06
-GAIN = 1.02
-"""What a device must add to be kept: less than this factor is within the noise of a probe."""
+PROBE_SECONDS = 0.1
+PATIENCE = 30.0
+"""Seconds until a probe that does not return is given up."""
+GAIN = 1.05
+"""How much more the others must do without a device to leave it out: less is within the noise of a probe."""
 
 
 class Calibration:
@@ -102,15 +105,17 @@ def measure(job: Job, devices: Sequence[Device]) -> dict[str, Any] | None:
         if not without:
             break
         rates = best_together(job, devices, without, sizes)
-        if sum(together) < sum(rates) * GAIN:
+        if sum(rates) > sum(together) * GAIN:
             kept, together = without, rates
     return {"alone": alone, "together": together, "kept": kept}
 
 
 def probe_size(job: Job, device: Device) -> tuple[int, float]:
     """How many units make a probe, and the device's rate alone; (0, 0.0) when it cannot compute the job."""
-    units = min(job.granule, job.units)
-    try:
+    found = [(0, 0.0)]
+
+    def probe() -> None:
+        units = min(job.granule, job.units)
         device.prepare(job)
         device.run(job, 0, units)
         while True:
@@ -118,10 +123,12 @@ def probe_size(job: Job, device: Device) -> tuple[int, float]:
             device.run(job, 0, units)
             seconds = max(time.monotonic() - began, 1e-6)
             if seconds >= PROBE_SECONDS / 4 or units == job.units:
-                return units, units / seconds
+                found[0] = units, units / seconds
+                return
             units = min(job.units, max(2 * units, int(units * PROBE_SECONDS / 3 / seconds)))
-    except (DeviceLost, OutOfDeviceMemory):
-        return 0, 0.0
+
+    patiently({device: probe})
+    return found[0]
 
 
 def best_together(
@@ -142,17 +149,40 @@ def run_together(
         units, done = sizes[n][0], 0
         barrier.wait()
         began = time.monotonic()
-        try:
-            while time.monotonic() - began < PROBE_SECONDS or not done:
-                devices[n].run(job, 0, units)
-                done += units
-        except (DeviceLost, OutOfDeviceMemory):
-            return
+        while time.monotonic() - began < PROBE_SECONDS or not done:
+            devices[n].run(job, 0, units)
+            done += units
         rates[n] = done / (time.monotonic() - began)
 
-    threads = [threading.Thread(target=probe, args=(n,), daemon=True) for n in chosen]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    patiently({devices[n]: partial(probe, n) for n in chosen})
     return rates
+
+
+def patiently(probes: dict[Device, Callable[[], None]]) -> None:
+    """Run probes side by side. A device that is lost or takes longer than PATIENCE has no rate; what a
+    user's function raised is raised here.
+    """
+    errors: list[Exception] = []
+
+    def guarded(probe: Callable[[], None]) -> None:
+        try:
+            probe()
+        except (DeviceLost, OutOfDeviceMemory):
+            return
+        except Exception as error:
+            errors.append(error)
+
+    threads = {
+        device: threading.Thread(target=guarded, args=(probe,), daemon=True)
+        for device, probe in probes.items()
+    }
+    for thread in threads.values():
+        thread.start()
+    for device, thread in threads.items():
+        thread.join(timeout=PATIENCE if device.abandonable else None)
+        if thread.is_alive():
+            device.abandon()
+            if not device.detached:
+                thread.join()
+    if errors:
+        raise errors[0]
