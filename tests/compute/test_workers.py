@@ -127,3 +127,4 @@ def test_a_worker_that_stops_while_it_is_measured(monkeypatch: pytest.MonkeyPatc
         worker.process.send_signal(signal.SIGSTOP)
         assert np.allclose(engine.matmul(a, b), a @ b, atol=1e-3)
         assert engine.last is not None and engine.last.devices[0].units == 500
+        assert engine.last.notes[0] == "worker0 did not answer within 0.5 s"
