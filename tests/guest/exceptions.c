@@ -77,6 +77,14 @@ int main(void)
     show("single-step", 1);
     GUARDED("lea 8(%%rsp), %%rcx\n\tand $-16, %%rcx\n\tmovaps 4(%%rcx), %%xmm0", "m"(code));
     show("misaligned-sse", 1);
+    static const unsigned divide = 0x1d80, overflow = 0x1b80, masked = 0x1f80;
+    static const float zero = 0, largest = 3.402823466e38f;
+    GUARDED("ldmxcsr %1\n\tmovss %2, %%xmm0\n\tdivss %3, %%xmm0", "m"(divide), "m"(largest), "m"(zero));
+    asm volatile("ldmxcsr %0" : : "m"(masked));
+    show("float-divide", 1);
+    GUARDED("ldmxcsr %1\n\tmovss %2, %%xmm0\n\tmulss %2, %%xmm0", "m"(overflow), "m"(largest));
+    asm volatile("ldmxcsr %0" : : "m"(masked));
+    show("float-overflow", 1);
 
     char *page = VirtualAlloc(NULL, 0x2000, MEM_COMMIT | MEM_RESERVE, PAGE_READWRITE);
     page[0] = (char)0xc3;

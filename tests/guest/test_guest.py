@@ -32,6 +32,8 @@ breakpoint: 80000003 0 at rip
 privileged: c0000096 at rip
 single-step: 80000004 at rip
 misaligned-sse: c0000005 0 ffffffffffffffff at rip
+float-divide: c000008e 0 1d84 at rip
+float-overflow: c0000091 0 1ba8 at rip
 execute-data: c0000005 8 page
 write-readonly: c0000005 1 5
 guard-page: 80000001 0 7

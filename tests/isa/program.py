@@ -7,7 +7,7 @@ from isa import harness
 from nexus.ir import oracle
 from nexus.ir.state import SLOTS, Exit
 from nexus.ir.values import Block
-from nexus.isa.x86 import fuzz
+from nexus.isa.x86 import fuzz, helpers
 from nexus.isa.x86.compare import BytesMemory, State, from_dict, to_dict
 from nexus.isa.x86.decode import decode
 from nexus.isa.x86.registers import CpuState
@@ -50,11 +50,17 @@ def run(engine: str, code: str, memory: bytes = b"", **registers: int | bytes) -
     while values[SLOTS["pc"]] != end:
         block = _block(data, values[SLOTS["pc"]], end)
         values = _step(engine, block, values, bytes_memory)
-        if values.get(SLOTS["exit"], 0) not in (Exit.LINK, Exit.LOOKUP):
+        if not _goes_on(values):
             break
-    kind = values.get(SLOTS["exit"], 0)
+    kind = Exit.LINK if _goes_on(values) else values.get(SLOTS["exit"], 0)
     after = bytes(t0.shared().memory) if engine == "t0" else bytes(bytes_memory.data)
     return Ran(Exit.NONE if kind == Exit.LINK else kind, from_dict(values), after)
+
+
+def _goes_on(values: State) -> bool:
+    """Whether the exit means that the next block follows, with nothing else to do."""
+    kind, argument = values.get(SLOTS["exit"], 0), values.get(SLOTS["exit_arg"], 0)
+    return kind in (Exit.LINK, Exit.LOOKUP) or (kind == Exit.HELPER and argument == helpers.MXCSR_LOADED)
 
 
 def _step(engine: str, block: Block, values: State, memory: BytesMemory) -> State:

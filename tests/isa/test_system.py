@@ -152,3 +152,16 @@ def test_cpuid_does_not_promise_avx_or_xsave() -> None:
 def test_every_feature_is_in_the_leaf_it_names() -> None:
     for leaf, register, bit in FEATURES.values():
         assert cpuid(leaf, 0)[register] >> bit & 1
+
+
+@pytest.mark.parametrize("processors", [1, 2, 8])
+def test_cpuid_counts_processors_as_cores_of_one_package(processors: int) -> None:
+    _, ebx, _, edx = cpuid(1, 0, processors)
+    assert ebx >> 16 & 0xFF == processors
+    assert edx >> 28 & 1 == (processors > 1)
+    for level in range(4):
+        assert cpuid(4, level, processors)[0] >> 26 == processors - 1
+    state = r.CpuState()
+    state.rax, state.rcx = 1, 0
+    helpers.run(helpers.CPUID, state, lambda: 0, processors)
+    assert state.rbx == ebx

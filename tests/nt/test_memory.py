@@ -11,6 +11,7 @@ import pytest
 
 from fake_machine import SCRATCH, SCRATCH_SIZE, Machine
 from nexus.base.errors import GuestFault
+from nexus.nt.errors import NtError
 from nexus.nt.status import Status
 from nexus.nt.vad import PAGE_READWRITE, Region
 
@@ -200,6 +201,32 @@ def test_write_watch_names_the_written_pages(machine: Machine) -> None:
     machine.memory.w64(count, 8)
     machine.NtGetWriteWatch(SELF, 0, base, 0x8000, addresses, count, size)
     assert machine.memory.u64(count) == 0
+
+
+def test_write_watch_remembers_decommitted_pages_and_counts_what_is_announced(machine: Machine) -> None:
+    base = reserve(machine, 0x8000, RESERVE | COMMIT | WRITE_WATCH)
+    machine.memory.write(base + 0x2000, b"x")
+    assert free(machine, base, 0x8000, DECOMMIT) == Status.SUCCESS
+    addresses, count, size = machine.put(64), machine.put(struct.pack("<Q", 8)), machine.put(8)
+    assert machine.NtGetWriteWatch(SELF, 1, base, 0x8000, addresses, count, size) == Status.SUCCESS
+    assert (machine.memory.u64(count), machine.memory.u64(addresses)) == (1, base + 0x2000)
+    allocate(machine, 0x8000, COMMIT, READWRITE, base)
+    machine.memory.announce_write(base + 0x3FFF, 2)
+    machine.memory.w64(count, 8)
+    machine.NtGetWriteWatch(SELF, 0, base, 0x8000, addresses, count, size)
+    assert struct.unpack("<QQ", machine.memory.read(addresses, 16)) == (base + 0x3000, base + 0x4000)
+
+
+def test_a_stack_grows_only_inside_one_private_region(machine: Machine) -> None:
+    base, space = reserve(machine, 0x10000, RESERVE), machine.process.space
+    allocate(machine, PAGE, COMMIT, READWRITE | GUARD, base + 0xF000)
+    assert space.guard_hit(base + 0xF000)
+    assert space.grow_stack(base + 0xF000, base, 0x2000) == (base + 0xF000, False)
+    assert query(machine, base + 0xE000)[5] == READWRITE | GUARD
+    with pytest.raises(NtError):
+        space.grow_stack(base + 0xF000, base - 0x10000, 0x2000)
+    assert space.grow_stack(base + 0xF000, base, 0xFFFF_F000) == (base + PAGE, True)
+    assert query(machine, base + 0x10000)[4] == FREE
 
 
 def test_reading_and_writing_another_process(machine: Machine) -> None:

@@ -81,7 +81,7 @@ def test_ungranted_names(tree: Path) -> None:
     volume = volume_of(Grant(str(tree / "granted")))
     assert status(volume, tree / "outside/secret") == Status.ACCESS_DENIED
     assert volume.refusals.seen == {str(tree / "outside/secret"): "read"}
-    assert status(volume, tree / "absent") == Status.OBJECT_NAME_NOT_FOUND
+    assert at(volume, tree / "absent").info is None
     assert status(volume, tree / "absent/x") == Status.OBJECT_PATH_NOT_FOUND
     assert len(volume.refusals.seen) == 1
 
@@ -138,6 +138,21 @@ def test_a_protected_folder_is_never_writable(tree: Path) -> None:
     assert not at(volume, tree / "granted/Sub/File.txt").writable
     assert not at(volume, tree / "granted/new").writable
     assert at(volume, tree / "outside/secret").writable
+
+
+def test_protecting_what_is_not_granted_shows_nothing_of_it(tree: Path) -> None:
+    volume = volume_of(Grant(str(tree / "granted")))
+    volume.protect(str(tree / "outside"))
+    assert at(volume, tree).virtual == ["granted"]
+
+
+def test_a_new_name_beside_a_grant_is_absent_but_cannot_be_made(tree: Path) -> None:
+    volume = volume_of(Grant(str(tree / "granted"), write=True))
+    place = at(volume, tree / "new")
+    assert (place.info, place.virtual, place.writable) == (None, None, False)
+    assert place.refuse("write").status == Status.ACCESS_DENIED
+    assert volume.refusals.seen == {str(tree / "new"): "write"}
+    assert status(volume, tree / "new/below") == Status.OBJECT_PATH_NOT_FOUND
 
 
 def test_special_files_are_refused(tree: Path) -> None:

@@ -216,10 +216,24 @@ def test_python(program: str) -> None:
     assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)]
     with pytest.raises(nexus.GuestCrash, match="STATUS_ACCESS_VIOLATION"):
         win.run(program, "crash", check=True)
-    with pytest.raises(nexus.GuestTimeout):
+    with pytest.raises(nexus.GuestTimeout) as slept:
         win.run(program, "sleep", timeout=1)
+    assert slept.value.result.report["exit"] == {
+        "code": 124,
+        "status": None,
+        "error": "the program did not end within 1 s and was ended",
+    }
     with pytest.raises(nexus.NotFound):
         win.run("/no/such.exe")
+
+
+def test_python_gets_the_report_and_the_calls(program: str) -> None:
+    schema = json.loads((Path(CHECKOUT) / "docs/report.schema.json").read_text())
+    plain, recorded = (nexus.windows().run(program, "exit", "5", events=events) for events in (False, True))
+    assert problems(recorded.report, schema) == []
+    assert recorded.report["exit"] == {"code": 5, "status": 5, "error": None}
+    assert plain.events == []
+    assert "NtTerminateProcess(handle=0xffffffffffffffff, status=5)" in recorded.events[-1]
 
 
 def test_python_from_a_thread(program: str, tmp_path: Path) -> None:

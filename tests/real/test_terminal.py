@@ -17,7 +17,7 @@ from real.test_command import start
 
 pytestmark = [pytest.mark.sysroot, pytest.mark.compiler]
 program = test_command.program
-CTRL_C, CTRL_Z = b"\x03", b"\x1a"
+CTRL_C, CTRL_D, CTRL_Z = b"\x03", b"\x04", b"\x1a"
 
 
 class Terminal:
@@ -33,7 +33,8 @@ class Terminal:
 
     def wait_for(self, text: bytes) -> None:
         while text not in self.seen:
-            assert (data := os.read(self.fd, 4096)), self.seen
+            data = os.read(self.fd, 4096)
+            assert data, self.seen
             self.seen += data
 
     def type(self, keys: bytes) -> None:
@@ -103,13 +104,14 @@ def test_a_script_ends_with_the_program_unless_that_handled_it(
 
 @pytest.mark.usefixtures("limit")
 def test_ctrl_z_stops_it_and_it_goes_on(program: str, tmp_path: Path) -> None:
-    terminal = Terminal(tmp_path, ["bash", "-c", f"set -m; {shlex.join(words(program, 'handles'))}; fg"])
-    terminal.wait_for(b"ready")
-    terminal.type(CTRL_Z)
-    terminal.wait_for(b"handles\r\n")  # the shell says what it continues
-    terminal.type(CTRL_C)
-    assert terminal.end() == 7
-    assert b"leaving after 0" in terminal.seen
+    script = f"set -m; {shlex.join(words(program, 'cat'))}; echo stopped $?; fg"
+    terminal = Terminal(tmp_path, ["bash", "-c", script])
+    for line, keys, answer in (("one", CTRL_Z, b"stopped 148"), ("two", CTRL_D, b"")):
+        terminal.type(line.encode() + b"\n")
+        terminal.wait_for(line.encode() + b"\r\n" + line.encode())  # the terminal's echo, then the program
+        terminal.type(keys)
+        terminal.wait_for(answer)
+    assert terminal.end() == 0
 
 
 def test_leaving_by_itself_when_the_reader_is_gone_is_still_sigpipe(program: str, tmp_path: Path) -> None:

@@ -10,18 +10,20 @@ import os
 import stat
 
 from nexus.base.errors import NexusError
+from nexus.base.folders import cache_folder
+
+PAGES = "pages"  # the part that processes behind the second wall may write (docs/sandbox.md)
 
 
 def folder(base: str | None = None) -> str:
     """The code folder under `base` (by default the user's cache folder), created and checked."""
-    if base is None:
-        base = os.environ.get("NEXUS_CACHE") or os.path.join(
-            os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "nexus"
-        )
-    path = os.path.join(base, "code")
+    return private(os.path.join(base or cache_folder(), "code"))
+
+
+def private(path: str) -> str:
+    """A folder, created if it is not there; NexusError if somebody else can write to it."""
     os.makedirs(path, mode=0o700, exist_ok=True)
-    info = os.stat(path)
-    if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o022:
+    if not is_private(os.stat(path)):
         raise NexusError(
             f"{path} belongs to somebody else or others may write to it, so code in it cannot be trusted",
             hint=f"chmod 700 {path}, or choose another folder with NEXUS_CACHE",
@@ -29,11 +31,17 @@ def folder(base: str | None = None) -> str:
     return path
 
 
+def is_private(info: os.stat_result) -> bool:
+    """Is it ours, and can nobody else write to it?"""
+    return info.st_uid == os.geteuid() and not stat.S_IMODE(info.st_mode) & 0o022
+
+
 def write(path: str, data: bytes) -> None:
     """Put a file in place at once."""
     temporary = f"{path}.{os.getpid()}.new"
     try:
         with open(temporary, "wb") as file:
+            os.fchmod(file.fileno(), 0o600)  # whatever the umask
             file.write(data)
         os.rename(temporary, path)
     except BaseException:

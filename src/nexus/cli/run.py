@@ -13,7 +13,7 @@ from nexus.base.errors import NexusError, NotFound, UsageError
 from nexus.cli import run_options
 from nexus.cli.options import Parsed, help_text, parse
 from nexus.cli.run_options import RUN, Limits
-from nexus.system import packages, paths, sysroot
+from nexus.system import packages, paths, permissions, sysroot
 from nexus.system.interrupts import BrokenOutput, Interrupted, Interrupts
 from nexus.system.wall import raise_wall
 from nexus.system.windows import Machine, Settings, check_host_program
@@ -56,14 +56,14 @@ def execute(parsed: Parsed, trace: Trace | None = None) -> int:
     if words and words[0] == "--":
         words = words[1:]
     limits = Limits(parsed)
-    permissions = run_options.permissions(parsed)
+    granted = run_options.permissions(parsed)
     environment = run_options.environment(parsed)
     seed = run_options.seed(parsed)
     folder = working_folder(parsed)
     target = locate(parsed)
     settings = Settings(target.sysroot or sysroot.find(parsed.value("sysroot")))
     settings.package = target.package
-    settings.permissions = permissions
+    settings.permissions = granted
     settings.environment = environment
     settings.drive = parsed.value("drive")
     settings.seed = seed
@@ -161,9 +161,8 @@ def explain(machine: Machine, process: Process | None, ended: NexusError | None)
     if terminal.verbosity < 0:
         return
     for path, kind in machine.io.refusals.seen.items():
-        terminal.notice(
-            f"refused: {'writing' if kind == 'write' else 'reading'} {path}   (--allow-{kind}={path})"
-        )
+        remedy = permissions.remedy(path, kind, machine.never_writable)
+        terminal.notice(f"refused: {'writing' if kind == 'write' else 'reading'} {path}   ({remedy})")
     for target in machine.network.refused:
         terminal.notice(f"refused: network {target}   (--allow-net={target})")
     if machine.io.disk.exceeded:
@@ -194,7 +193,8 @@ def build_wall(machine: Machine) -> None:
     """Give up what guest code never needs, for this process and for good."""
     import sys
 
-    from nexus.base.folders import CHECKOUT, cache_folder
+    from nexus.backend import cache
+    from nexus.base.folders import CHECKOUT, private_folder
 
     readable = [
         CHECKOUT,
@@ -213,7 +213,9 @@ def build_wall(machine: Machine) -> None:
         readable.append(machine.settings.sysroot.extra)
     if machine.network.allowed:
         readable.append("/run/systemd/resolve")  # where /etc/resolv.conf may lead
-    writable = [machine.drive.folder, cache_folder(), "/dev/null", "/dev/shm"]
+    code = cache.folder()
+    readable += [code, private_folder("numbers")]  # the next run reads them before its wall
+    writable = [machine.drive.folder, os.path.join(code, cache.PAGES), "/dev/null", "/dev/shm"]
     for grant in machine.grants:
         if grant.read:
             (writable if grant.write else readable).append(grant.path)

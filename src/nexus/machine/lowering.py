@@ -5,11 +5,14 @@ Only imported when something has to be translated; a program whose pages are all
 
 from __future__ import annotations
 
+from iced_x86 import Register
+
 from nexus.base.errors import GuestFault
 from nexus.ir.rewrite import rewrite
 from nexus.ir.values import Block
 from nexus.isa.x86.decode import LONGEST, decode, instructions
 from nexus.isa.x86.semantics import lower
+from nexus.isa.x86.semantics.sse_float import MAY_BE_TINY, RAISING
 from nexus.machine.host import PAGE
 from nexus.machine.stop import FetchFault
 from nexus.machine.window import EXECUTE
@@ -20,10 +23,13 @@ if TYPE_CHECKING:
     from nexus.machine.window import Window
 
 
-def lower_block(window: Window, pc: int, limit: int, stops: set[int]) -> tuple[Block, tuple[int, ...]]:
+def lower_block(
+    window: Window, pc: int, limit: int, stops: set[int], floats_alone: bool = False
+) -> tuple[Block, tuple[int, ...]]:
     """The IR of at most `limit` instructions at `pc`, and the pages they are in; raises FetchFault.
 
-    The block ends before an address in `stops`.
+    The block ends before an address in `stops`; with `floats_alone` an instruction that may raise an
+    exception of MXCSR is a block of its own.
     """
     page = pc & -PAGE
     pages: tuple[int, ...] = (page,)
@@ -31,6 +37,10 @@ def lower_block(window: Window, pc: int, limit: int, stops: set[int]) -> tuple[B
     block = Block(pc)
     at = pc
     for instruction in instructions(code, pc):
+        if floats_alone and instruction.mnemonic in RAISING:
+            if at != pc:
+                break
+            limit = 1
         at = instruction.next_ip
         if lower(instruction, block):
             rewrite(block)
@@ -49,6 +59,15 @@ def lower_block(window: Window, pc: int, limit: int, stops: set[int]) -> tuple[B
     block.goto(at)
     rewrite(block)
     return block, pages
+
+
+def float_result(window: Window, pc: int) -> tuple[int, int, int] | None:
+    """What `floats.finish` has to know of the instruction at `pc`; None if it cannot raise."""
+    instruction, _ = instruction_at(window, pc)
+    if instruction.mnemonic not in RAISING:
+        return None
+    lane, count = MAY_BE_TINY.get(instruction.mnemonic, (32, 0))
+    return instruction.op0_register - Register.XMM0 if count else 0, lane, count
 
 
 def instruction_at(window: Window, pc: int) -> tuple[Instruction, bytes]:

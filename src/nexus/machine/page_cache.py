@@ -6,8 +6,8 @@ with addresses relative to the interpreter and to the place where they lie, so t
 arena by one addition of big numbers. Branches from one block of a page to another are already joined.
 
 Only pages that the guest may not write are kept. A block that is one instruction across two pages belongs to
-the first. The folder is the one of `backend/cache.py`; a file that cannot be read as it was written is built
-again.
+the first. The folder lies in the one of `backend/cache.py`; a file that cannot be read as it was written, or
+that others could have written, is built again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import marshal
 import os
+import stat
 import sys
 import zlib
 
@@ -73,7 +74,7 @@ class PageCache:
 
     def __init__(self, window: Window, engine: Interpreter) -> None:
         self._window = window
-        self._folder = os.path.dirname(engine.path)
+        self._folder = _folder(os.path.dirname(engine.path))
         self._base = engine.base
         self._record_sizes = engine.record_sizes
         self._images: dict[int, Image] = {}
@@ -262,13 +263,26 @@ def _version(engine: str) -> str:
     return _versions[engine]
 
 
+def _folder(code: str) -> str:
+    """Where the pages are, made before the second wall; nothing is kept where that is not possible."""
+    path = os.path.join(code, cache.PAGES)
+    try:
+        return cache.private(path)
+    except OSError:
+        return path
+
+
 def _read(path: str) -> dict[int, Saved]:
     """The pages in a file; none if it is not there or damaged."""
     try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except FileNotFoundError:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
         return {}
+    with open(fd, "rb") as file:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode) or not cache.is_private(info):
+            return {}
+        content = file.read()
     head = len(_MAGIC) + 4
     check = zlib.crc32(content[head:]).to_bytes(4, "little")
     if content[:head] != _MAGIC + check:

@@ -74,6 +74,8 @@ class Translations:
         self._records: list[int] = []  # ascending; `_owners` in parallel, including dropped blocks
         self._owners: list[Translation] = []
         self.hooks: set[int] = set()  # no block contains or is linked to these
+        self.floats_alone = False  # since the guest has unmasked an exception of MXCSR
+        self.floats: dict[int, tuple[int, int, int]] = {}  # blocks of one instruction that may raise it
         self._asked: set[int] = set()  # pages that the cache was asked for
         self._once: Translation | None = None
         self._cache = PageCache(window, engine)
@@ -82,7 +84,8 @@ class Translations:
 
     def close(self) -> None:
         hooked = {address & -PAGE for address in self.hooks}
-        self._cache.save({page: blocks for page, blocks in self._pages.items() if page not in hooked})
+        if not self.floats_alone:
+            self._cache.save({page: blocks for page, blocks in self._pages.items() if page not in hooked})
         self._cache.close()
         self.window.on_code_write = None
         self.window.on_change.remove(self._drop_range)
@@ -98,6 +101,13 @@ class Translations:
             page = address & -PAGE
             self._drop_range(page, page + PAGE)
 
+    def isolate_floats(self) -> None:
+        """From now on, instructions that may raise an exception of MXCSR have blocks of their own, which are
+        in `floats` and not linked to or from. No vCPU may be running.
+        """
+        self.floats_alone = True
+        self.drop_all()
+
     # finding ---------------------------------------------------------------------------------------
 
     def find(self, pc: int) -> Translation:
@@ -106,7 +116,11 @@ class Translations:
         if block is not None:
             return block
         page = pc & -PAGE
-        if page not in self._asked and not any(address & -PAGE == page for address in self.hooks):
+        if (
+            page not in self._asked
+            and not self.floats_alone
+            and not any(address & -PAGE == page for address in self.hooks)
+        ):
             self._asked.add(page)
             self._adopt(page)
             if pc in self._blocks:
@@ -146,11 +160,11 @@ class Translations:
     # making ----------------------------------------------------------------------------------------
 
     def _translate(self, pc: int) -> Translation:
-        from nexus.machine.lowering import lower_block
+        from nexus.machine.lowering import float_result, lower_block
 
         limit = _INSTRUCTIONS
         while True:
-            block, pages = lower_block(self.window, pc, limit, self.hooks)
+            block, pages = lower_block(self.window, pc, limit, self.hooks, self.floats_alone)
             self._ensure_room()
             self._lock(pages)
             try:
@@ -164,7 +178,14 @@ class Translations:
         found = _put(code, self._next, pages)
         self._next += found.size
         self._add(found)
-        self._cache.note(found)
+        if not self.floats_alone:
+            self._cache.note(found)
+            return found
+        result = float_result(self.window, pc)
+        if result is None:
+            self.floats.pop(pc, None)
+        else:
+            self.floats[pc] = result
         return found
 
     def _adopt(self, page: int) -> None:
@@ -235,6 +256,7 @@ class Translations:
         self._blocks.clear()
         self._records.clear()
         self._owners.clear()
+        self.floats.clear()
         self.lookup.clear()
         self._next = self._arena + _ONCE_BYTES
         self.generation += 1

@@ -9,7 +9,7 @@ from nexus.base.errors import Unsupported
 from nexus.ir.state import SLOTS, Exit
 from nexus.isa.x86 import helpers
 from nexus.isa.x86.registers import FLAG_TF, CpuState
-from nexus.machine import faults, host
+from nexus.machine import faults, floats, host
 from nexus.machine.faults import SIGBUS
 from nexus.machine.stop import FetchFault, Stop
 from nexus.machine.translation import Translations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _PC, _EFLAGS, _ZERO = SLOTS["pc"], SLOTS["eflags"], SLOTS["zero"]
 _WINDOW, _TOP, _LOOKUP, _BUDGET = SLOTS["window"], SLOTS["top"], SLOTS["lookup"], SLOTS["budget"]
+_MXCSR = SLOTS["mxcsr"]
 _EXIT, _EXIT_ARG, _EXIT_AT = SLOTS["exit"], SLOTS["exit_arg"], SLOTS["exit_at"]
 _UNKNOWN_ADDRESS = (1 << 64) - 1  # what a #GP reports, which has no address
 _GENERAL_PROTECTION = 1  # argument of a #GP that is not for a ring-0 instruction (`isa/x86/ins.py`)
@@ -34,11 +35,14 @@ class _Hooked(Exception):
 
 
 class Vcpu:
-    """Runs threads of one window. `ticks()` is the time stamp counter that the guest sees."""
+    """Runs threads of one window. `ticks()` is the time stamp counter that the guest sees, `processors` how
+    many of its kind the machine has.
+    """
 
     def __init__(self, window: Window) -> None:
         self.window = window
         self.ticks: Callable[[], int] = perf_counter_ns
+        self.processors = 1
         self._engine = faults.acquire()
         self.translations = Translations(window, self._engine)
         window.copy = self._engine.copy
@@ -92,18 +96,25 @@ class Vcpu:
 
     def _run(self, state: CpuState, at: int, budget: int) -> Stop:
         slots, run, translations = state.slots, self._engine.run, self.translations
+        alone = translations.floats
+        self._look_at_mxcsr(slots[_MXCSR])
         block = self._enter(slots[_PC])
         while True:
-            run(at, block.record)
+            result = alone.get(block.start)
+            if result is None:
+                run(at, block.record)
+            elif self._raises(state, at, block.record, result):
+                return Stop(Exit.FP_ERROR, floats.VECTOR)
             kind = slots[_EXIT]
             if kind == Exit.LINK:
                 stub, generation = slots[_EXIT_AT], translations.generation
                 block = self._enter(slots[_PC])
-                if generation == translations.generation:
+                if generation == translations.generation and result is None and block.start not in alone:
                     translations.link(stub, block)
             elif kind == Exit.LOOKUP:
                 block = self._enter(slots[_PC])
-                translations.lookup.add(block.start, block.record)
+                if block.start not in alone:
+                    translations.lookup.add(block.start, block.record)
             elif kind == Exit.BUDGET:
                 if slots[_BUDGET] < budget:
                     return Stop(Exit.BUDGET)
@@ -114,7 +125,22 @@ class Vcpu:
                     return stop
                 if slots[_EFLAGS] & FLAG_TF:
                     return self._step(state, at)
+                self._look_at_mxcsr(slots[_MXCSR])
                 block = self._enter(slots[_PC])
+
+    def _look_at_mxcsr(self, mxcsr: int) -> None:
+        """Has the guest unmasked a floating-point exception for the first time?"""
+        if floats.unmasked(mxcsr) and not self.translations.floats_alone:
+            self.translations.isolate_floats()
+
+    def _raises(self, state: CpuState, at: int, record: int, result: floats.Result) -> bool:
+        """Run an instruction that may raise a floating-point exception; whether it did."""
+        if not floats.unmasked(state.slots[_MXCSR]):
+            self._engine.run(at, record)
+            return False
+        saved = floats.begin(state)
+        self._engine.run(at, record)
+        return floats.finish(state, saved, result)
 
     def _enter(self, pc: int) -> Translation:
         if pc in self.translations.hooks:
@@ -129,7 +155,16 @@ class Vcpu:
         """At most so many instructions, as long as there is no branch; None if nothing happened in them."""
         slots = state.slots
         slots[_BUDGET] = max(slots[_BUDGET], instructions)
-        self._engine.run(at, self.translations.once(slots[_PC], instructions, locked))
+        result = None
+        if floats.unmasked(slots[_MXCSR]):
+            from nexus.machine.lowering import float_result
+
+            result, instructions = float_result(self.window, slots[_PC]), 1
+        record = self.translations.once(slots[_PC], instructions, locked)
+        if result is None:
+            self._engine.run(at, record)
+        elif self._raises(state, at, record, result):
+            return Stop(Exit.FP_ERROR, floats.VECTOR)
         if slots[_EXIT] in (Exit.LINK, Exit.LOOKUP):
             return None
         return self._stopped(state, at)
@@ -141,7 +176,7 @@ class Vcpu:
         if kind == Exit.FAULT:
             return self._fault(state, at)
         if kind == Exit.HELPER:
-            helpers.run(slots[_EXIT_ARG], state, self.ticks)
+            helpers.run(slots[_EXIT_ARG], state, self.ticks, self.processors)
             return None
         if kind == Exit.PRIVILEGED and slots[_EXIT_ARG] == _GENERAL_PROTECTION:
             return Stop(Exit.FAULT, 0, _UNKNOWN_ADDRESS)

@@ -20,6 +20,7 @@ EXCEPTION_NONCONTINUABLE = 0x1
 MAXIMUM_PARAMETERS = 15
 _READ, _WRITE, _EXECUTE = 0, 1, 8
 _FAST_FAIL = 0x29
+_XM = 19  # of an FP_ERROR
 _SIGBUS = 7  # in a Stop: the page lies beyond the end of the file it shows
 _FLOAT_STATUS = (  # exception flags of MXCSR and of the x87 status word, most important first
     (0x01, Status.FLOAT_INVALID_OPERATION),
@@ -47,7 +48,7 @@ def on_stop(thread: Thread, stop: Stop) -> None:
         state.eflags = state.eflags & ~ctx.TRAP_FLAG
         raise_exception(thread, Status.SINGLE_STEP)
     elif kind == Exit.FP_ERROR:
-        raise_exception(thread, _float_status(thread))
+        _float_error(thread, stop.argument)
     elif kind == Exit.INTERRUPT:
         _interrupt(thread, stop.argument)
     else:
@@ -85,9 +86,16 @@ def _interrupt(thread: Thread, number: int) -> None:
         raise_exception(thread, Status.ACCESS_VIOLATION, (_READ, 0xFFFF_FFFF_FFFF_FFFF))
 
 
-def _float_status(thread: Thread) -> int:
+def _float_error(thread: Thread, vector: int) -> None:
+    """#MF of the x87, or #XM of SSE, which tells its MXCSR."""
     state = thread.state
-    raised = state.mxcsr & ~(state.mxcsr >> 7) & 0x3F or state.fsw & ~state.fcw & 0x3F
+    if vector == _XM:
+        raise_exception(thread, _float_status(state.mxcsr & ~(state.mxcsr >> 7)), (0, state.mxcsr))
+    else:
+        raise_exception(thread, _float_status(state.fsw & ~state.fcw))
+
+
+def _float_status(raised: int) -> int:
     for bit, status in _FLOAT_STATUS:
         if raised & bit:
             return status

@@ -182,7 +182,8 @@ class Timer(KernelObject):
         due = self.due
         assert due is not None
         if self.period:
-            self.due = due + self.period
+            missed = max(0, self.kernel.clock.monotonic() - due) // self.period
+            self.due = due + (missed + 1) * self.period
             self.kernel.timers.add(self.due, self)
         else:
             self.due = None

@@ -274,9 +274,15 @@ class _Walk:
             self.enter(real)
             return
         target = volume.virtual_link(self.path, name)
-        if target is None:
-            raise volume.hidden(self.path, name, self.pending)
-        self.follow(target)
+        if target is not None:
+            self.follow(target)
+        elif volume.on_host(self.path, name):
+            raise volume.refused(self.path, name, self.pending)
+        elif self.pending:
+            raise NtError(Status.OBJECT_PATH_NOT_FOUND)
+        else:
+            self.path.append(name)
+            self.node = None
 
     def step_beneath(self, root: Root, name: str, literal: bool) -> None:
         """One name in a granted folder."""
@@ -327,7 +333,9 @@ class _Walk:
     def place(self) -> Place:
         node, root, path = self.node, self.root, tuple(self.path)
         if root is None:
-            children = sorted(guest_name(name) for name in node.children) if node is not None else []
+            if node is None:
+                return Place(self.volume, None, (), path, None)
+            children = sorted(guest_name(name) for name in node.children)
             return Place(self.volume, None, (), path, None, children)
         if self.info is None and ((node is not None and node.root is root) or not path):
             self.info = self.volume.root_info(root, self.path)
@@ -375,6 +383,8 @@ class Volume:
         """
         node, root = self.top, self.top.root
         for name in (part for part in os.path.realpath(path).split("/") if part):
+            if root is None and name not in node.children:
+                return  # no grant leads there, and a node would show the way to it
             node = node.children.setdefault(name, _Node())
             root = node.root or root
         if root is not None and os.path.exists(path):
@@ -412,11 +422,10 @@ class Volume:
             self.refusals.add("/" + "/".join(whole), "read")
         return NtError(Status.ACCESS_DENIED)
 
-    def hidden(self, path: list[str], name: str, pending: list[tuple[str, bool]]) -> NtError:
-        """The answer for a name beside the way to a grant: absent names are absent, present ones refused."""
-        if os.path.lexists("/" + "/".join([*path, name])):
-            return self.refused(path, name, pending)
-        return NtError(Status.OBJECT_PATH_NOT_FOUND if pending else Status.OBJECT_NAME_NOT_FOUND)
+    @staticmethod
+    def on_host(path: list[str], name: str) -> bool:
+        """Whether the host has a name beside the way to a grant: absent names are absent, others refused."""
+        return os.path.lexists("/" + "/".join([*path, name]))
 
     @staticmethod
     def virtual_child(node: _Node | None, name: str, literal: bool) -> str | None:

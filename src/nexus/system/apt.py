@@ -11,13 +11,14 @@ import getpass
 import glob
 import os
 import shutil
-import subprocess
 import time
+from collections.abc import Callable
 
 from nexus.base.errors import NexusError
 from nexus.base.folders import private_folder
-from nexus.base.terminal import Progress, progress_wanted
+from nexus.base.terminal import Progress
 from nexus.system import host
+from nexus.system.clients import run_client
 
 PORTAL_SIGNS = ("NOSPLIT", "does the network require authentication", "Clearsigned file isn't valid")
 MISMATCH_SIGNS = ("Hash Sum mismatch", "File has unexpected size", "Mirror sync in progress")
@@ -263,33 +264,13 @@ Acquire::AllowDowngradeToInsecureRepositories "false";
         os.remove(archive)
         return target
 
-    def run(self, arguments: list[str], folder: str, watch: object = None) -> str:
+    def run(self, arguments: list[str], folder: str, watch: Callable[[], None] | None = None) -> str:
         command = ["apt-get", "-q", "-y", "-c", os.path.join(self.folder, "apt.conf"), *arguments]
         environment = {**os.environ, "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-        )
-        try:
-            while True:
-                try:
-                    output, _ = process.communicate(timeout=0.3 if progress_wanted() else None)
-                    break
-                except subprocess.TimeoutExpired:
-                    if callable(watch):
-                        watch()
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
-        text = output.decode(errors="replace")
-        if process.returncode:
-            raise explain_failure(text, self.suite)
-        return text
+        code, output = run_client(command, folder, environment, watch)
+        if code:
+            raise explain_failure(output, self.suite)
+        return output
 
 
 def explain_failure(output: str, suite: str) -> NexusError:

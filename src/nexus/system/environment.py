@@ -8,7 +8,6 @@ nothing that a later start would mistake for a finished environment.
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import importlib.util
 import os
@@ -25,7 +24,7 @@ from contextlib import contextmanager
 from nexus.base.errors import NexusError
 from nexus.base.folders import CHECKOUT, cache_folder
 from nexus.base.terminal import notice, progress_wanted, report_error
-from nexus.system import host
+from nexus.system import clients, host
 
 PROBES = {
     "core": ("iced_x86", "llvmlite"),
@@ -277,11 +276,5 @@ def exclusive(home: str) -> Iterator[None]:
 
         private_folder()
     os.makedirs(home, exist_ok=True)
-    with open(os.path.join(home, "lock"), "w", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if progress_wanted():
-                notice("another nexus is preparing this environment; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with clients.exclusive(home, "lock", "preparing this environment"):
         yield

@@ -107,6 +107,6 @@ def require_space(folder: str, megabytes: int, purpose: str) -> None:
     free = shutil.disk_usage(existing).free // 1_000_000
     if free < megabytes:
         raise NexusError(
-            f"{purpose} needs {megabytes} MB in {folder}, but only {free} MB are free",
+            f"{purpose}: {megabytes} MB are needed in {folder}, but only {free} MB are free",
             hint="free some space or set NEXUS_CACHE to a folder on another disk",
         )

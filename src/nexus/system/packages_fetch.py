@@ -4,14 +4,10 @@ anything of it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from nexus.base.errors import BadImage, NexusError, NotFound, Unsupported
 from nexus.base.folders import private_folder
@@ -20,6 +16,7 @@ from nexus.loader.runnable import check_program
 from nexus.loader.source import FileBytes
 from nexus.system import host
 from nexus.system.archives import unpack_tgz, unpack_zip
+from nexus.system.clients import exclusive, run_client
 from nexus.system.packages import INDEX, Reference
 
 NETWORK_SIGNS = (
@@ -48,7 +45,7 @@ DAMAGE_SIGNS = ("DO NOT MATCH THE HASHES", "EINTEGRITY", "is not a valid wheel",
 def fetch(reference: Reference) -> str:
     """Download and unpack; returns the folder of the version, which becomes `current` unless asked for."""
     packages = private_folder("packages")
-    with exclusive(packages):
+    with exclusive(private_folder(), "packages.lock", "downloading a package"):
         for name in os.listdir(packages):
             if name.startswith(".partial-"):
                 shutil.rmtree(os.path.join(packages, name), ignore_errors=True)
@@ -57,7 +54,7 @@ def fetch(reference: Reference) -> str:
             downloads, files = os.path.join(work, "downloads"), os.path.join(work, "files")
             os.mkdir(downloads)
             os.mkdir(files)
-            host.require_space(work, 200, f"the package {reference}")
+            host.require_space(packages, 200, f"the package {reference}")
             archive = (download_pypi if reference.kind == "pypi" else download_npm)(reference, downloads)
             version = unpack_pypi(archive, files) if reference.kind == "pypi" else unpack_npm(archive, files)
             write_index(files)
@@ -180,27 +177,13 @@ def client(command: list[str], folder: str, reference: Reference) -> tuple[int, 
     }
     with Progress(f"fetching {reference}") as progress:
         progress.update("")
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=environment,
-        )
-        try:
-            while True:
-                try:
-                    output, _ = process.communicate(timeout=0.5 if progress.active else None)
-                    return process.returncode, output.decode(errors="replace")
-                except subprocess.TimeoutExpired:
-                    here = sum(entry.stat(follow_symlinks=False).st_size for entry in os.scandir(folder))
-                    if here:
-                        progress.bytes(here, 0)
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
+
+        def watch() -> None:
+            here = sum(entry.stat(follow_symlinks=False).st_size for entry in os.scandir(folder))
+            if here:
+                progress.bytes(here, 0)
+
+        return run_client(command, folder, environment, watch)
 
 
 def common_failure(reference: Reference, output: str) -> NexusError | None:
@@ -269,15 +252,3 @@ def obstacle(path: str) -> str:
     except (BadImage, Unsupported) as error:
         return str(error).partition("\n")[0].replace("\t", " ")
     return ""
-
-
-@contextmanager
-def exclusive(packages: str) -> Iterator[None]:
-    with open(packages + ".lock", "w", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if progress_wanted():
-                notice("another nexus is downloading a package; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -8,6 +8,7 @@ what the user granted; `grants` turns it into the kernel's list for one program.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 
 from nexus.base.errors import UsageError
@@ -177,6 +178,21 @@ class Permissions:
 def protected(sysroot_folder: str) -> list[str]:
     """Host folders that stay unwritable whatever is granted."""
     return [path for path in (cache_folder(), CHECKOUT, sys.prefix, sysroot_folder) if os.path.exists(path)]
+
+
+def remedy(path: str, kind: str, never_writable: Iterable[str]) -> str:
+    """What would lift the refusal of a host path: a flag, or the reason why none does."""
+    if covered(path, ("/proc", "/sys", "/dev")):
+        return "devices and /proc are never shown to a program"
+    if kind == "write" and covered(path, never_writable):
+        return "this belongs to nexus itself and is never writable"
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        mode = stat.S_IFREG
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+        return "only files and folders are shown to a program"
+    return f"--allow-{kind}={path}"
 
 
 def too_wide(folder: str) -> bool:

@@ -7,7 +7,6 @@ serialises two first runs; leftovers of a killed one are removed by the next.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -17,7 +16,7 @@ from contextlib import contextmanager
 from nexus.base.errors import NexusError, UsageError
 from nexus.base.folders import private_folder
 from nexus.base.terminal import Progress, notice, progress_wanted
-from nexus.system import host, prng_dll, sysroot
+from nexus.system import clients, host, prng_dll, sysroot
 from nexus.system.apt import Apt
 from nexus.system.archives import unpack_deb, unpack_rpm
 from nexus.system.sysroot import Sysroot
@@ -205,12 +204,7 @@ def building(top: str) -> Iterator[str]:
 
 @contextmanager
 def exclusive() -> Iterator[str]:
+    """The folder of all sysroots, while nobody else changes it."""
     top = private_folder("sysroots")
-    with open(os.path.join(private_folder(), "sysroots.lock"), "w", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if progress_wanted():
-                notice("another nexus is fetching a sysroot; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with clients.exclusive(private_folder(), "sysroots.lock", "fetching a sysroot"):
         yield top

@@ -55,6 +55,11 @@ _NETWORK = (
 )  # connect, accept, sendto, sendmsg, bind, listen, accept4, sendmmsg
 _OWN_MEMORY = (310, 311)  # process_vm_readv and process_vm_writev: how guarded copies work, on ourselves only
 
+_CACHE_PROTECTED = (
+    "a run cannot change the engine; it can change translations of guest code (docs/sandbox.md)"
+)
+_CACHE_OPEN = "without Landlock a run that breaks out can change the engine that the next one starts"
+
 
 def raise_wall(readable: Iterable[str], writable: Iterable[str], network: bool) -> None:
     """Restrict this process for good: these folders, no new programs, no peers unless `network`."""
@@ -82,6 +87,7 @@ def available() -> list[tuple[str, bool, str]]:
         ("no_new_privs", True, "set before guest code runs"),
         ("seccomp", seccomp, "host syscalls are filtered" if seccomp else absent),
         ("landlock", version > 0, files if version else absent),
+        ("code cache", version > 0, _CACHE_PROTECTED if version else _CACHE_OPEN),
     ]
 
 

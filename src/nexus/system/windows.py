@@ -73,7 +73,7 @@ class GuestCrash(NexusError):
 
 class Result:
     """How a run ended: the 32-bit exit code, captured output (bytes; None when not captured), the crash if
-    any.
+    any; `report` is what `--report` writes, `events` are the system calls if they were asked for.
     """
 
     __slots__ = ("crash", "events", "exit_code", "report", "stderr", "stdout")
@@ -87,6 +87,15 @@ class Result:
         self.crash = crash
         self.events: list[str] = []
         self.report: dict[str, object] = {}
+
+    def complete(
+        self, machine: Machine, process: Process, events: list[str], ended: NexusError | None
+    ) -> None:
+        """Fill in what has to be read from the machine while it is there."""
+        from nexus.system.report import report
+
+        self.events = events
+        self.report = report(machine, process, ended, self.host_code if ended is None else ended.exit_code)
 
     @property
     def text(self) -> str:
@@ -151,8 +160,8 @@ class Machine:
         self.io.disk.limit = settings.disk
         grants, self.left_out = settings.permissions.grants(self.program, folder, settings.package)
         self.grants = grants
-        never = protected(os.path.dirname(settings.sysroot.windows))
-        for volume in volumes(self.drive, settings.sysroot, grants, never, self.io.refusals):
+        self.never_writable = protected(os.path.dirname(settings.sysroot.windows))
+        for volume in volumes(self.drive, settings.sysroot, grants, self.never_writable, self.io.refusals):
             self.io.add_volume(volume)
         self.network = settings.network or settings.permissions.network()
         self.io.network = self.network
@@ -176,9 +185,9 @@ class Machine:
             hooking.install(kernel, settings.sysroot, hooks)
 
     def _make_vcpu(self, window: Window) -> Vcpu:
-        """A processor whose time is the kernel's."""
+        """A processor with the kernel's time, one of as many as it knows."""
         vcpu = (self.settings.cpu or _engine())(window)
-        vcpu.ticks = self.kernel.clock.time_stamp
+        vcpu.ticks, vcpu.processors = self.kernel.clock.time_stamp, self.settings.processors
         return vcpu
 
     def start(
@@ -255,14 +264,16 @@ class Windows:
         timeout: float | None = None,
         check: bool = False,
         capture: bool = True,
+        events: bool = False,
     ) -> Result:
         """Run a program to its end, like subprocess.run. Raises GuestTimeout; with `check` also GuestCrash
-        and NexusError for an exit code other than 0.
+        and NexusError for an exit code other than 0. `events` records every system call.
         """
         program = os.fspath(path)
         check_host_program(program)
         folder = os.path.abspath(os.fspath(cwd) if cwd is not None else os.getcwd())
-        machine = Machine(self.settings, program, folder)
+        recorded: list[str] = []
+        machine = Machine(self.settings, program, folder, Trace(recorded.append) if events else None)
         streams = Streams(input, capture)
         self._running.append(machine)
         try:
@@ -271,8 +282,11 @@ class Windows:
                 try:
                     status = machine.kernel.run(process)
                 except TimeLimit as limit:
-                    raise GuestTimeout(str(limit), Result(0, *streams.captured(), None)) from None
+                    result = Result(0, *streams.captured(), None)
+                    result.complete(machine, process, recorded, limit)
+                    raise GuestTimeout(str(limit), result) from None
             result = Result(status, *streams.captured(), process.crash)
+            result.complete(machine, process, recorded, None)
         finally:
             self._running.remove(machine)
             machine.close()

@@ -5,6 +5,7 @@ import struct
 
 import pytest
 
+from nexus.base.errors import NexusError
 from nexus.ir.state import Exit
 from nexus.isa.x86.registers import CpuState
 from nexus.machine import faults, lowering
@@ -61,7 +62,8 @@ EXPECTED = (Exit.SYSCALL, BLOCKS * (BLOCKS - 1) // 2 + 1000, SECOND + 8)
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(faults.engine(), "path", str(tmp_path / "engine.blob"))
-    return tmp_path
+    (tmp_path / "pages").mkdir(mode=0o700)
+    return tmp_path / "pages"
 
 
 @pytest.fixture
@@ -70,9 +72,9 @@ def translations(monkeypatch):
     seen = []
     real = lowering.lower_block
 
-    def lower_block(window, pc, limit, stops):
+    def lower_block(window, pc, *rest):
         seen.append(pc)
-        return real(window, pc, limit, stops)
+        return real(window, pc, *rest)
 
     monkeypatch.setattr(lowering, "lower_block", lower_block)
     return seen
@@ -152,4 +154,32 @@ def test_pages_that_can_be_written_are_not_kept(folder, translations):
 
 def test_a_folder_that_cannot_be_written_only_costs_time(folder):
     folder.rmdir()
+    folder.write_text("no folder")
     assert Run(text()).result == EXPECTED
+
+
+def test_a_folder_that_others_can_write_is_refused(folder):
+    folder.chmod(0o770)
+    with pytest.raises(NexusError, match="cannot be trusted"):
+        Run(text())
+
+
+@pytest.mark.parametrize("spoil", ["mode", "owner", "link"])
+def test_a_file_that_others_could_have_written_is_not_used(folder, translations, monkeypatch, spoil):
+    Run(text())
+    (name,) = os.listdir(folder)
+    file = folder / name
+    assert file.stat().st_mode & 0o777 == 0o600
+    if spoil == "mode":
+        file.chmod(0o622)
+    elif spoil == "link":
+        file.rename(folder / "elsewhere")
+        file.symlink_to("elsewhere")
+    else:
+        real = os.fstat
+        monkeypatch.setattr(
+            os, "fstat", lambda fd: os.stat_result([*real(fd)[:4], os.geteuid() + 1, *real(fd)[5:]])
+        )
+    translations.clear()
+    assert Run(text()).result == EXPECTED
+    assert translations

@@ -7,7 +7,7 @@ import pytest
 
 from nexus.base.errors import UsageError
 from nexus.base.folders import CHECKOUT, cache_folder
-from nexus.system.permissions import NetRule, Network, Permissions, protected
+from nexus.system.permissions import NetRule, Network, Permissions, protected, remedy
 
 
 @pytest.fixture
@@ -109,3 +109,13 @@ def test_wildcards_cover_the_names_below_but_not_the_domain() -> None:
     rule = NetRule.parse("*.example.org")
     assert rule.names("a.example.org") and rule.names("a.b.EXAMPLE.org.")
     assert not rule.names("example.org") and not rule.names("badexample.org")
+
+
+def test_a_refusal_names_a_flag_only_where_one_helps(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    new, fifo = str(tmp_path / "new"), str(tmp_path / "fifo")
+    assert remedy(new, "write", []) == f"--allow-write={new}"
+    assert remedy(new, "read", [str(tmp_path)]) == f"--allow-read={new}"
+    assert remedy(new, "write", [str(tmp_path)]) == "this belongs to nexus itself and is never writable"
+    assert remedy("/proc/self/mem", "read", []) == "devices and /proc are never shown to a program"
+    assert remedy(fifo, "read", []) == "only files and folders are shown to a program"

@@ -58,6 +58,7 @@ _PLAIN = {
     "LM": (0x80000001, 3, 29),
     "INVARIANT_TSC": (0x80000007, 3, 8),
 }
+_SEVERAL = 1 << 28  # HTT of leaf 1: the processor count there is valid
 _HIGHEST, _HIGHEST_EXTENDED = 7, 0x80000008
 
 Answer = tuple[int, int, int, int]
@@ -104,10 +105,19 @@ def _table() -> dict[int, Answer]:
 _TABLE = _table()
 
 
-def cpuid(leaf: int, subleaf: int) -> Answer:
-    """(eax, ebx, ecx, edx); all zero for leaves that do not exist."""
+def cpuid(leaf: int, subleaf: int, processors: int = 1) -> Answer:
+    """(eax, ebx, ecx, edx); all zero for leaves that do not exist.
+
+    All processors are cores of one package, each with a single thread.
+    """
+    if leaf == 1 and processors > 1:
+        eax, ebx, ecx, edx = _TABLE[1]
+        return eax, ebx & ~(0xFF << 16) | min(processors, 0xFF) << 16, ecx, edx | _SEVERAL
     if leaf == 4:
-        return _CACHES[subleaf] if subleaf < len(_CACHES) else (0, 0, 0, 0)
+        if subleaf >= len(_CACHES):
+            return 0, 0, 0, 0
+        eax, ebx, ecx, edx = _CACHES[subleaf]
+        return eax | min(processors - 1, 0x3F) << 26, ebx, ecx, edx
     if leaf == 7 and subleaf:
         return 0, 0, 0, 0
     return _TABLE.get(leaf, (0, 0, 0, 0))

@@ -15,6 +15,7 @@ COARSEST, FINEST, DEFAULT = 156_250, 5_000, 10_000  # timer resolutions, 100 ns
 @syscall
 def NtQuerySystemTime(call: Call, time: Out[i64]) -> None:
     """Now, in 100 ns since 1601."""
+    call.kernel.tick()  # what KUSER_SHARED_DATA says must not lag behind the answer
     time.write(call.kernel.clock.system())
 
 

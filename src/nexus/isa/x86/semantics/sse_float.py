@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from iced_x86 import Mnemonic
+
 from nexus.ir.ops.float_arithmetic import PREDICATES
 from nexus.ir.types import I32, I64, INTEGER_OF_BITS, V128
+from nexus.isa.x86 import helpers
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.ins import GENERAL_PROTECTION, Exit, Ins
 from nexus.isa.x86.semantics.sse_operands import control, enter_mmx, full, lane, low, widen, write
-from nexus.isa.x86.table import register, semantics
+from nexus.isa.x86.table import SEMANTICS, register, semantics
 
 _FORMS = (("PS", "f32", 128), ("PD", "f64", 128), ("SS", "f32x1", 32), ("SD", "f64x1", 64))
 
@@ -171,16 +174,28 @@ def cvtpi2pd(i: Ins) -> None:
     enter_mmx(i)
 
 
+# exceptions ----------------------------------------------------------------------------------------------
+
+RAISING = frozenset({m for m, f in SEMANTICS.items() if f.__module__ == __name__} | {Mnemonic.CMPSD})
+"""The mnemonics (iced) of instructions that may raise an exception of MXCSR."""
+
+MAY_BE_TINY: dict[int, tuple[int, int]] = {Mnemonic.CVTSD2SS: (32, 1), Mnemonic.CVTPD2PS: (32, 2)}
+"""Mnemonic -> width and number of the result's lanes that may be denormal, for those that can underflow."""
+
+for _suffix, _lane, _count in (("PS", 32, 4), ("PD", 64, 2), ("SS", 32, 1), ("SD", 64, 1)):
+    for _name in ("ADD", "SUB", "MUL", "DIV", *(("HADD", "HSUB", "ADDSUB", "DP") if _count > 1 else ())):
+        MAY_BE_TINY[getattr(Mnemonic, _name + _suffix)] = _lane, _count
+
 # the control register ----------------------------------------------------------------------------------
 
 
 @semantics("LDMXCSR")
 def ldmxcsr(i: Ins) -> None:
-    """Reserved bits are #GP. The block ends here: what computes behind it must not be moved before it."""
+    """Reserved bits are #GP. Leaves the engine, since exceptions may be unmasked now."""
     value = i.read(0, I32)
     i.block.trap_if((value & (I32.mask & ~r.MXCSR_MASK)).ne(0), Exit.PRIVILEGED, GENERAL_PROTECTION)
     i.block.emit("mxcsr.load", value.zext(I64))
-    i.goto(i.next)
+    i.helper(helpers.MXCSR_LOADED)
 
 
 @semantics("STMXCSR")

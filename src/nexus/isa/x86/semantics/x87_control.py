@@ -11,6 +11,7 @@ from nexus.ir.ops.x87_image import FX_BYTES
 from nexus.ir.ops.x87_state import C1, EXCEPTIONS, SUMMARY
 from nexus.ir.types import I8, I16, I32, I64
 from nexus.ir.values import Address, Value
+from nexus.isa.x86 import helpers
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.ins import GENERAL_PROTECTION, Exit, Ins
 from nexus.isa.x86.semantics.sse_operands import lane
@@ -237,11 +238,11 @@ def fxsave(i: Ins) -> None:
 
 @semantics("FXRSTOR", "FXRSTOR64")
 def fxrstor(i: Ins) -> None:
-    """Reserved bits of MXCSR are #GP."""
+    """Reserved bits of MXCSR are #GP. Leaves the engine, since exceptions may be unmasked now."""
     where = _image(i)
     assert where.base is not None
     i.block.load(I8, where.plus(FX_BYTES - 1))
     mxcsr = i.block.load(I32, where.plus(FX_MXCSR))
     i.block.trap_if((mxcsr & (I32.mask & ~r.MXCSR_MASK)).ne(0), Exit.PRIVILEGED, GENERAL_PROTECTION)
     i.block.emit("fx.load", where.base)
-    i.goto(i.next)
+    i.helper(helpers.MXCSR_LOADED)
