@@ -65,10 +65,10 @@ def test_one_device_through_two_back_ends_is_one() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (17, 33, 5), (64, 64, 64), (130, 70, 90)])
-@pytest.mark.parametrize("tile", wgsl.TILES)
-def test_products_on_a_gpu(gpu: Engine, shape: tuple[int, int, int], tile: int) -> None:
+@pytest.mark.parametrize("variant", wgsl.PRODUCTS, ids=lambda variant: variant.name)
+def test_products_on_a_gpu(gpu: Engine, shape: tuple[int, int, int], variant: wgsl.Variant) -> None:
     a, b = matrices(*shape)
-    gpu.devices[0].tile = tile  # type: ignore[attr-defined]
+    gpu.devices[0].variant = variant  # type: ignore[attr-defined]
     assert np.allclose(gpu.matmul(a, b), a.astype(np.float64) @ b, atol=1e-4)
     assert gpu.last is not None and gpu.last.copied >= a.nbytes + b.nbytes
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pytest
 
 from compute import functions
 from compute.rig import equal, host_and, matrices
-from nexus.compute import shared
+from nexus.compute import calibration, shared
 from nexus.compute.calibration import Calibration
 from nexus.compute.devices.host import HostDevice
 from nexus.compute.devices.worker import WorkerDevice
@@ -106,3 +108,23 @@ def test_shares_out_of_range() -> None:
     for share in (0.0, -1.0, 1.5):
         with pytest.raises(BadInput, match="between"):
             WorkerDevice(0, share)
+
+
+def test_a_slow_function_of_few_elements_is_handed_out_too() -> None:
+    x = np.arange(60.0)
+    with Engine([HostDevice(), WorkerDevice(0), WorkerDevice(1)], calibration=Calibration("")) as engine:
+        assert np.array_equal(engine.map(functions.naps, x), x * 2.0)
+        assert engine.last is not None and sum(row.units > 0 for row in engine.last.devices) >= 2
+
+
+def test_a_worker_that_stops_while_it_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "PATIENCE", 0.5)
+    a, b = matrices(500, 300, 300)
+    worker = WorkerDevice(0)
+    with Engine([HostDevice(), worker], calibration=Calibration("")) as engine:
+        worker.start()
+        assert worker.process is not None
+        worker.process.send_signal(signal.SIGSTOP)
+        assert np.allclose(engine.matmul(a, b), a @ b, atol=1e-3)
+        assert engine.last is not None and engine.last.devices[0].units == 500
+        assert engine.last.notes[0] == "worker0 did not answer within 0.5 s"

@@ -14,7 +14,7 @@ from fake_machine import Machine
 from nexus.base.errors import NexusError
 from nexus.nt import registry_defaults, registry_store
 from nexus.nt.path import wide
-from nexus.nt.registry import REG_LINK, Registry
+from nexus.nt.registry import MAX_NOTED, REG_LINK, Registry
 from nexus.nt.status import Status
 
 ALL = 0xF003F
@@ -208,3 +208,25 @@ def test_a_damaged_store_says_so(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(NexusError):
             registry_store.load(Registry(), str(path))
+
+
+def test_writes_are_noted_once_each() -> None:
+    registry = Registry()
+    machine = registry.root.add("MACHINE", 0)
+    key, _ = registry.create("App", machine, 1)
+    for data in (b"1", b"2"):
+        registry.set_value(key, "Name", 1, data, 2)
+    registry.delete_value(key, "name", 3)
+    registry.rename(key, "Other", 4)
+    registry.delete(key, 5)
+    path = "\\REGISTRY\\MACHINE\\"
+    assert list(registry.noted) == [
+        ("create", path + "App", None),
+        ("set", path + "App", "Name"),
+        ("delete value", path + "App", "name"),
+        ("rename", path + "App", "Other"),
+        ("delete", path + "Other", None),
+    ]
+    for number in range(MAX_NOTED + 1):
+        registry.note("set", path, str(number))
+    assert len(registry.noted) == MAX_NOTED

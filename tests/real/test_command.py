@@ -152,6 +152,14 @@ def test_the_time_limit_ends_with_124(program: str, tmp_path: Path) -> None:
         assert "did not end within 1 s" in error
 
 
+def test_output_into_a_file_counts_as_disk(program: str, tmp_path: Path) -> None:
+    win = nexus.windows()
+    win.settings.disk = 1 << 20
+    result = win.run(program, "cat", input=b"x" * (2 << 20), timeout=60)
+    assert result.stdout is not None
+    assert 0 < len(result.stdout) <= 1 << 20
+
+
 def test_a_closed_output_ends_it_quietly(program: str, tmp_path: Path) -> None:
     process = start(tmp_path, program, "flood")
     assert process.stdout is not None and process.stderr is not None

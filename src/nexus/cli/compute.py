@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 OPTIONS = [
     Option("json", FLAG, "print JSON; for bench and top one object per line"),
-    Option("size", VALUE, "side of the matrices (default 1024)", "N"),
+    Option("size", VALUE, "side of the matrices (default 2048)", "N"),
     Option(
-        "share", LIST, "a worker with this share of a core; may be repeated (default 1, 0.5, 0.25)", "SHARE"
+        "share", LIST, "a worker with this share of a core; may be repeated (default 0.4, 0.2, 0.1)", "SHARE"
     ),
     Option("count", VALUE, "top: stop after so many samples", "N"),
     Option("help", FLAG, "print this help", short="h"),
@@ -44,8 +44,8 @@ def main(arguments: list[str]) -> int:
     for subject in subjects:
         if subject not in SUBJECTS:
             raise UsageError(f"there is no benchmark {subject}", hint=f"benchmarks: {' '.join(SUBJECTS)}")
-    size, count = number(given, "size") or 1024, number(given, "count")
-    shares = [share_of(text) for text in given.list("share")] or [1.0, 0.5, 0.25]
+    size, count = number(given, "size") or 2048, number(given, "count")
+    shares = [share_of(text) for text in given.list("share")] or [0.4, 0.2, 0.1]
     python = group_python("compute")
     if python != sys.executable:
         os.execv(python, [python, "-m", "nexus", "compute", *arguments])

@@ -59,10 +59,13 @@ def against_numpy(size: int, repeats: int) -> Row:
     with Engine([HostDevice()], calibration=Calibration("")) as engine:
         out = np.empty((size, size), np.float32)
         np.matmul(a, b, out=out)
-        plain, ours = [], []
+        plain, ours, overheads = [], [], []
         for _ in range(repeats):
             plain.append(best(lambda: np.matmul(a, b), 1))
             ours.append(best(lambda: engine.matmul(a, b), 1))
+            report = engine.last
+            assert report is not None
+            overheads.append(1.0 - report.devices[0].busy / ours[-1])
     work = 2.0 * size**3
     return {
         "what": "fp32 matmul, engine on the host beside numpy",
@@ -70,6 +73,7 @@ def against_numpy(size: int, repeats: int) -> Row:
         "numpy_gflops_measured": work / min(plain) / 1e9,
         "engine_gflops_measured": work / min(ours) / 1e9,
         "engine_over_numpy_time": min(ours) / min(plain),
+        "overhead_of_the_engine_measured": min(overheads),
     }
 
 
@@ -161,6 +165,8 @@ def formats(size: int) -> list[Row]:
 def gpus(size: int) -> list[Row]:
     """The engine's kernels on each GPU beside numpy on the processor."""
     a, b = operands(size)
+    from nexus.compute.devices.gpu import GpuDevice
+
     rows: list[Row] = []
     for device in usable_gpus(None):
         with Engine([device]) as engine:
@@ -172,6 +178,7 @@ def gpus(size: int) -> list[Row]:
             {
                 "what": f"fp32 matmul on {device.version} with transfers, beside numpy",
                 "size": size,
+                "kernel": device.variant.name if isinstance(device, GpuDevice) and device.variant else "",
                 "gpu_gflops_measured": work / seconds / 1e9,
                 "numpy_gflops_measured": work / plain / 1e9,
             }

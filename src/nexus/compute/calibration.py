@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from nexus.base.folders import private_folder
@@ -21,9 +22,11 @@ from nexus.compute.errors import DeviceLost, OutOfDeviceMemory
 from nexus.compute.job import Job
 
 VERSION = 1
-PROBE_SECONDS = 0.06
-GAIN = 1.02
-"""What a device must add to be kept: less than this factor is within the noise of a probe."""
+PROBE_SECONDS = 0.1
+PATIENCE = 30.0
+"""Seconds until a probe that does not return is given up."""
+GAIN = 1.05
+"""How much more the others must do without a device to leave it out: less is within the noise of a probe."""
 
 
 class Calibration:
@@ -44,14 +47,18 @@ class Calibration:
         key = self.key(job, devices)
         row = self.rows.get(key)
         if row is None:
-            row = measure(job, devices)
+            probes = Probes(job, devices)
+            row = probes.measure()
+            for why in probes.lost.values():
+                note(why)
             if row is None:
                 return [devices[0]], [1.0]
-            self.rows[key] = row
-            self.save()
+            if not probes.lost:
+                self.rows[key] = row
+                self.save()
         kept = [n for n in row["kept"] if row["together"][n] > 0]
         for n, device in enumerate(devices):
-            if n not in kept:
+            if n not in row["kept"]:
                 alone = row["alone"][n] / job.units
                 note(
                     f"{device.name} is left out: the others do more without it "
@@ -86,73 +93,108 @@ def read_rows(path: str) -> dict[str, Any]:
     return dict(data["rows"])
 
 
-def measure(job: Job, devices: Sequence[Device]) -> dict[str, Any] | None:
-    """Rates alone and together and the indices of the devices to keep; None when no device could be
-    measured.
-    """
-    sizes = [probe_size(job, device) for device in devices]
-    alone = [size[1] for size in sizes]
-    kept = [n for n, rate in enumerate(alone) if rate > 0]
-    if not kept:
-        return None
-    together = best_together(job, devices, kept, sizes)
-    # The slowest first: it is the likeliest to cost the others more than it does.
-    for n in sorted((n for n in kept if devices[n].shares_host), key=lambda n: together[n]):
-        without = [m for m in kept if m != n]
-        if not without:
-            break
-        rates = best_together(job, devices, without, sizes)
-        if sum(together) < sum(rates) * GAIN:
-            kept, together = without, rates
-    return {"alone": alone, "together": together, "kept": kept}
+class Probes:
+    """One calibration: each device probes a range of its own, so that none disturbs what another computes."""
 
+    def __init__(self, job: Job, devices: Sequence[Device]) -> None:
+        self.job = job
+        self.devices = devices
+        self.room = max(1, job.units // len(devices))
+        self.sizes = [0] * len(devices)
+        self.lost: dict[Device, str] = {}
 
-def probe_size(job: Job, device: Device) -> tuple[int, float]:
-    """How many units make a probe, and the device's rate alone; (0, 0.0) when it cannot compute the job."""
-    units = min(job.granule, job.units)
-    try:
-        device.prepare(job)
-        device.run(job, 0, units)
-        while True:
+    def measure(self) -> dict[str, Any] | None:
+        """Rates alone and together and the indices of the devices to keep; None when no device could be
+        measured.
+        """
+        alone = [self.alone(n) for n in range(len(self.devices))]
+        kept = [n for n, rate in enumerate(alone) if rate > 0]
+        if not kept:
+            return None
+        together = self.best_together(kept)
+        # The slowest first: it is the likeliest to cost the others more than it does.
+        shared = [n for n in kept if self.devices[n].shares_host]
+        for n in sorted(shared, key=lambda n: together[n]):
+            without = [m for m in kept if m != n]
+            if not without:
+                break
+            rates = self.best_together(without)
+            if sum(rates) > sum(together) * GAIN:
+                kept, together = without, rates
+        return {"alone": alone, "together": together, "kept": kept}
+
+    def alone(self, n: int) -> float:
+        """The device's rate alone, 0 when it cannot compute the job; finds how many units make a probe."""
+        rate = [0.0]
+
+        def probe() -> None:
+            self.devices[n].prepare(self.job)
+            self.sizes[n] = min(self.job.granule, self.room)
+            self.probe(n)
+            while True:
+                began = time.monotonic()
+                self.probe(n)
+                seconds = max(time.monotonic() - began, 1e-6)
+                if seconds >= PROBE_SECONDS / 4 or self.sizes[n] == self.room:
+                    rate[0] = self.sizes[n] / seconds
+                    return
+                wanted = int(self.sizes[n] * PROBE_SECONDS / 3 / seconds)
+                self.sizes[n] = min(self.room, max(2 * self.sizes[n], wanted))
+
+        self.patiently({n: probe})
+        return rate[0]
+
+    def probe(self, n: int) -> None:
+        start = min(n * self.room, self.job.units - self.sizes[n])
+        self.devices[n].run(self.job, start, start + self.sizes[n])
+
+    def best_together(self, chosen: Sequence[int]) -> list[float]:
+        """The better of two probes: what else this machine does disturbs one less often than both."""
+        return max((self.together(chosen) for _ in range(2)), key=sum)
+
+    def together(self, chosen: Sequence[int]) -> list[float]:
+        """Rates while all the chosen devices run; 0 for the others."""
+        rates = [0.0] * len(self.devices)
+        barrier = threading.Barrier(len(chosen))
+
+        def probe(n: int) -> None:
+            done = 0
+            barrier.wait()
             began = time.monotonic()
-            device.run(job, 0, units)
-            seconds = max(time.monotonic() - began, 1e-6)
-            if seconds >= PROBE_SECONDS / 4 or units == job.units:
-                return units, units / seconds
-            units = min(job.units, max(2 * units, int(units * PROBE_SECONDS / 3 / seconds)))
-    except (DeviceLost, OutOfDeviceMemory):
-        return 0, 0.0
-
-
-def best_together(
-    job: Job, devices: Sequence[Device], chosen: Sequence[int], sizes: Sequence[tuple[int, float]]
-) -> list[float]:
-    """The better of two probes: what else this machine does disturbs one less often than both."""
-    return max((run_together(job, devices, chosen, sizes) for _ in range(2)), key=sum)
-
-
-def run_together(
-    job: Job, devices: Sequence[Device], chosen: Sequence[int], sizes: Sequence[tuple[int, float]]
-) -> list[float]:
-    """Rates while all the chosen devices run; 0 for the others."""
-    rates = [0.0] * len(devices)
-    barrier = threading.Barrier(len(chosen))
-
-    def probe(n: int) -> None:
-        units, done = sizes[n][0], 0
-        barrier.wait()
-        began = time.monotonic()
-        try:
             while time.monotonic() - began < PROBE_SECONDS or not done:
-                devices[n].run(job, 0, units)
-                done += units
-        except (DeviceLost, OutOfDeviceMemory):
-            return
-        rates[n] = done / (time.monotonic() - began)
+                self.probe(n)
+                done += self.sizes[n]
+            rates[n] = done / (time.monotonic() - began)
 
-    threads = [threading.Thread(target=probe, args=(n,), daemon=True) for n in chosen]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return rates
+        self.patiently({n: partial(probe, n) for n in chosen})
+        return rates
+
+    def patiently(self, probes: dict[int, Callable[[], None]]) -> None:
+        """Run probes side by side. A device that is lost or takes longer than PATIENCE has no rate; what a
+        user's function raised is raised here.
+        """
+        errors: list[Exception] = []
+
+        def guarded(n: int, probe: Callable[[], None]) -> None:
+            try:
+                probe()
+            except (DeviceLost, OutOfDeviceMemory) as error:
+                self.lost.setdefault(self.devices[n], str(error))
+            except Exception as error:
+                errors.append(error)
+
+        threads = {
+            n: threading.Thread(target=guarded, args=(n, probe), daemon=True) for n, probe in probes.items()
+        }
+        for thread in threads.values():
+            thread.start()
+        for n, thread in threads.items():
+            device = self.devices[n]
+            thread.join(timeout=PATIENCE if device.abandonable else None)
+            if thread.is_alive():
+                self.lost[device] = f"{device.name} did not answer within {PATIENCE:g} s"
+                device.abandon()
+                if not device.detached:
+                    thread.join()
+        if errors:
+            raise errors[0]

@@ -152,8 +152,9 @@ class Engine:
 
     def able(self, job: Job, notes: list[str]) -> list[Device]:
         """The devices that can take part."""
-        if job.units * job.work < SMALL_WORK and any(device.trusted for device in self.devices):
-            return [device for device in self.devices if device.trusted]
+        here = [device for device in self.devices if device.trusted]
+        if here and job.units * job.work < SMALL_WORK and not self.equal_split:
+            return here
         able = []
         for device in self.devices:
             why = device.lacks(job)

@@ -96,6 +96,8 @@ class HostStream(FileObject):
     # writing -----------------------------------------------------------------------------------------
 
     def write(self, op: Operation, data: bytes, offset: int | None) -> int:
+        if self.regular:
+            self.io.disk.charge(len(data))
         state = _Write(data)
         if any(isinstance(other.state, _Write) for other in self.pending) or not self._write_some(state):
             self._watch(WRITABLE)

@@ -32,6 +32,7 @@ REG_NOTIFY_CHANGE_SECURITY = 8
 MAX_KEY_NAME = 255
 MAX_VALUE_NAME = 16383
 MAX_LINKS = 32
+MAX_NOTED = 10_000
 LINK_VALUE = "SYMBOLICLINKVALUE"
 WOW_NODE = "WOW6432NODE"
 ROOT = "REGISTRY"
@@ -247,11 +248,17 @@ class KeyObject(KernelObject):
 class Registry:
     """The whole tree; `root` is the key `\\\\REGISTRY`."""
 
-    __slots__ = ("changes", "root")
+    __slots__ = ("changes", "noted", "root")
 
     def __init__(self) -> None:
         self.root = Key("REGISTRY", None)
         self.changes = 0  # writes by the guest, so that a store knows when to save
+        self.noted: dict[tuple[str, str, str | None], None] = {}  # the first of them: (action, key, value)
+
+    def note(self, action: str, key: str, value: str | None = None) -> None:
+        """Keep a write for the report, each once; a guest that makes very many is not followed further."""
+        if len(self.noted) < MAX_NOTED:
+            self.noted[action, key, value] = None
 
     def split(self, name: str, start: Key | None) -> tuple[Key, list[str]]:
         """Where a walk begins and its components. Raises for names that cannot be registry paths."""
@@ -339,6 +346,7 @@ class Registry:
         made = key.add(missing, now)
         made.volatile = volatile
         made.link = link
+        self.note("create", made.path)
         self.changed(key, REG_NOTIFY_CHANGE_NAME, now)
         return made, True
 
@@ -351,6 +359,7 @@ class Registry:
             raise NtError(Status.ACCESS_DENIED)
         if key.subkeys:
             raise NtError(Status.ACCESS_DENIED)
+        self.note("delete", key.path)
         key.parent.remove(key)
         for watch in list(key.watches):
             watch.fire(Status.KEY_DELETED)
@@ -364,6 +373,7 @@ class Registry:
             raise NtError(Status.CANNOT_DELETE)
         if WOW_NODE in (upcase(key.name), upcase(name)):
             raise NtError(Status.INVALID_PARAMETER)
+        self.note("rename", key.path, name)
         parent.remove(key)
         key.deleted = False
         key.name = name
@@ -378,9 +388,11 @@ class Registry:
         if key.link and (type != REG_LINK or upcase(name) != LINK_VALUE):
             raise NtError(Status.ACCESS_DENIED)
         if key.set(name, type, data):
+            self.note("set", key.path, name)
             self.changed(key, REG_NOTIFY_CHANGE_LAST_SET, now)
 
     def delete_value(self, key: Key, name: str, now: int) -> None:
         key.value(name)
         del key.values[upcase(name)]
+        self.note("delete value", key.path, name)
         self.changed(key, REG_NOTIFY_CHANGE_LAST_SET, now)

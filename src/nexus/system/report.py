@@ -60,7 +60,9 @@ def report(
             {"path": path, "access": kind, "sha256": sha256(path) if kind == "written" else None}
             for path, kind in sorted(machine.io.touched.items())
         ],
-        "registry_writes": machine.io.registry.changes,
+        "registry_writes": [
+            {"action": action, "key": key, "value": value} for action, key, value in machine.io.registry.noted
+        ],
         "network": sorted(machine.network.used),
         "refusals": [
             *({"kind": kind, "what": path} for path, kind in sorted(machine.io.refusals.seen.items())),

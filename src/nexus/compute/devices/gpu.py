@@ -44,7 +44,7 @@ class GpuDevice(Device):
         self.memory = memory
         self.device: Any = None
         self.pipelines: dict[str, Any] = {}
-        self.tile = 0
+        self.variant: wgsl.Variant | None = None
         self.kept: tuple[Array, Any] | None = None
         self.given_up = False
 
@@ -67,20 +67,19 @@ class GpuDevice(Device):
                 self.device = self.adapter.request_device_sync(required_limits=limits)
             except RuntimeError as error:
                 raise DeviceLost(f"{self.name}: {error}") from None
-        if not self.tile:
-            self.tile = self.fastest_tile()
+        if self.variant is None and job.kernel == "matmul":
+            self.variant = self.fastest()
 
-    def fastest_tile(self) -> int:
-        """The tile size whose kernel multiplies a small matrix fastest here."""
+    def fastest(self) -> wgsl.Variant:
+        """The product kernel that multiplies a small matrix fastest here."""
         sample = np.ones((AUTOTUNE_SIDE, AUTOTUNE_SIDE), np.float32)
-        seconds = {}
-        for tile in wgsl.TILES:
-            self.tile = tile
-            self.multiply(sample, sample)
+        seconds = []
+        for variant in wgsl.PRODUCTS:
+            self.multiply(sample, sample, variant)
             began = time.perf_counter()
-            self.multiply(sample, sample)
-            seconds[tile] = time.perf_counter() - began
-        return min(seconds, key=lambda tile: seconds[tile])
+            self.multiply(sample, sample, variant)
+            seconds.append(time.perf_counter() - began)
+        return wgsl.PRODUCTS[int(np.argmin(seconds))]
 
     def run(self, job: Job, start: int, stop: int) -> Array | None:
         try:
@@ -98,23 +97,24 @@ class GpuDevice(Device):
         return product
 
     def product(self, a: Array, b: Array) -> Array:
+        variant = self.variant or self.fastest()
         limit = min(self.memory or 3 * self.limit, 3 * self.limit)
         rows, columns, depth = tile_sizes(len(a), b.shape[1], b.shape[0], limit)
         largest = self.limit // 4
         while rows * depth > largest or depth * columns > largest or rows * columns > largest:
             rows, columns, depth = ((side + 1) // 2 for side in (rows, columns, depth))
         if (rows, columns, depth) == (len(a), b.shape[1], b.shape[0]):
-            return self.multiply(a, b, keep=True)
+            return self.multiply(a, b, variant, keep=True)
         out = np.zeros((len(a), b.shape[1]), np.float32)
         for top, bottom in steps(0, len(a), rows):
             for left, right in steps(0, b.shape[1], columns):
                 for near, far in steps(0, b.shape[0], depth):
                     out[top:bottom, left:right] += self.multiply(
-                        a[top:bottom, near:far], b[near:far, left:right]
+                        a[top:bottom, near:far], b[near:far, left:right], variant
                     )
         return out
 
-    def multiply(self, a: Array, b: Array, *, keep: bool = False) -> Array:
+    def multiply(self, a: Array, b: Array, variant: wgsl.Variant, *, keep: bool = False) -> Array:
         """One product that fits; `keep` leaves `b` on the device for the next chunk."""
         if keep and self.kept is not None and self.kept[0] is b:
             on_device = self.kept[1]
@@ -122,10 +122,8 @@ class GpuDevice(Device):
             on_device = self.upload(b)
             self.kept = (b, on_device) if keep else None
         sizes = np.array([len(a), b.shape[1], b.shape[0]], np.uint32)
-        side = 2 * self.tile
-        groups = (math.ceil(b.shape[1] / side), math.ceil(len(a) / side), 1)
-        source = wgsl.matmul(self.tile)
-        return self.dispatch(source, [self.upload(a), on_device], sizes, (len(a), b.shape[1]), groups)
+        groups = (math.ceil(b.shape[1] / variant.side), math.ceil(len(a) / variant.side), 1)
+        return self.dispatch(variant.source, [self.upload(a), on_device], sizes, (len(a), b.shape[1]), groups)
 
     def transform(self, points: Array, matrix: Array) -> Array:
         out = np.empty(points.shape, np.float32)

@@ -1,23 +1,32 @@
-"""The WGSL kernels, written for a tile size."""
+"""The WGSL kernels. Products come in variants; which is fastest is measured on the device."""
 
 from __future__ import annotations
 
-TILES = (8, 16)
-"""Sides of the square workgroups tried; 16 * 16 = 256 threads is the most WebGPU guarantees."""
-
-
-def matmul(tile: int) -> str:
-    """C = A @ B, row-major; each workgroup computes a tile of (2 * tile) by (2 * tile).
-
-    Each thread keeps 2 by 2 results in registers; tiles of both operands go through workgroup memory.
-    """
-    side = 2 * tile
-    return f"""
-struct Sizes {{ rows: u32, columns: u32, depth: u32 }}
+HEADER = """
+struct Sizes { rows: u32, columns: u32, depth: u32 }
 @group(0) @binding(0) var<storage, read> a: array<f32>;
 @group(0) @binding(1) var<storage, read> b: array<f32>;
 @group(0) @binding(2) var<storage, read_write> c: array<f32>;
 @group(0) @binding(3) var<storage, read> sizes: Sizes;
+"""
+
+
+class Variant:
+    """A kernel for C = A @ B, row-major; a workgroup computes `side` by `side` elements of C."""
+
+    def __init__(self, name: str, side: int, source: str) -> None:
+        self.name = name
+        self.side = side
+        self.source = source
+
+
+def through_workgroup_memory(tile: int) -> Variant:
+    """`tile` by `tile` threads (at most 16, WebGPU's guaranteed 256) with 2 by 2 results each.
+
+    Tiles of both operands are loaded once for the whole workgroup.
+    """
+    side = 2 * tile
+    source = f"""
 var<workgroup> left: array<f32, {side * tile}>;
 var<workgroup> right: array<f32, {side * tile}>;
 
@@ -60,6 +69,46 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
   }}
 }}
 """
+    return Variant(f"workgroup{tile}", side, HEADER + source)
+
+
+def through_registers() -> Variant:
+    """8 by 8 threads with 4 by 4 results each, read straight from the operands: for devices whose
+    workgroup memory and barriers are slow, such as software ones.
+    """
+    across = range(4)
+    loads = "\n".join(
+        f"    let b{n} = b[k * sizes.columns + min(column + {n}u, sizes.columns - 1u)];" for n in across
+    )
+    lines = []
+    for m in range(4):
+        lines.append(f"    let a{m} = a[min(row + {m}u, sizes.rows - 1u) * sizes.depth + k];")
+        lines += [f"    s{m}{n} += a{m} * b{n};" for n in across]
+    stores = "\n".join(
+        f"  if (row + {m}u < sizes.rows && column + {n}u < sizes.columns) "
+        f"{{ c[(row + {m}u) * sizes.columns + column + {n}u] = s{m}{n}; }}"
+        for m in range(4)
+        for n in across
+    )
+    sums = "\n".join(f"  var s{m}{n} = 0.0;" for m in range(4) for n in across)
+    body = "\n".join(lines)
+    source = f"""
+@compute @workgroup_size(8, 8)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
+  let row = id.y * 4u;
+  let column = id.x * 4u;
+{sums}
+  for (var k = 0u; k < sizes.depth; k++) {{
+{loads}
+{body}
+  }}
+{stores}
+}}
+"""
+    return Variant("registers", 32, HEADER + source)
+
+
+PRODUCTS = (through_workgroup_memory(8), through_workgroup_memory(16), through_registers())
 
 
 TRANSFORM = """

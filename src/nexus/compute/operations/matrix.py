@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from nexus.compute.engine import Engine
 
 TILE_ROWS = 128
-"""Rows of a tile in deterministic mode, and the granule of a split."""
+"""Rows of a tile in deterministic mode."""
+ROWS = 16
+"""Fewest rows handed out otherwise: small, so that the last pieces end together."""
 TILE_POINTS = 1 << 14
 
 
@@ -57,7 +59,15 @@ def matmul(engine: Engine, a: object, b: object, dtype: str) -> Array:
     }
     work = 2.0 * right.shape[0] * right.shape[1]
     job = Job(
-        "matmul", len(left), (x, y), out, params, granule=TILE_ROWS, work=work, check=check, dtype=wanted.name
+        "matmul",
+        len(left),
+        (x, y),
+        out,
+        params,
+        granule=TILE_ROWS if engine.deterministic else ROWS,
+        work=work,
+        check=check,
+        dtype=wanted.name,
     )
     with np.errstate(over="ignore", invalid="ignore"):
         report = engine.run(job)

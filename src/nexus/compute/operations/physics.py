@@ -31,8 +31,10 @@ def nbody(
     """Leapfrog (kick, drift, kick) in double precision; raises BadInput for shapes other than n by 3, 3
     and n.
     """
-    x = engine.output(np.shape(engine.take(positions, "positions", np.float64)), np.float64)
-    x[...] = engine.take(positions, "positions", np.float64)
+    given = engine.take(positions, "positions", np.float64)
+    x = engine.output(given.shape, np.float64)
+    x[...] = given
+    engine.copied += x.nbytes
     v = engine.take(velocities, "velocities", np.float64).copy()
     m = engine.take(masses, "masses", np.float64)
     if x.ndim != 2 or x.shape[1] != 3 or v.shape != x.shape or m.shape != x.shape[:1] or not len(x):

@@ -4,6 +4,7 @@ process.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 12
 SAMPLE = 64
-ASSUMED_WORK = 1e3
-"""Operations per element a user's function is taken to need."""
+OPERATIONS_PER_SECOND = 1e10
+"""What a second of a user's function counts as, to tell small jobs from large ones."""
+CHUNK_SECONDS = 0.01
 
 
 def map_blocks(engine: Engine, function: Callable[..., Any], data: Sequence[object]) -> Array:
@@ -56,6 +58,8 @@ def map_blocks(engine: Engine, function: Callable[..., Any], data: Sequence[obje
         return "" if agree(out[first : first + size], again) else f"elements {first} to {first + size} differ"
 
     tile = BLOCK if engine.deterministic else 0
+    seconds = seconds_per_element(function, arrays)
+    granule = BLOCK if tile else max(1, min(BLOCK, int(CHUNK_SECONDS / seconds)))
     params = {"function": function, "tile": tile}
     job = Job(
         "map",
@@ -63,8 +67,8 @@ def map_blocks(engine: Engine, function: Callable[..., Any], data: Sequence[obje
         arrays,
         out,
         params,
-        granule=BLOCK,
-        work=ASSUMED_WORK,
+        granule=granule,
+        work=seconds * OPERATIONS_PER_SECOND,
         counted=False,
         check=check,
         dtype=str(like.dtype),
@@ -83,6 +87,17 @@ def call(function: Callable[..., Any], blocks: Sequence[Array]) -> Array:
         return np.asarray(function(*blocks))
     except Exception as error:
         raise ComputeError(f"the mapped function raised {type(error).__name__}: {error}") from error
+
+
+def seconds_per_element(function: Callable[..., Any], arrays: Sequence[Array]) -> float:
+    """How long the function takes, by one element or, when that is quick, by a few."""
+    for size in (1, SAMPLE):
+        began = time.perf_counter()
+        call(function, [array[:size] for array in arrays])
+        seconds = time.perf_counter() - began
+        if seconds > CHUNK_SECONDS / 10:
+            break
+    return max(seconds, 1e-7) / min(size, len(arrays[0]))
 
 
 def agree(got: Array, again: Array) -> bool:

@@ -75,6 +75,7 @@ def _load(call: Call, target: Attributes, source: Attributes) -> None:
     except ValueError as error:
         raise NtError(Status.NOT_REGISTRY_FILE) from error
     registry_store.fill(key, text)
+    registry.note("load", key.path)
     registry.changed(key, 1, now)
 
 
@@ -114,6 +115,7 @@ def NtUnloadKey(call: Call, target: ObjectAttributes) -> None:
     key = registry.open(target.name or "", start_of(call, target))
     if key.parent is None or key.parent is registry.root:
         raise NtError(Status.ACCESS_DENIED)
+    registry.note("unload", key.path)
     for below in key.walk():
         below.deleted = True
     key.parent.remove(key)
