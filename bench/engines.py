@@ -2,7 +2,7 @@
 
     python bench/engines.py [REPEAT]
 
-The functions of `tests/peers/programs.ll` run natively, on T0, on T1 and on Unicorn, the best of REPEAT times;
+The functions of `tests/peers/programs.ll` run natively, on T0, T1 and Unicorn, the best of REPEAT times;
 the columns are times native execution. Both results are checked against the native one. Unicorn counts
 instructions, as `peers/unicorn_cpu.py` needs it to.
 """

@@ -83,7 +83,6 @@ ret
 _R12, _RIP, _ERR = 40 + 8 * 4, 40 + 8 * 16, 40 + 8 * 19
 
 
-
 def _spill(number: int, slot: int, register: int) -> str:
     """Copy a general register of the interrupted code into a slot of the state."""
     return f"""
