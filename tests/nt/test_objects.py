@@ -138,6 +138,7 @@ def test_atoms_are_counted(machine: Machine) -> None:
     assert machine.memory.u16(atom) == number
     buffer = machine.put(64)
     assert machine.NtQueryInformationAtom(number, 0, buffer, 64, 0) == Status.SUCCESS
+    assert machine.NtQueryInformationAtom(0, 0, buffer, 64, 0) == Status.INVALID_PARAMETER
     assert struct.unpack("<HHH", machine.memory.read(buffer, 6)) == (2, 0, len(text))
     assert machine.memory.read(buffer + 6, len(text)) == text
     assert machine.NtDeleteAtom(number) == machine.NtDeleteAtom(number) == Status.SUCCESS

@@ -16,6 +16,7 @@ from nexus.nt import registry_defaults, registry_store
 from nexus.nt.path import wide
 from nexus.nt.registry import MAX_NOTED, REG_LINK, Registry
 from nexus.nt.status import Status
+from nexus.nt.volume import Grant, Volume
 
 ALL = 0xF003F
 READ = 0x20019
@@ -230,3 +231,34 @@ def test_writes_are_noted_once_each() -> None:
     for number in range(MAX_NOTED + 1):
         registry.note("set", path, str(number))
     assert len(registry.noted) == MAX_NOTED
+
+
+def test_restore_replaces_what_a_key_holds(tmp_path: Path) -> None:
+    machine = Machine()
+    volume = Volume("X", "HarddiskVolume9")
+    volume.mount([], Grant(str(tmp_path), write=True))
+    machine.kernel.io.add_volume(volume)
+    registry = machine.kernel.io.registry
+    key, _ = registry.create("App", registry.root.add("MACHINE", 0), 1)
+    registry.set_value(key, "Kept", 1, b"1", 2)
+    registry.create("Below", key, 2)
+    handle, iosb = machine.put(8), machine.put(16)
+    attributes = machine.attributes("\\Registry\\Machine\\App")
+    assert machine.NtOpenKey(handle, ALL, attributes) == Status.SUCCESS
+    opened = machine.memory.u64(handle)
+    name = machine.attributes("\\??\\X:\\saved")
+    assert machine.NtCreateFile(handle, 0xC0100000, name, iosb, 0, 0, 7, 2, 0x20, 0, 0) == Status.SUCCESS
+    file = machine.memory.u64(handle)
+    assert machine.NtRestoreKey(opened, file, 0) == Status.PRIVILEGE_NOT_HELD
+    for privilege in (17, 18):  # SeBackupPrivilege, SeRestorePrivilege
+        machine.process.token.privileges[privilege] = 2
+    assert machine.NtSaveKey(opened, file) == Status.SUCCESS
+    below = key.child("Below")
+    registry.set_value(key, "New", 1, b"2", 3)
+    registry.create("Other", key, 3)
+    assert machine.NtRestoreKey(opened, file, 8) == Status.SUCCESS
+    assert list(key.values) == ["KEPT"] and list(key.subkeys) == ["BELOW"]
+    assert below is not None and below.deleted and key.child("Below") is not below
+    (tmp_path / "saved").write_bytes(b"something else")
+    assert machine.NtRestoreKey(opened, file, 0) == Status.NOT_REGISTRY_FILE
+    assert list(key.values) == ["KEPT"]

@@ -74,7 +74,9 @@ def NtQueryInformationAtom(
         return
     if information_class != _BASIC:
         raise NtError(Status.INVALID_INFO_CLASS)
-    if 0 < atom < FIRST:
+    if not atom:
+        raise NtError(Status.INVALID_PARAMETER)
+    if atom < FIRST:
         name, count, pinned = f"#{atom}", 1, True
     else:
         found = call.kernel.atoms.get(atom)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SE_BACKUP_PRIVILEGE, SE_RESTORE_PRIVILEGE = 17, 18
 SE_PRIVILEGE_ENABLED = 2
+REG_FORCE_RESTORE = 8
 _MAX_HIVE = 1 << 26
 
 
@@ -56,24 +57,32 @@ def NtSaveKey(
     _write_all(file, registry_store.text_of(key.live).encode("utf-8"))
 
 
+def _text_of(file: FileObject) -> str:
+    if not isinstance(file, DiskFile) or file.is_directory:
+        raise NtError(Status.INVALID_PARAMETER)
+    return os.pread(file.fd, _MAX_HIVE, 0).decode("utf-8", "replace")
+
+
+def _check(key: Key, text: str) -> None:
+    """Refuse what NtSaveKey has not written before anything is changed."""
+    try:
+        registry_store.fill(Key(key.name, None), text)
+    except ValueError as error:
+        raise NtError(Status.NOT_REGISTRY_FILE) from error
+
+
 def _load(call: Call, target: Attributes, source: Attributes) -> None:
     desired = access.FILE_READ_DATA | access.SYNCHRONIZE
     file, _ = call.kernel.io.open(call, source, desired, 7, FILE_OPEN, FILE_SYNCHRONOUS_IO_NONALERT)
     try:
-        if not isinstance(file, DiskFile) or file.is_directory:
-            raise NtError(Status.INVALID_PARAMETER)
-        text = os.pread(file.fd, _MAX_HIVE, 0).decode("utf-8", "replace")
+        text = _text_of(file)
     finally:
         file.closed()
     _require(call, SE_RESTORE_PRIVILEGE)
     registry = call.kernel.io.registry
     now = call.kernel.clock.system()
     key, _made = registry.create(target.name or "", start_of(call, target), now)
-    scratch = Key(key.name, None)
-    try:
-        registry_store.fill(scratch, text)
-    except ValueError as error:
-        raise NtError(Status.NOT_REGISTRY_FILE) from error
+    _check(key, text)
     registry_store.fill(key, text)
     registry.note("load", key.path)
     registry.changed(key, 1, now)
@@ -123,10 +132,26 @@ def NtUnloadKey(call: Call, target: ObjectAttributes) -> None:
 
 
 @syscall
-def NtRestoreKey(call: Call, key: Handle[KeyObject, 0], file: uptr, flags: u32) -> None:
-    """Replacing a key's content by a file is not written yet."""
+def NtRestoreKey(
+    call: Call, key: Handle[KeyObject, 0], file: Handle[FileObject, access.FILE_READ_DATA], flags: u32
+) -> None:
+    """Replace what a key holds by what NtSaveKey wrote. Keys that are open below it are deleted ones then,
+    with REG_FORCE_RESTORE and without.
+    """
     _require(call, SE_RESTORE_PRIVILEGE)
-    raise call.unsupported("NtRestoreKey", "nexus/nt/syscalls/hive.py")
+    if flags & ~REG_FORCE_RESTORE:
+        raise call.unsupported(f"NtRestoreKey with flags {flags:#x}", "src/nexus/nt/syscalls/hive.py")
+    text = _text_of(file)
+    live, registry = key.live, call.kernel.io.registry
+    _check(live, text)
+    for child in list(live.subkeys.values()):
+        for below in child.walk():
+            below.deleted = True
+        live.remove(child)
+    live.values.clear()
+    registry_store.fill(live, text)
+    registry.note("load", live.path)
+    registry.changed(live, 1, call.kernel.clock.system())
 
 
 @syscall
