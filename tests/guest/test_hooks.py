@@ -248,6 +248,13 @@ def test_the_trace_shows_calls(program, tmp_path, no_wall):
     assert "kernel32!ExitThread(0x7, " in lines[4] and " = ?" + caller in lines[4]
 
 
+def test_the_trace_leaves_out_what_ntdll_calls_of_its_own(program, tmp_path, no_wall):
+    lines = trace(program, tmp_path / "calls", "--calls", "kernel32!HeapAlloc")
+    allocations = [line for line in lines if "kernel32!HeapAlloc(" in line]
+    assert any(", 0x4d2, " in line and os.path.basename(program) in line for line in allocations)
+    assert not [line for line in allocations if "from ntdll.dll" in line]
+
+
 def test_the_trace_of_calls_as_json_with_children(program, tmp_path, no_wall):
     rows = [json.loads(line) for line in trace(program, tmp_path / "calls", "--json", "-f")]
     assert [row["call"] for row in rows].count("kernel32!GetFileAttributesW") == 5

@@ -117,14 +117,18 @@ class WorkerDevice(Device):
         return value
 
     def abandon(self) -> None:
-        if self.process is not None:
-            self.process.kill()
+        # Waited for, so that not one more byte of it reaches the output that another device fills now.
+        self.end()
 
     def close(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-        if self.link is not None:
-            self.link.close()
-            self.link = None
+        self.end()
+        self.process = None
+        link, self.link = self.link, None
+        if link is not None:
+            link.close()
+
+    def end(self) -> None:
+        process = self.process
+        if process is not None:
+            process.kill()
+            process.wait()

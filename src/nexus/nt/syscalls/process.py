@@ -8,7 +8,7 @@ from nexus.nt.access import (
     PROCESS_SUSPEND_RESUME,
     PROCESS_TERMINATE,
 )
-from nexus.nt.attribute_list import read_attribute_list
+from nexus.nt.attribute_list import Attribute, read_attribute_list
 from nexus.nt.call import Call
 from nexus.nt.crash import crash_behind
 from nexus.nt.errors import NtError
@@ -18,6 +18,7 @@ from nexus.nt.spawn import Request, spawn
 from nexus.nt.status import Status
 from nexus.nt.syscall import Handle, In, NewHandle, ObjectAttributes, syscall
 from nexus.nt.syscalls.thread import CLIENT_ID
+from nexus.nt.thread import Thread
 
 (
     _PARENT,
@@ -44,7 +45,8 @@ from nexus.nt.syscalls.thread import CLIENT_ID
 _MACHINE_TYPE = 28
 _MAXIMUM_HANDLES = 4096
 _IGNORED = (_MEMORY_RESERVE, _PRIORITY_CLASS, _ERROR_MODE, _GROUP_AFFINITY, _PREFERRED_NODE, _IDEAL_PROCESSOR,
-            _MITIGATION_OPTIONS)  # fmt: skip
+            _MITIGATION_OPTIONS, _JOB_LIST, _STD_HANDLE_INFO, _MACHINE_TYPE)  # fmt: skip
+_FILE = "src/nexus/nt/syscalls/process.py"
 
 PROCESS_CREATE_FLAGS_SUSPENDED = 0x200
 PROCESS_CREATE_FLAGS_INHERIT_HANDLES = 0x4
@@ -97,6 +99,48 @@ def NtResumeProcess(call: Call, process: Handle[Process, PROCESS_SUSPEND_RESUME]
         thread.resume()
 
 
+def _read_attributes(call: Call, request: Request, attribute_list: int) -> list[Attribute]:
+    """Put what a PS_ATTRIBUTE_LIST says into the request; returns the attributes that want an answer."""
+    handles = call.process.handles
+    wanted = []
+    for attribute in read_attribute_list(call.memory, attribute_list):
+        number = attribute.number
+        if number == _IMAGE_NAME:
+            if attribute.size & 1 or attribute.size > 0xFFFE:
+                raise NtError(Status.OBJECT_NAME_INVALID)
+            name = call.memory.read(attribute.value, attribute.size)
+            request.image = name.decode("utf-16-le", "surrogatepass")
+        elif number == _PARENT:
+            request.parent = handles.resolve(attribute.value, Process, PROCESS_CREATE_PROCESS)
+        elif number in (_CLIENT_ID, _TEB, _IMAGE_INFO):
+            wanted.append(attribute)
+        elif number == _HANDLE_LIST:
+            if attribute.size // 8 > _MAXIMUM_HANDLES:
+                raise NtError(Status.INVALID_PARAMETER)
+            raw = call.memory.read(attribute.value, attribute.size & ~7)
+            request.only = {int.from_bytes(raw[i : i + 8], "little") & ~3 for i in range(0, len(raw), 8)}
+        elif number == _DEBUG_OBJECT:
+            raise call.unsupported("starting a process under a debugger", _FILE)
+        elif number == _TOKEN:
+            handles.resolve(attribute.value, KernelObject, 0)  # every token is the same user's
+        elif number not in _IGNORED:
+            raise call.unsupported(f"process attribute {number}", _FILE)
+    return wanted
+
+
+def _give_attributes(
+    call: Call, wanted: list[Attribute], process: Process, thread: Thread, image_info: bytes
+) -> None:
+    """Answer the attributes that ask about the new process."""
+    answers = {
+        _CLIENT_ID: CLIENT_ID(UniqueProcess=process.id, UniqueThread=thread.id).pack(),
+        _TEB: thread.teb.to_bytes(8, "little"),
+        _IMAGE_INFO: image_info,
+    }
+    for attribute in wanted:
+        attribute.give(call.memory, answers[attribute.number])
+
+
 @syscall
 def NtCreateUserProcess(
     call: Call,
@@ -115,46 +159,12 @@ def NtCreateUserProcess(
     """Start a program in a new process."""
     if thread_flags & ~THREAD_CREATE_FLAGS_CREATE_SUSPENDED:
         raise NtError(Status.INVALID_PARAMETER)
-    table = call.process.handles
     request = Request(parameters)
-    outputs = []
-    for attribute in read_attribute_list(call.memory, attribute_list):
-        number = attribute.number
-        if number == _IMAGE_NAME:
-            if attribute.size & 1 or attribute.size > 0xFFFE:
-                raise NtError(Status.OBJECT_NAME_INVALID)
-            request.image = call.memory.read(attribute.value, attribute.size).decode(
-                "utf-16-le", "surrogatepass"
-            )
-        elif number == _PARENT:
-            request.parent = table.resolve(attribute.value, Process, PROCESS_CREATE_PROCESS)
-        elif number in (_CLIENT_ID, _TEB, _IMAGE_INFO):
-            outputs.append(attribute)
-        elif number == _HANDLE_LIST:
-            if attribute.size // 8 > _MAXIMUM_HANDLES:
-                raise NtError(Status.INVALID_PARAMETER)
-            raw = call.memory.read(attribute.value, attribute.size & ~7)
-            request.only = {int.from_bytes(raw[i : i + 8], "little") & ~3 for i in range(0, len(raw), 8)}
-        elif number == _DEBUG_OBJECT:
-            raise call.unsupported("starting a process under a debugger", "src/nexus/nt/syscalls/process.py")
-        elif number in (_TOKEN, _JOB_LIST):
-            table.resolve(attribute.value, KernelObject, 0) if number == _TOKEN else None
-        elif number in (_STD_HANDLE_INFO, _MACHINE_TYPE) or number in _IGNORED:
-            continue
-        else:
-            raise call.unsupported(f"process attribute {number}", "src/nexus/nt/syscalls/process.py")
+    wanted = _read_attributes(call, request, attribute_list)
     request.inherit = bool(process_flags & PROCESS_CREATE_FLAGS_INHERIT_HANDLES)
     process, thread, image_info = spawn(call, request)
     try:
-        for attribute in outputs:
-            if attribute.number == _CLIENT_ID:
-                attribute.give(
-                    call.memory, CLIENT_ID(UniqueProcess=process.id, UniqueThread=thread.id).pack()
-                )
-            elif attribute.number == _TEB:
-                attribute.give(call.memory, thread.teb.to_bytes(8, "little"))
-            else:
-                attribute.give(call.memory, image_info)
+        _give_attributes(call, wanted, process, thread, image_info)
         call.give_handle(process_handle, process, process_access, process_attributes)
         call.give_handle(thread_handle, thread, thread_access, thread_attributes)
     except BaseException:
