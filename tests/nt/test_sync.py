@@ -142,9 +142,7 @@ def test_a_periodic_timer_is_signalled_again(machine: Machine) -> None:
         machine.kernel.clock.advance(100_000)
         machine.kernel.run_timers()
         assert machine.NtWaitForSingleObject(timer, 0, zero) == Status.WAIT_0
-    machine.NtSetTimer(
-        timer, machine.put(signed(1)), 0, 0, 0, 10, 0
-    )  # every 10 ms since 1601
+    machine.NtSetTimer(timer, machine.put(signed(1)), 0, 0, 0, 10, 0)  # every 10 ms since 1601
     machine.kernel.run_timers()
     assert machine.NtWaitForSingleObject(timer, 0, zero) == Status.WAIT_0
     assert machine.NtWaitForSingleObject(timer, 0, zero) == Status.TIMEOUT
