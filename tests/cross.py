@@ -41,7 +41,9 @@ def build(source: str) -> str:
     key = hashlib.sha256(repr(command).encode() + content).hexdigest()[:16]
     name = os.path.splitext(os.path.basename(source))[0]
     target = os.path.join(private_folder("guests"), f"{name}-{key}.exe")
-    with open(os.path.join(private_folder("guests"), "lock"), "w", encoding="ascii") as lock:
+    if os.path.exists(target):
+        return target
+    with open(f"{target}.lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not os.path.exists(target):
             part = f"{target}.part"
