@@ -131,7 +131,7 @@ class NativeTranslations(Translations):
             self._stencils.enter.to_bytes(8, "little") + at.to_bytes(8, "little") + data,
             16 + len(data),
         )
-        for site, exit, _ in code.sites:
+        for site, exit in code.sites:
             self._sites[at + exit] = at + site
         for copy, record in code.copies.items():
             self._copies[copy] = block.record + record

@@ -33,8 +33,8 @@ _RECORD = 16
 
 class HostCode:
     """Assembled host code. `offsets[i]` is where the code of the record at `records[i]` begins; `sites` are
-    (offset of a displacement, offset of its exit, offset of the link record); `copies` maps the address of a
-    copied record to the original's offset."""
+    (offset of a displacement, offset of its exit); `copies` maps the address of a copied record to the
+    original's offset."""
 
     __slots__ = ("copies", "data", "offsets", "records", "sites")
 
@@ -42,7 +42,7 @@ class HostCode:
         self.data = bytearray()
         self.offsets = array("I")
         self.records = array("I")
-        self.sites: list[tuple[int, int, int]] = []
+        self.sites: list[tuple[int, int]] = []
         self.copies: dict[int, int] = {}
 
 
@@ -190,7 +190,7 @@ class _Assembly:
         self.data = bytearray()
         self.code_ = HostCode()
         self.out = self.code_.data
-        self.later: list[tuple[int, str, dict[str, int], int]] = []  # displacement, stencil, values, record
+        self.later: list[tuple[int, str, dict[str, int]]] = []  # displacement, stencil, values
 
     def code(self) -> tuple[HostCode, bytes]:
         words, assembler, out = self.words, self.assembler, self.out
@@ -220,11 +220,11 @@ class _Assembly:
             at += plan.size
         offsets.append(len(out))
         places.append(at)
-        for site, name, values, record in self.later:
+        for site, name, values in self.later:
             begin = len(out)
             if name == "link":
                 values["h_lit"] = self.at + begin
-                result.sites.append((site, begin, record))
+                result.sites.append((site, begin))
             self.emit(assembler.control(name, -1), values)
             struct.pack_into("<i", out, site, begin - site - 4)
         return result, bytes(self.data)
@@ -272,8 +272,8 @@ class _Assembly:
     def jump(self, pointer: int) -> None:
         """Go to a block that may not be there yet."""
         self.out += _NOPS[-(self.at + len(self.out) + 1) % 4] + b"\xe9\0\0\0\0"
-        record, target = self.links[pointer]
-        self.later.append((len(self.out) - 4, "link", {"h_pc": target & _QUAD}, record))
+        _, target = self.links[pointer]
+        self.later.append((len(self.out) - 4, "link", {"h_pc": target & _QUAD}))
 
     def control(self, name: str, at: int, packed: int) -> None:
         words, index = self.words, at >> 3
@@ -314,10 +314,10 @@ class _Assembly:
                 struct.pack_into("<i", out, where, self.assembler.leave - (self.at + where + 4))
             elif what == "taken":
                 if cold is not None:
-                    self.later.append((where, *cold, -1))
+                    self.later.append((where, *cold))
                 else:
-                    record, aim = self.links[pointer]
-                    self.later.append((where, "link", {"h_pc": aim & _QUAD}, record))
+                    _, aim = self.links[pointer]
+                    self.later.append((where, "link", {"h_pc": aim & _QUAD}))
             elif size == 4:
                 struct.pack_into("<i", out, where, values[what] + more)
             else:
