@@ -77,7 +77,7 @@ def row(version: str, dll: str, group: str) -> str:
     name = f"**{name}**" if group in PROMISED[dll] else name
     there = str(stock["executed"]) if stock["complete"] else "not complete"
     if not os.path.exists(kept(version, dll, group)):
-        return f"| {name} | not run | {there} | | | {len(stock['failed'])} | |\n"
+        return f"| {name} | not run | {there} | | | | |\n"
     with open(kept(version, dll, group), encoding="utf-8") as file:
         here = json.load(file)
     ours, theirs = set(here["failed"]), set(stock["failed"])
@@ -88,9 +88,9 @@ def row(version: str, dll: str, group: str) -> str:
     if not here["complete"]:
         end = (here["ended"].strip().splitlines() or ["no summary"])[0].replace("|", "\\|")
         told = "; ".join(part for part in (told, f"ends early: {end.rpartition(chr(92))[2]}") if part)
-    executed = here["executed"] if here["complete"] or here["executed"] else "-"
+        return f"| {name} | {here['executed'] or ''} | {there} | {told} | | | |\n"
     return (
-        f"| {name} | {executed} | {there} | {told} | {len(ours & theirs)} | {len(theirs - ours)} "
+        f"| {name} | {here['executed']} | {there} | {told} | {len(ours & theirs)} | {len(theirs - ours)} "
         f"| {len(here['beyond'])} |\n"
     )
 
