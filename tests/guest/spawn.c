@@ -85,6 +85,23 @@ int main(int argc, char **argv)
     printf("job: %d", AssignProcessToJobObject(job, child.hProcess));
     CloseHandle(job);
     printf(" ended %lx\n", WaitForSingleObject(child.hProcess, 5000));
+
+    STARTUPINFOEXA extended = {{sizeof extended}};
+    char attributes[256];
+    SIZE_T size = sizeof attributes;
+    extended.lpAttributeList = (LPPROC_THREAD_ATTRIBUTE_LIST)attributes;
+    job = CreateJobObjectA(NULL, NULL);
+    InitializeProcThreadAttributeList(extended.lpAttributeList, 1, 0, &size);
+    UpdateProcThreadAttribute(extended.lpAttributeList, 0, 0x2000d /* JOB_LIST */, &job, sizeof job, NULL, NULL);
+    char line[MAX_PATH + 16];
+    BOOL inside = FALSE;
+    snprintf(line, sizeof line, "\"%s\" sleep", argv[0]);
+    BOOL started = CreateProcessA(NULL, line, NULL, NULL, FALSE, EXTENDED_STARTUPINFO_PRESENT, NULL, NULL,
+                                  &extended.StartupInfo, &child);
+    IsProcessInJob(child.hProcess, job, &inside);
+    printf("job-list: %d %d", started, inside);
+    TerminateJobObject(job, 66);
+    printf(" ended %lu\n", finish(child));
     PROCESS_INFORMATION missing = {0};
     BOOL ok = CreateProcessA("Z:\\no\\such\\program.exe", NULL, NULL, NULL, FALSE, 0, NULL, NULL, &startup, &missing);
     printf("missing: %d %lu\n", ok, GetLastError());

@@ -89,6 +89,7 @@ child says hello
 running: 102 259 terminated 55
 crashed: c0000005
 job: 1 ended 0
+job-list: 1 1 ended 66
 missing: 0 3
 """
 

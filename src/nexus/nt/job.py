@@ -44,7 +44,11 @@ class JobObject(KernelObject):
         return int.from_bytes(self.limits[16:20], "little")
 
     def add(self, process: Process) -> None:
-        """Put a process into the job."""
+        """Put a process into the job, out of the one it was in."""
+        if process.job is self:
+            return
+        if process.job is not None:
+            process.job.processes.remove(process)
         self.processes.append(process)
         self.total += 1
         process.job = self

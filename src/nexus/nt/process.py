@@ -88,14 +88,14 @@ class Process(KernelObject):
         self.exited_at = 0
         self.crash: Crash | None = None  # the exception that ended it
         self.debug_flags = 0
-        self.job: JobObject | None = parent.job if parent is not None else None
+        self.job: JobObject | None = None
         self.timer_resolution = 0  # as asked for, 100 ns; 0 is the default
         self.window_station = 0  # handles, once asked for
         self.desktop = 0
         self.hard_errors: list[int] = []  # statuses of NtRaiseHardError
         kernel.processes.append(self)
-        if self.job is not None:
-            self.job.add(self)
+        if parent is not None and parent.job is not None:
+            parent.job.add(self)
 
     def thread_ended(self, thread: Thread, status: int) -> None:
         """Called by a terminating thread; the last one ends the process with its status."""

@@ -17,6 +17,7 @@ from nexus.nt.vad import PAGE_EXECUTE_READ
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.nt.call import Call
+    from nexus.nt.job import JobObject
     from nexus.nt.thread import Thread
 
 _SHARE_READ_DELETE = 0x5
@@ -27,10 +28,10 @@ _STANDARD_HANDLES = ("hStdInput", "hStdOutput", "hStdError")
 
 class Request:
     """What NtCreateUserProcess was asked for: NT path of the image, address of the parameters, handle
-    inheritance.
+    inheritance, the jobs to start in.
     """
 
-    __slots__ = ("image", "inherit", "only", "parameters", "parent")
+    __slots__ = ("image", "inherit", "jobs", "only", "parameters", "parent")
 
     def __init__(self, parameters: int) -> None:
         self.parameters = parameters
@@ -38,6 +39,7 @@ class Request:
         self.parent: Process | None = None
         self.inherit = False
         self.only: set[int] | None = None
+        self.jobs: list[JobObject] = []
 
 
 def spawn(call: Call, request: Request) -> tuple[Process, Thread, bytes]:

@@ -53,12 +53,8 @@ def NtAssignProcessToJobObject(
     process: Handle[Process, PROCESS_SET_QUOTA | PROCESS_TERMINATE],
 ) -> None:
     """Put a process into a job."""
-    if process.job is job:
-        return
     if process.terminated:
         raise NtError(Status.PROCESS_IS_TERMINATING)
-    if process.job is not None:
-        process.job.processes.remove(process)
     job.add(process)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nexus.abi.types import u32, uptr
 from nexus.nt.access import (
+    JOB_OBJECT_ASSIGN_PROCESS,
     PROCESS_CREATE_PROCESS,
     PROCESS_SUSPEND_RESUME,
     PROCESS_TERMINATE,
@@ -12,6 +13,7 @@ from nexus.nt.attribute_list import Attribute, read_attribute_list
 from nexus.nt.call import Call
 from nexus.nt.crash import crash_behind
 from nexus.nt.errors import NtError
+from nexus.nt.job import JobObject
 from nexus.nt.objects import KernelObject
 from nexus.nt.process import Process
 from nexus.nt.spawn import Request, spawn
@@ -45,7 +47,7 @@ from nexus.nt.thread import Thread
 _MACHINE_TYPE = 28
 _MAXIMUM_HANDLES = 4096
 _IGNORED = (_MEMORY_RESERVE, _PRIORITY_CLASS, _ERROR_MODE, _GROUP_AFFINITY, _PREFERRED_NODE, _IDEAL_PROCESSOR,
-            _MITIGATION_OPTIONS, _JOB_LIST, _STD_HANDLE_INFO, _MACHINE_TYPE)  # fmt: skip
+            _MITIGATION_OPTIONS, _STD_HANDLE_INFO, _MACHINE_TYPE)  # fmt: skip
 _FILE = "src/nexus/nt/syscalls/process.py"
 
 PROCESS_CREATE_FLAGS_SUSPENDED = 0x200
@@ -115,10 +117,10 @@ def _read_attributes(call: Call, request: Request, attribute_list: int) -> list[
         elif number in (_CLIENT_ID, _TEB, _IMAGE_INFO):
             wanted.append(attribute)
         elif number == _HANDLE_LIST:
-            if attribute.size // 8 > _MAXIMUM_HANDLES:
-                raise NtError(Status.INVALID_PARAMETER)
-            raw = call.memory.read(attribute.value, attribute.size & ~7)
-            request.only = {int.from_bytes(raw[i : i + 8], "little") & ~3 for i in range(0, len(raw), 8)}
+            request.only = {handle & ~3 for handle in _read_handles(call, attribute)}
+        elif number == _JOB_LIST:
+            listed = _read_handles(call, attribute)
+            request.jobs = [handles.resolve(job, JobObject, JOB_OBJECT_ASSIGN_PROCESS) for job in listed]
         elif number == _DEBUG_OBJECT:
             raise call.unsupported("starting a process under a debugger", _FILE)
         elif number == _TOKEN:
@@ -126,6 +128,14 @@ def _read_attributes(call: Call, request: Request, attribute_list: int) -> list[
         elif number not in _IGNORED:
             raise call.unsupported(f"process attribute {number}", _FILE)
     return wanted
+
+
+def _read_handles(call: Call, attribute: Attribute) -> list[int]:
+    """The handles of an attribute that is an array of them."""
+    if attribute.size // 8 > _MAXIMUM_HANDLES:
+        raise NtError(Status.INVALID_PARAMETER)
+    raw = call.memory.read(attribute.value, attribute.size & ~7)
+    return [int.from_bytes(raw[i : i + 8], "little") for i in range(0, len(raw), 8)]
 
 
 def _give_attributes(
@@ -163,6 +173,8 @@ def NtCreateUserProcess(
     wanted = _read_attributes(call, request, attribute_list)
     request.inherit = bool(process_flags & PROCESS_CREATE_FLAGS_INHERIT_HANDLES)
     process, thread, image_info = spawn(call, request)
+    for job in request.jobs:
+        job.add(process)
     try:
         _give_attributes(call, wanted, process, thread, image_info)
         call.give_handle(process_handle, process, process_access, process_attributes)
