@@ -12,6 +12,7 @@ from nexus.ir.values import Block
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.decode import decode
 from nexus.isa.x86.fuzz import MEMORY, MEMORY_SIZE, Case, undefined_flags
+from nexus.isa.x86.helpers import MXCSR_LOADED
 from nexus.isa.x86.native import Outcome
 from nexus.isa.x86.semantics import lower
 
@@ -140,7 +141,8 @@ def run_blocks(case: Case, run: RunBlock, memory: Callable[[], bytes]) -> Result
 
 def _outcome(case: Case, values: State) -> Outcome:
     kind, pc = values.get(SLOTS["exit"], 0), values.get(SLOTS["pc"], 0)
-    if kind in (Exit.LINK, Exit.LOOKUP):
+    loaded = kind == Exit.HELPER and values.get(SLOTS["exit_arg"], 0) == MXCSR_LOADED
+    if loaded or kind in (Exit.LINK, Exit.LOOKUP):
         return Outcome(Exit.NONE, pc)
     if kind == Exit.FAULT:
         address = values.get(SLOTS["fault_address"], 0)
