@@ -17,6 +17,7 @@ from functools import partial
 from math import prod
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# What is measured is this checkout, whatever is installed: hence the imports below this line.
 sys.path[:0] = [os.path.join(ROOT, "src"), os.path.join(ROOT, "tests")]
 
 from nexus.ir.state import Exit  # noqa: E402

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# What is measured is this checkout, whatever is installed: hence the imports below this line.
 sys.path[:0] = [os.path.join(ROOT, "src")]
 
 from nexus.backend.interp import engine as interp  # noqa: E402

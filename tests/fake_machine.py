@@ -4,6 +4,7 @@ memory.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import nexus.nt.syscalls  # noqa: F401  (fills the table)
@@ -78,8 +79,7 @@ class Machine:
         raw = (values[0], values[1], values[2], values[3])
         stack = b"".join(a.to_bytes(8, "little") for a in values[4:])
         thread.process.window.write(STACK + 0x28, stack)
-        entry = SYSCALLS[name]
-        step: Any = lambda: entry.invoke(thread.call, raw, STACK)  # noqa: E731
+        step: Any = partial(SYSCALLS[name].invoke, thread.call, raw, STACK)
         while True:
             try:
                 result = step()
@@ -92,8 +92,7 @@ class Machine:
             ended = self.kernel._try_wait(thread, result)
             if ended is None:
                 return result
-            wait, outcome = result, ended
-            step = lambda: self.kernel._after_wait(thread, wait, *outcome)  # noqa: E731, B023
+            step = partial(self.kernel._after_wait, thread, result, *ended)
 
     def outcome(self, thread: Thread | None = None) -> Any:
         """The result of the blocked syscall whose wait has ended; None while it still waits."""

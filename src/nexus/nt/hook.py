@@ -31,7 +31,7 @@ from nexus.nt.syscall import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, ClassVar
 
     from nexus.abi.types import Memory, boolean, i8, i16, i32, i64, u8, u16, u32, u64, uptr
     from nexus.nt.kernel import Kernel
@@ -106,7 +106,7 @@ class _Decoder(Syscall):
     """The hook's signature, read like a syscall's."""
 
     __slots__ = ()
-    kinds = {**KINDS, "WideString": WideString, "AnsiString": AnsiString}  # noqa: RUF012
+    kinds: ClassVar[dict[str, Any]] = {**KINDS, "WideString": WideString, "AnsiString": AnsiString}
 
 
 class Hook:
@@ -138,7 +138,7 @@ class Hook:
         return "*" in self.name or "?" in self.name
 
     def invoke(self, call: HookCall) -> None:
-        """Decode the arguments and run the function."""
+        """Decode the arguments and run the function; decoders use of a `Call` what a `HookCall` has too."""
         self._decoder.invoke(call, call.registers(), call.stack)  # type: ignore[arg-type]
 
 

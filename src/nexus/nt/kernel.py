@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from functools import partial
 
 from nexus.base.errors import GuestFault, NexusError, Unsupported
 from nexus.ir.state import Exit
@@ -354,8 +355,7 @@ class Kernel:
             ended = self._try_wait(thread, result)
             if ended is None:
                 return
-            wait, (status, acquired) = result, ended
-            step = lambda: self._after_wait(thread, wait, status, acquired)  # noqa: E731, B023
+            step = partial(self._after_wait, thread, result, *ended)
         if self.trace is not None:
             self.trace.leave(thread, result)
         thread.syscall = ""

@@ -28,7 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Annotated as Handle
-    from typing import Any, TypeVar
+    from typing import Any, ClassVar, TypeVar
 
     from nexus.abi.types import Memory
     from nexus.nt.attributes import Attributes
@@ -132,7 +132,7 @@ class Syscall:
     """One entry of the table: the function, its parameters, and the decoder compiled at first use."""
 
     __slots__ = ("_decode", "_parameters", "count", "function", "name", "stub_reason")
-    kinds = KINDS
+    kinds: ClassVar[dict[str, Any]] = KINDS
 
     def __init__(self, function: Callable[..., Any], stub_reason: str = "") -> None:
         self.function = function

@@ -8,7 +8,7 @@ outside faults, and the exact guest address is computed again from the record (`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from nexus.backend.interp import layout, records
 from nexus.backend.interp.pairs import operands_of
@@ -211,6 +211,23 @@ def pair_handler(v: Variant, writer: Writer | None = None) -> str:
     return w.function(v.name)
 
 
+def jump(w: Writer, go: Callable[[str], None]) -> None:
+    """Go to the position that the lookup table has for operand a, a guest address; without one, leave."""
+    target = w.read(9, I64)
+    mixed = w.op(f"mul i64 {target}, {layout.LOOKUP_MULTIPLIER}")
+    index = w.op(f"lshr i64 {mixed}, {64 - layout.LOOKUP_BITS}")
+    table = w.op(f"inttoptr i64 {w.load_field('lookup')} to ptr")
+    entry = w.op(f"getelementptr {{ i64, ptr }}, ptr {table}, i64 {index}")
+    known = w.op(f"load i64, ptr {entry}, align 16")
+    w.do(f"br i1 {w.op(f'icmp eq i64 {known}, {target}')}, label %hit, label %miss")
+    w.do("hit:")
+    where = w.op(f"getelementptr i8, ptr {entry}, i64 8")
+    go(w.op(f"load ptr, ptr {where}, align 8"))
+    w.do("miss:")
+    w.store_field("pc", target)
+    w.leave(Exit.LOOKUP)
+
+
 def controls() -> str:
     """The control records of `records.py`."""
     out = []
@@ -240,19 +257,7 @@ def controls() -> str:
     out.append(w.function("link"))
 
     w = Writer()
-    target = w.read(9, I64)
-    mixed = w.op(f"mul i64 {target}, {layout.LOOKUP_MULTIPLIER}")
-    index = w.op(f"lshr i64 {mixed}, {64 - layout.LOOKUP_BITS}")
-    table = w.op(f"inttoptr i64 {w.load_field('lookup')} to ptr")
-    entry = w.op(f"getelementptr {{ i64, ptr }}, ptr {table}, i64 {index}")
-    known = w.op(f"load i64, ptr {entry}, align 16")
-    w.do(f"br i1 {w.op(f'icmp eq i64 {known}, {target}')}, label %hit, label %miss")
-    w.do("hit:")
-    where = w.op(f"getelementptr i8, ptr {entry}, i64 8")
-    w.dispatch(w.op(f"load ptr, ptr {where}, align 8"))
-    w.do("miss:")
-    w.store_field("pc", target)
-    w.leave(Exit.LOOKUP)
+    jump(w, w.dispatch)
     out.append(w.function("jump"))
 
     w = Writer()

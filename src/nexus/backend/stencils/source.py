@@ -14,7 +14,6 @@ from itertools import product
 
 from nexus.backend.interp import handlers, records
 from nexus.backend.interp.handlers import CONVENTION, Writer
-from nexus.backend.interp.layout import LOOKUP_BITS, LOOKUP_MULTIPLIER
 from nexus.backend.interp.pairs import operands_of
 from nexus.backend.interp.records import Variant, head
 from nexus.backend.llvm.expand import declarations
@@ -196,7 +195,7 @@ def _control(name: str, shape: str) -> Stencil:
         w.store_field("pc", w.op('call i64 asm "movabsq $$h_pc, $0", "=r"()'))
         w.leave(Exit.LINK)
     elif name == "jump":
-        _jump(w)
+        handlers.jump(w, w.tail)
     elif name == "trap_if":
         w.do(f"br i1 {w.read(9, I1)}, label %yes, label %no, !prof !1")
         w.ends()
@@ -206,22 +205,6 @@ def _control(name: str, shape: str) -> Stencil:
     else:
         w.leave_packed()
     return w
-
-
-def _jump(w: Stencil) -> None:
-    target = w.read(9, I64)
-    mixed = w.op(f"mul i64 {target}, {LOOKUP_MULTIPLIER}")
-    index = w.op(f"lshr i64 {mixed}, {64 - LOOKUP_BITS}")
-    table = w.op(f"inttoptr i64 {w.load_field('lookup')} to ptr")
-    entry = w.op(f"getelementptr {{ i64, ptr }}, ptr {table}, i64 {index}")
-    known = w.op(f"load i64, ptr {entry}, align 16")
-    w.do(f"br i1 {w.op(f'icmp eq i64 {known}, {target}')}, label %hit, label %miss")
-    w.do("hit:")
-    where = w.op(f"getelementptr i8, ptr {entry}, i64 8")
-    w.tail(w.op(f"load ptr, ptr {where}, align 8"))
-    w.do("miss:")
-    w.store_field("pc", target)
-    w.leave(Exit.LOOKUP)
 
 
 def _slot_pointer(w: Writer, slot: int) -> str:

@@ -121,8 +121,6 @@ class Outcome:
         mine = (self.exit, self.pc, self.address, self.write)
         return mine == (other.exit, other.pc, other.address, other.write)
 
-    __hash__ = None  # type: ignore[assignment]
-
 
 class Native:
     """The host processor. One per process."""
