@@ -46,7 +46,7 @@ def take_piece(interpreter: Interpreter) -> int:
         if not _range:
             _range = host.reserve(PIECE * _PIECES)
             _free.extend(range(_range, _range + PIECE * _PIECES, PIECE))
-            stencils.claim(interpreter, _range, _range + PIECE * _PIECES)
+            stencils.claim(interpreter, _range, _range + PIECE * _PIECES, PIECE)
         if not _free:
             raise host.HostMemoryError(f"more than {_PIECES} processes with code at once")
         return _free.pop()

@@ -1,8 +1,8 @@
 """Builds the stencils: `python -m nexus.backend.stencils.build FILE`, in a process of its own.
 
-What is kept of each is its code without the final jump to `next`, and its holes. A stencil that needs data of
-its own or calls something is left out, as is one that does not keep the rules of `violations`; the
-interpreter's handler does what it would have done.
+What is kept of each is its code without the final jump to `next` (`tidy.py`), and its holes. A stencil that
+needs data of its own or calls something is left out, as is one that does not keep the rules of `violations`;
+the interpreter's handler does what it would have done.
 """
 
 from __future__ import annotations
@@ -12,34 +12,35 @@ import sys
 
 from iced_x86 import (
     Decoder,
+    EncodingKind,
     Formatter,
     FormatterSyntax,
     InstructionInfoFactory,
     OpAccess,
     Register,
-    RegisterExt,
 )
 
 from nexus.backend import cache
 from nexus.backend.interp.records import variants
 from nexus.backend.llvm.compile import compile_object
-from nexus.backend.stencils import source
-from nexus.backend.stencils.layout import IMMEDIATE_BIAS, PIN_REGISTERS
+from nexus.backend.stencils import layout, source
+from nexus.backend.stencils.layout import IMMEDIATE_BIAS, OPERAND_REGISTERS, OPERAND_VECTORS
+from nexus.backend.stencils.registers import NUMBER, full, placed, uses
 from nexus.backend.stencils.store import pack
+from nexus.backend.stencils.tidy import tidy
 from nexus.base.errors import NexusError
 from nexus.ir.ops import LOAD, ROWS, STORE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nexus.backend.stencils.store import Hole, Stencil
+    from nexus.backend.interp.records import Variant
+    from nexus.backend.stencils.store import Form, Hole, Stencil
     from nexus.ir.ops.table import Row
 
 _WRITES = (OpAccess.WRITE, OpAccess.COND_WRITE, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE)
-_PINS = tuple(getattr(Register, name) for name in PIN_REGISTERS)
-_KEPT = {*_PINS, Register.R12, Register.RDX}
 _SIZES = {1: 8, 2: 4, 4: 4, 10: 4, 11: 4}  # relocation kind -> bytes
 _RELATIVE = (2, 4)
-_NAMES = (*source.HOLES, "h_lit", "h_pc", "next", "taken", "leave")
+_NAMES = (*source.HOLES, "h_lit", "h_pc", "settle", *source.ENDS)
 
 
 def functions(elf: bytes) -> dict[str, tuple[bytes, list[Hole] | None]]:
@@ -83,34 +84,51 @@ def functions(elf: bytes) -> dict[str, tuple[bytes, list[Hole] | None]]:
 
 
 def violations(code: bytes, shape: str, row: Row | None) -> list[str]:
-    """What a stencil may not do: touch a pinned register that its shape does not name, if other registers are
-    to be put in place of those that it names; write a register that has to survive a fault before the row's
-    last access to the guest's memory; change r12 (the state)."""
+    """What a stencil may not do: write an operand's register before the row's last access to the guest's
+    memory; change one that is not the result's; change r12 (the state); use an encoding that changes the
+    upper lanes of a vector register."""
     factory, formatter = InstructionInfoFactory(), Formatter(FormatterSyntax.NASM)
-    named = {_PINS[int(letter)] for letter in shape if letter != "m"}
+    named = {NUMBER[names[int(n)]] for n in shape if n != "m" for names in (OPERAND_REGISTERS, OPERAND_VECTORS)}
+    result = {NUMBER[names[int(n)]] for n in shape[:1] if n != "m" for names in (OPERAND_REGISTERS, OPERAND_VECTORS)}
     accesses = row is not None and row.effect in (LOAD, STORE)
     found, written = [], ""
     for instruction in Decoder(64, code):
         text = f"{instruction.ip:#x}: {formatter.format(instruction)}"
         info = factory.info(instruction)
+        if instruction.encoding != EncodingKind.LEGACY and instruction.op0_register not in _GENERAL:
+            found.append(f"{text} clears upper lanes")
         if written and accesses and any(memory.base != Register.R12 for memory in info.used_memory()):
             found.append(f"{text} accesses memory after {written}")
         for used in info.used_registers():
-            full = RegisterExt.full_register(used.register)
-            if named and full in _PINS and full not in named:
-                found.append(f"{text} uses a register that is not an operand")
-            if used.access in _WRITES and full == Register.R12:
+            register = full(used.register)
+            if used.access in _WRITES and register in named - result:
+                found.append(f"{text} changes an operand")
+            if used.access in _WRITES and register == Register.R12:
                 found.append(f"{text} changes the state's register")
-            if used.access in _WRITES and full in _KEPT:
+            if used.access in _WRITES and register in named:
                 written = text
     return found
 
 
-def finish(code: bytes, holes: list[Hole]) -> Stencil:
-    """Without the last jump if it goes to `next`."""
-    if holes and holes[-1][2] == "next" and holes[-1][0] == len(code) - 4 and code[-5] == 0xE9:
-        return code[:-5], tuple(holes[:-1])
-    return code, tuple(holes)
+_GENERAL = {value for name, value in NUMBER.items() if full(value) != value or name in ("RAX", "RBX", "RCX")}
+_GENERAL |= {full(value) for value in _GENERAL}
+
+
+def form(v: Variant) -> Form:
+    """What the assembler has to know of a variant."""
+    result, operands = source.operands(v)
+    kinds = source.kind(result), tuple(source.kind(t) for t in operands[:3])
+    flags, of_result = source.flags(v)
+    access = source.accesses(v.row)
+    count = 2 if flags >= source.DEFERRABLE and _flags_row(v).operands[1:] else 1
+    writes = v.row.effect == STORE or ".modify." in v.row.name
+    return kinds, v.size, v.branches, source.limit(v), access, writes, flags, of_result, count, v.imm_last
+
+
+def _flags_row(v: Variant) -> Row:
+    if v.second is not None and v.second.name in layout.DEFERRED:
+        return v.second
+    return v.row
 
 
 def build() -> bytes:
@@ -119,30 +137,56 @@ def build() -> bytes:
     found = functions(compile_object(text, reloc="static", codemodel="kernel"))
     rows = {v.name: v.row for row in ROWS.values() for v in variants(row)}
     stencils: dict[str, dict[str, Stencil]] = {}
+    borrows: dict[str, tuple[int, ...]] = {}
     for symbol, (name, shape) in index.items():
         code, holes = found[symbol]
         if holes is None:
             continue
-        row = rows.get(name)
-        if row is not None and violations(code, shape, row):
-            continue
+        row = rows.get(name.removesuffix(source.QUIET))
         holes = [(at, size, what, more + IMMEDIATE_OFFSET.get(what, 0)) for at, size, what, more in holes]
-        stencils.setdefault(name, {})[shape] = finish(code, holes)
+        made: Stencil = code, tuple(holes)
+        if name != "base_code":
+            if row is not None and violations(code, shape, row):
+                continue
+            operands = _operands(shape)
+            if name in ("enter", "spent"):
+                operands = {OPERAND_REGISTERS[0]: layout.BUDGET}
+            try:
+                made = tidy(placed(made, operands))
+            except ValueError:
+                if not may_borrow(made, shape, row):
+                    continue
+                try:
+                    made = tidy(placed(made, {}, layout.BORROWED))
+                except ValueError:
+                    continue
+                borrows[name] = tuple(layout.SLOT_OF[register] for register in uses(made, layout.BORROWED))
+        stencils.setdefault(name, {})[shape] = made
     missing = [
         name for name, shapes in source.CONTROL_SHAPES.items() if set(shapes) - set(stencils.get(name, ()))
     ]
-    if missing or any(name not in stencils for name in ("leave_code", "enter_code", "outside")):
+    if missing or "base_code" not in stencils:
         raise NexusError(f"the compiler did not make what T1 cannot do without: {', '.join(missing)}")
-    forms = {}
-    for row in ROWS.values():
-        for v in variants(row):
-            result, operands = source.operands(v)
-            form = (
-                0 if result is None else 1 + result.is_vector,
-                tuple(1 + t.is_vector for t in operands[:3]),
-            )
-            forms[v.name] = form, v.size, v.branches, source.limit(v)
-    return pack(forms, stencils)
+    forms = {v.name: form(v) for row in ROWS.values() for v in variants(row)}
+    return pack(forms, stencils, borrows)
+
+
+def may_borrow(stencil: Stencil, shape: str, row: Row | None) -> bool:
+    """May a stencil use pinned registers, which are in their slots meanwhile? Not if it can fault or go
+    somewhere else."""
+    return (
+        shape == "m" * len(shape)
+        and row is not None
+        and not row.address
+        and all(what == "next" or what.startswith("h_") for _, _, what, _ in stencil[1])
+    )
+
+
+def _operands(shape: str) -> dict[str, str]:
+    """The registers of operands that a shape names, in both kinds, and where they go."""
+    numbers = [int(letter) for letter in shape if letter != "m"]
+    out = {OPERAND_REGISTERS[n]: OPERAND_REGISTERS[n] for n in numbers}
+    return out | {OPERAND_VECTORS[n]: layout.PLACED_VECTORS[n] for n in numbers}
 
 
 IMMEDIATE_OFFSET = {"h_imm": -IMMEDIATE_BIAS}

@@ -2,20 +2,24 @@
 given.
 
 The memory has two addresses: `write` to put code there, `run` where the same pages are executable. It begins
-with `leave_code` and `enter_code`.
+with `base_code` (`source.py`) and the records that compute pending flags.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import struct
 import zlib
 
 from nexus.backend import cache
 from nexus.backend.interp import engine as interp
+from nexus.backend.stencils import layout
 from nexus.backend.stencils.assemble import Assembler, HostCode
+from nexus.backend.stencils.plan import Plans, filled
 from nexus.backend.stencils.store import DamagedStencils, unpack
 from nexus.base.errors import NexusError
+from nexus.ir.state import SLOTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
     from nexus.backend.stencils.assemble import Links
     from nexus.backend.stencils.store import Form, Stencil
 
-_SOURCES = tuple(f"backend/stencils/{name}.py" for name in ("build", "layout", "source", "store"))
+_SOURCES = tuple(f"backend/stencils/{name}.py" for name in ("build", "layout", "registers", "source", "store", "tidy"))
 _AT_HWCAP2, _FSGSBASE = 26, 2
 
 _libc = ctypes.CDLL(None)
@@ -31,10 +35,11 @@ _libc.getauxval.restype = ctypes.c_ulong
 _libc.getauxval.argtypes = (ctypes.c_ulong,)
 
 
-def claim(interpreter: Interpreter, begin: int, end: int) -> None:
-    """From now on, the interpreter's fault handler takes these host addresses for code of T1."""
-    bounds = (ctypes.c_uint64 * 2).from_address(interpreter.symbols["native"])
-    bounds[0], bounds[1] = begin, end
+def claim(interpreter: Interpreter, begin: int, end: int, piece: int) -> None:
+    """From now on, the interpreter's fault handler takes these host addresses for code of T1, each `piece`
+    bytes (a power of two) one engine's."""
+    bounds = (ctypes.c_uint64 * 3).from_address(interpreter.symbols["native"])
+    bounds[0], bounds[1], bounds[2] = begin, end, piece - 1
 
 
 def available() -> bool:
@@ -43,31 +48,39 @@ def available() -> bool:
 
 
 class Stencils:
-    """What was built: by variant, its form and its stencils by shape."""
+    """What was built: by variant, its form, its stencils by shape, and the slots whose registers they
+    borrow."""
 
-    __slots__ = ("forms", "stencils")
+    __slots__ = ("borrows", "forms", "stencils")
 
     def __init__(self, data: bytes) -> None:
         self.forms: dict[str, Form]
         self.stencils: dict[str, dict[str, Stencil]]
-        self.forms, self.stencils = unpack(data)
+        self.borrows: dict[str, tuple[int, ...]]
+        self.forms, self.stencils, self.borrows = unpack(data)
 
 
 class Engine:
     """T1 over one piece of memory."""
 
     def __init__(self, stencils: Stencils, interpreter: Interpreter, write: int, run: int) -> None:
-        leave, _ = stencils.stencils["leave_code"][""]
-        enter, _ = stencils.stencils["enter_code"][""]
-        begin = len(leave) + -len(leave) % 16
+        code, holes = stencils.stencils["base_code"][""]
+        table = len(code) + -len(code) % 32
         self._move = write - run
         self.stencils = stencils.stencils
-        ctypes.memmove(write, leave, len(leave))
-        ctypes.memmove(write + begin, enter, len(enter))
-        self.enter = run + begin
-        self.first = run + begin + len(enter) + -len(enter) % 16
+        self.enter = run + layout.ENTER
+        body = filled(code, holes, {"h_lit": run + table}) + bytes(table - len(code) + 32)
+        for number, name in enumerate(layout.DEFERRED):
+            a, b = (SLOTS["pending_a"], SLOTS["pending_b"])
+            if number >= len(layout.FULL):
+                a = b = SLOTS["pending_c"]
+            settle = interpreter.symbols[name], a << 8 | b << 16, run + layout.SETTLE_NEXT, 0
+            body += struct.pack("<4Q", *settle)
+        ctypes.memmove(write, body, len(body))
+        self.first = run + len(body)
         handlers = {address: name for name, address in interpreter.symbols.items()}
-        self._assembler = Assembler(stencils.forms, stencils.stencils, handlers, run, self.enter)
+        plans = Plans(stencils, handlers)
+        self._assembler = Assembler(plans, run, self.enter)
 
     def assemble(self, records: bytes, links: Links, at: int, data: int) -> tuple[HostCode, bytes]:
         """Host code for a block's records, to run at `at`, and what belongs at the address `data`."""

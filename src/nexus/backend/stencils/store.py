@@ -1,4 +1,4 @@
-"""The built stencils as a file: a checksum, then what `marshal` makes of two dictionaries."""
+"""The built stencils as a file: a checksum, then what `marshal` makes of three dictionaries."""
 
 from __future__ import annotations
 
@@ -12,26 +12,31 @@ if TYPE_CHECKING:
     # offset, bytes, what goes there, what is added to it
     Hole = tuple[int, int, str, int]
     Stencil = tuple[bytes, tuple[Hole, ...]]
-    # result and operands (0 none, 1 scalar, 2 vector), bytes of the record, whether it branches, what its
-    # immediate has to be below (0: any)
-    Form = tuple[tuple[int, tuple[int, ...]], int, bool, int]
+    # result and operands (`source.kind`), bytes of the record, whether it branches, what its immediate has
+    # to be below (0: any), how it accesses memory and whether to write, what it means for the flags, whether
+    # those are of its result, how many operands they have, whether the last operand is the immediate
+    Form = tuple[tuple[int, tuple[int, ...]], int, bool, int, int, bool, int, bool, int, bool]
 
-_MAGIC = b"NXSTEN02"
+_MAGIC = b"NXSTEN03"
 
 
 class DamagedStencils(NexusError):
     """The file is not what was written."""
 
 
-def pack(forms: dict[str, Form], stencils: dict[str, dict[str, Stencil]]) -> bytes:
-    body = marshal.dumps((forms, stencils))
+def pack(
+    forms: dict[str, Form], stencils: dict[str, dict[str, Stencil]], borrows: dict[str, tuple[int, ...]]
+) -> bytes:
+    body = marshal.dumps((forms, stencils, borrows))
     return _MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
 
 
-def unpack(data: bytes) -> tuple[dict[str, Form], dict[str, dict[str, Stencil]]]:
-    """By variant: its form, and its stencils by shape."""
+def unpack(
+    data: bytes,
+) -> tuple[dict[str, Form], dict[str, dict[str, Stencil]], dict[str, tuple[int, ...]]]:
+    """By variant: its form, its stencils by shape, and the slots of the pinned registers that they borrow."""
     body = data[12:]
     if data[:8] != _MAGIC or zlib.crc32(body).to_bytes(4, "little") != data[8:12]:
         raise DamagedStencils("the file of stencils is damaged")
-    forms, stencils = marshal.loads(body)
-    return forms, stencils
+    forms, stencils, borrows = marshal.loads(body)
+    return forms, stencils, borrows
