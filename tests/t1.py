@@ -10,7 +10,7 @@ from nexus.backend.stencils import engine as stencils
 from nexus.ir.state import SLOTS, Exit
 from nexus.ir.values import Block
 from nexus.machine import host, native
-from t0 import T0, anonymous
+from t0 import MEMORY_BASE, MEMORY_SIZE, T0, anonymous
 
 CODE_BYTES = 1 << 20
 
@@ -44,7 +44,12 @@ class T1(T0):
     def go(self, record: int) -> dict[int, int]:
         self.engine.run(self.state, record)
         if self.slots[SLOTS["exit"]] == Exit.FAULT:
-            self.slots[SLOTS["exit_at"]] = self.records + self._record_of(self.slots[SLOTS["exit_at"]])
+            record = self.records + self._record_of(self.slots[SLOTS["exit_at"]])
+            self.slots[SLOTS["exit_at"]] = record
+            fault = self.engine.fault(self.state)
+            inside = range(MEMORY_BASE, MEMORY_BASE + MEMORY_SIZE)
+            if fault.address in inside and fault.address + fault.size - 1 in inside:
+                self.engine.run(self.state, record)  # only its base was outside, see `source.py`
         return self.result()
 
     def _record_of(self, position: int) -> int:

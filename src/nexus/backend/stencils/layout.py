@@ -35,7 +35,7 @@ VECTOR_PINNED = (*range(8), FIRST_VECTOR_TEMP, FIRST_VECTOR_TEMP + 1)  # the vec
 VECTOR_PIN_OF = dict(zip(VECTOR_PINNED, VECTOR_PIN_REGISTERS, strict=True))
 
 WIDTHS = ("i8", "i16", "i32", "i64")
-_FULL = ("add", "sub", "logic", "shl", "shr", "sar")
+_FULL = ("add", "sub", "logic", "shl", "shr", "sar", "mul", "imul")
 FULL = tuple(f"flags.{name}.{width}" for name in _FULL for width in WIDTHS)
 COUNTING = tuple(f"flags.{name}.{width}" for name in ("inc", "dec") for width in WIDTHS)
 ROTATING = tuple(f"flags.{name}.{width}" for name in ("rol", "ror") for width in WIDTHS)

@@ -196,6 +196,8 @@ def _with(plan: Plan, slots: tuple[int, ...], in_registers: list[int]) -> Choice
         kind, slot = kinds[index], slots[index]
         if index in in_registers:
             same = first.setdefault((kind, slot), index)
+            if plan.branches:  # which only read
+                same = index
             names = OPERAND_REGISTERS if kind == SCALAR else PLACED_VECTORS
             mapping[names[same]] = _pin(kind, slot)
             letters.append(str(same))

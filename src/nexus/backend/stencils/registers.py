@@ -127,8 +127,10 @@ def encoded(steps: list[Step]) -> Stencil:
         starts[id(step)] = len(out)
         instruction = step.instruction
         encoder = Encoder(64)
-        # far enough away from a symbol for the long form
-        encoder.encode(instruction, instruction.ip if step.goes_to or not _is_near(instruction) else _FAR)
+        if _is_near(instruction) and step.goes_to is None:
+            instruction = instruction.copy()
+            instruction.near_branch64 = _FAR  # far enough away for the long form
+        encoder.encode(instruction, instruction.ip)
         code: bytes = encoder.take_buffer()
         if step.goes_to is not None:
             size = 4 if len(code) > 2 else 1
