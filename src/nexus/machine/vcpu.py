@@ -197,12 +197,17 @@ class Vcpu:
     def _fault(self, state: CpuState, at: int) -> Stop | None:
         """A memory access failed: for good, or because we wanted to see the write."""
         slots = state.slots
-        slots[_EXIT_AT] = self.translations.record_at(slots[_EXIT_AT])
+        position = slots[_EXIT_AT]
+        slots[_EXIT_AT] = self.translations.record_at(position)
         slots[_PC], not_done = self.translations.locate(slots[_EXIT_AT])
         slots[_BUDGET] += not_done + 1
         fault = self._engine.fault(at)
-        if slots[_EXIT_ARG] != SIGBUS and self.window.admit(fault.address, fault.write):
-            return self._once(state, at, 1, False)
+        if slots[_EXIT_ARG] != SIGBUS:
+            if self.window.admit(fault.address, fault.write):
+                return self._once(state, at, 1, False)
+            # T1 refuses an address whose base is above `top`, wherever the displacement leads
+            if position != slots[_EXIT_AT] and self.window.allows(fault.address, fault.size, fault.write):
+                return self._once(state, at, 1, True)
         return _memory_fault(fault.address, fault.size, fault.write, False, slots[_EXIT_ARG])
 
     def _unsupported(self, pc: int) -> Unsupported:

@@ -129,6 +129,12 @@ class Window:
         """What the guest may do with a page (0 = nothing), None if nothing is mapped there."""
         return self._access[address] if 0 <= address < self.top else None
 
+    def allows(self, address: int, size: int, write: bool) -> bool:
+        """May the guest read (or write) all bytes of a range?"""
+        needed = WRITE if write else READ
+        pages = range(address & -PAGE, address + size, PAGE)
+        return address + size <= self.top and all((self.access(page) or 0) & needed for page in pages)
+
     def runs(self, start: int, end: int) -> Iterator[tuple[int, int, int | None]]:
         """(start, end, access) of the stretches of equal access in a range."""
         return self._access.runs(start, end)

@@ -189,7 +189,7 @@ def _with(plan: Plan, slots: tuple[int, ...], in_registers: list[int]) -> Choice
     kinds = plan.slots
     letters: list[str] = []
     mapping: dict[str, str] = {}
-    in_memory = {(SCALAR, slot) for slot in plan.borrows}
+    in_memory = set() if in_registers else {(SCALAR, slot) for slot in plan.borrows}
     back = set(in_memory)
     first: dict[tuple[int, int], int] = {}  # kind and slot -> operand
     for index in (*range(1, len(kinds)), 0):
