@@ -126,7 +126,7 @@ def test_registers_are_exchanged_as_an_assembler_would(pin: str) -> None:
     """mov al, r13b; mov [r12 + hole], r13; the expected text is written by hand."""
     code = bytes.fromhex("4488e8" + "4d89ac2400000000")
     changed, holes = substitute((code, ((7, 4, "h_a", 0),)), {"R13": pin})
-    low = {"RBX": "bl", "RBP": "bpl", "RDI": "dil", "RSI": "sil"}.get(pin, pin.lower() + "b")
+    low = {"RBX": "bl", "RBP": "bpl", "RDI": "dil", "RSI": "sil", "RDX": "dl"}.get(pin, pin.lower() + "b")
     filled = bytearray(changed)
     filled[holes[0][0] : holes[0][0] + 4] = (0x7FF8).to_bytes(4, "little")
     text = [f"{instruction:fxs}" for instruction in Decoder(64, bytes(filled))]
@@ -167,6 +167,8 @@ def test_a_stencil_without_room_is_refused(code: str, operands: dict[str, str]) 
         # mov rax, hole; add r14b, al; jmp next
         ("48c7c000000000" + "4400f0", ((3, 4, "h_imm", 0),), ["mov rax, HOLE", "add al, r14b"]),
         ("48c7c000000000" + "4100c6", ((3, 4, "h_imm", 0),), ["add r14b, HOLE8"]),
+        # mov rax, hole; shlx r14d, r14d, eax
+        ("48c7c000000000" + "c44279f7f6", ((3, 4, "h_imm", 0),), ["shl r14d, HOLE8"]),
         # cmp rax, rcx; ja +5; jmp next; jmp taken
         (
             "4839c8" + "7705" + "e900000000" + "e900000000",

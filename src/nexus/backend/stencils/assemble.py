@@ -36,7 +36,8 @@ from nexus.backend.stencils.plan import (
     Plan,
     Plans,
 )
-from nexus.ir.state import SLOTS, VECTOR_BYTES, VECTOR_OFFSET
+from nexus.base.errors import NexusError
+from nexus.ir.state import FIRST_TEMP, SLOTS, VECTOR_BYTES, VECTOR_OFFSET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 _QUAD = (1 << 64) - 1
 _NOPS = (b"", b"\x90", b"\x66\x90", b"\x0f\x1f\x00")
 _RECORD = 16
+_JCC = 6  # bytes
 _UNKNOWN = -1
 _NEEDED, _NAMED = 1, 2
 _ZERO, _PENDING = SLOTS["zero"], SLOTS["pending"]
@@ -209,6 +211,9 @@ class _Assembly:
         if plan.access == BASE:
             self.check(slots[1], plan)
         chosen = self.plans.choose(plan, slots) if fits else None
+        if chosen is None and plan.branches:
+            self.tested(plan, at, slots, immediate)
+            return
         if chosen is None:
             self.outside(plan, at)
             return
@@ -227,14 +232,22 @@ class _Assembly:
             values[hole] = 8 * slot if kind == SCALAR else VECTOR_OFFSET + VECTOR_BYTES * slot
         if plan.size > _RECORD:
             values["h_lit"] = self.words[(at >> 3) + 2]
+        reload = b"".join(self.plans.move(kind, slot, False) for kind, slot in back)
         if plan.branches:
-            self.branch(made, values, at)
-        elif plan.access == INDEXED:
-            self.emit(made, values, -1, plan.wild)
-        else:
-            self.emit(made, values)
-        for kind, slot in back:
-            self.out += self.plans.move(kind, slot, False)
+            self.branch(made, values, at, reload)
+            return
+        self.emit(made, values, -1, plan.wild if plan.access == INDEXED else "")
+        self.out += reload
+
+    def tested(self, plan: Plan, at: int, slots: tuple[int, ...], immediate: int) -> None:
+        """A branch without a stencil: the condition, then a branch on that. Temporaries are free by then."""
+        condition = self.plans.named(plan.name[:-2])
+        slots = (FIRST_TEMP, *slots[1:])
+        chosen = self.plans.choose(condition, slots)
+        if chosen is None:
+            raise NexusError(f"there are no stencils for {plan.name}")
+        self.stencil(condition, chosen, at, slots, immediate)
+        self.branch(self.plans.control("branch", FIRST_TEMP), {}, at)
 
     def outside(self, plan: Plan, at: int) -> None:
         """Let the interpreter do it."""
@@ -351,14 +364,23 @@ class _Assembly:
 
     def copy(self, slot: int, source: int) -> None:
         """One slot into another one that is not pinned."""
+        if source == _ZERO:
+            self.store(slot, 0)
+            return
         pinned = source in PIN_OF
         stencil = self.plans.put(source) if pinned else self.plans.special("put.i64", "mm")
         self.emit(stencil, {"h_d": 8 * slot, "h_a": 8 * source})
 
     # control ---------------------------------------------------------------------------------------
 
-    def branch(self, stencil: Stencil, values: dict[str, int], at: int) -> None:
-        """A stencil that goes to `taken` or on, and the jump that is taken then."""
+    def branch(self, stencil: Stencil, values: dict[str, int], at: int, reload: bytes = b"") -> None:
+        """A stencil that goes to `taken` or on, and the jump that is taken then. `reload` only moves, which
+        keeps what the conditional jump at the end looks at."""
+        if reload:
+            code, holes = stencil
+            self.emit((code[:-_JCC], holes[:-1]), values)
+            self.out += reload
+            stencil = code[-_JCC:], ((_JCC - 4, *holes[-1][1:]),)
         self.emit(stencil, values, at + 16)
         self.jump(at + 24)
 
@@ -374,6 +396,9 @@ class _Assembly:
         if name == "goto":
             self.jump(at + 16)
             return
+        if name == "jump" and slot not in PIN_OF:  # nobody needs temporaries any more
+            self.out += self.plans.take(FIRST_TEMP, slot)
+            slot = FIRST_TEMP
         stencil = self.plans.control(name, slot)
         values = {"h_a": 8 * slot, "h_imm": (packed >> 32 ^ 0x80000000) - 0x80000000}
         if name == "branch":
@@ -388,7 +413,7 @@ class _Assembly:
         back = len(self.out) if name == "settle" else -1
         self.later.append((site, self.place, name, values, back))
 
-    def emit(self, stencil: Stencil, values: dict[str, int], pointer: int = -1, cold: str = "link") -> None:
+    def emit(self, stencil: Stencil, values: dict[str, int], pointer: int = -1, cold: str = "") -> None:
         """Append a stencil. `taken` leads to the exit for the pointer, or to the stencil `cold`."""
         code, holes = stencil
         out = self.out
@@ -406,7 +431,7 @@ class _Assembly:
                 struct.pack_into("<i", out, where, to - (self.at + where + 4))
             elif what == "taken":
                 if pointer >= 0:
-                    values = {"h_pc": self.links[pointer][1] & _QUAD}
+                    cold, values = "link", {"h_pc": self.links[pointer][1] & _QUAD}
                 self.cold(where, cold, values)
             elif size == 4:
                 struct.pack_into("<i", out, where, values[what] + more)

@@ -34,7 +34,7 @@ from nexus.ir.ops import LOAD, ROWS, STORE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.backend.interp.records import Variant
-    from nexus.backend.stencils.store import Form, Hole, Stencil
+    from nexus.backend.stencils.store import Form, Hole, Places, Stencil
     from nexus.ir.ops.table import Row
 
 _WRITES = (OpAccess.WRITE, OpAccess.COND_WRITE, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE)
@@ -137,7 +137,7 @@ def build() -> bytes:
     found = functions(compile_object(text, reloc="static", codemodel="kernel"))
     rows = {v.name: v.row for row in ROWS.values() for v in variants(row)}
     stencils: dict[str, dict[str, Stencil]] = {}
-    borrows: dict[str, tuple[int, ...]] = {}
+    borrows: dict[str, Places] = {}
     for symbol, (name, shape) in index.items():
         code, holes = found[symbol]
         if holes is None:
@@ -157,14 +157,20 @@ def build() -> bytes:
                 if not may_borrow(made, shape, row):
                     continue
                 try:
-                    made = tidy(placed(made, {}, layout.BORROWED))
+                    made = tidy(placed(made, {}, borrow=True))
                 except ValueError:
                     continue
-                borrows[name] = tuple(layout.SLOT_OF[register] for register in uses(made, layout.BORROWED))
+                if not may_reload(made):
+                    continue
+                borrows[name] = borrowed(made)
         stencils.setdefault(name, {})[shape] = made
     missing = [
         name for name, shapes in source.CONTROL_SHAPES.items() if set(shapes) - set(stencils.get(name, ()))
     ]
+    for row in ROWS.values():
+        for v in variants(row):  # a branch that has no stencil is its condition and a branch on that
+            if v.branches and not {v.name, v.name + source.QUIET, v.name[:-2]} & set(stencils):
+                missing.append(v.name)
     if missing or "base_code" not in stencils:
         raise NexusError(f"the compiler did not make what T1 cannot do without: {', '.join(missing)}")
     forms = {v.name: form(v) for row in ROWS.values() for v in variants(row)}
@@ -172,14 +178,27 @@ def build() -> bytes:
 
 
 def may_borrow(stencil: Stencil, shape: str, row: Row | None) -> bool:
-    """May a stencil use pinned registers, which are in their slots meanwhile? Not if it can fault or go
-    somewhere else."""
+    """May a stencil use pinned registers, which are in their slots meanwhile? Not if it can fault or leave."""
     return (
         shape == "m" * len(shape)
         and row is not None
         and not row.address
-        and all(what == "next" or what.startswith("h_") for _, _, what, _ in stencil[1])
+        and all(what in ("next", "taken") or what.startswith("h_") for _, _, what, _ in stencil[1])
     )
+
+
+def may_reload(stencil: Stencil) -> bool:
+    """Is there one place where a stencil is left, the end or a conditional jump there?"""
+    code, holes = stencil
+    exits = [at for at, _, what, _ in holes if what in ("next", "taken")]
+    return exits in ([], [len(code) - 4])
+
+
+def borrowed(stencil: Stencil) -> Places:
+    """The slots of the pinned registers that a stencil uses."""
+    scalars = [layout.SLOT_OF[name] for name in uses(stencil, layout.BORROWED)]
+    vectors = [layout.VECTOR_SLOT_OF[name] for name in uses(stencil, layout.VECTORS_BORROWED)]
+    return (*((source.SCALAR, slot) for slot in scalars), *((source.VECTOR, slot) for slot in vectors))
 
 
 def _operands(shape: str) -> dict[str, str]:

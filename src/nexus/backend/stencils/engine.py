@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.backend.interp.engine import Interpreter
     from nexus.backend.stencils.assemble import Links
-    from nexus.backend.stencils.store import Form, Stencil
+    from nexus.backend.stencils.store import Form, Places, Stencil
 
 _SOURCES = tuple(f"backend/stencils/{name}.py" for name in ("build", "layout", "registers", "source", "store", "tidy"))
 _AT_HWCAP2, _FSGSBASE = 26, 2
@@ -56,7 +56,7 @@ class Stencils:
     def __init__(self, data: bytes) -> None:
         self.forms: dict[str, Form]
         self.stencils: dict[str, dict[str, Stencil]]
-        self.borrows: dict[str, tuple[int, ...]]
+        self.borrows: dict[str, Places]
         self.forms, self.stencils, self.borrows = unpack(data)
 
 

@@ -1,11 +1,12 @@
 """Which guest registers live in host registers while T1 code runs, and what else is in a register.
 
-    rbx rbp rsi rdi r8 r9 r10 r11 r13 r14   guest's rax rcx rdx rbx rsp rbp rsi rdi r8 and the first temporary
-    xmm8..15, xmm7, xmm6                    guest's xmm0..7 (128 bits) and the first two vector temporaries
+    rbx rbp rsi rdi r8 r9 r10 r11 r13 rdx   guest's rax rcx rdx rbx rsp rbp rsi rdi r8 r9
+    r14                                     the first temporary
+    xmm5..15, xmm3, xmm4                    guest's xmm0..10 (128 bits) and the first two vector temporaries
     r12, r15                                the state, the budget
-    rax rcx rdx, xmm0..5                    free for what a stencil computes
+    rax rcx, xmm0..2                        free for what a stencil computes
 
-rax, rcx, rdx and xmm0 are those that instructions have by definition. The window's host address is in GS.
+rax, rcx and xmm0 are those that instructions most often have by definition. The window's host address is in GS.
 Stencils are compiled with their operands in the registers of OPERAND_REGISTERS, where LLVM's `preserve_none`
 convention has its first parameters.
 
@@ -21,18 +22,21 @@ from nexus.ir.state import FIRST_TEMP, FIRST_VECTOR_TEMP
 OPERAND_REGISTERS = ("R13", "R14", "R15", "RDI")  # the result's, those of operands a, b, c
 OPERAND_VECTORS = ("XMM0", "XMM1", "XMM2", "XMM3")
 PLACED_VECTORS = ("XMM12", "XMM13", "XMM14", "XMM15")  # where they are in the finished stencil
-SCRATCH = ("RAX", "RCX", "RDX")
-VECTOR_SCRATCH = ("XMM0", "XMM1", "XMM2", "XMM3", "XMM4", "XMM5")
+SCRATCH = ("RAX", "RCX")
+VECTOR_SCRATCH = ("XMM0", "XMM1", "XMM2")
 
 STATE, BUDGET = "R12", "R15"
-PIN_REGISTERS = ("RBX", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R13", "R14")
-PINNED = (*range(9), FIRST_TEMP)  # the scalar slot in each
+PIN_REGISTERS = ("RBX", "RBP", "RSI", "RDI", "R8", "R9", "R10", "R11", "R13", "RDX", "R14")
+PINNED = (*range(10), FIRST_TEMP)  # the scalar slot in each
 PIN_OF = dict(zip(PINNED, PIN_REGISTERS, strict=True))
-SLOT_OF = {register: slot for slot, register in PIN_OF.items()}
-BORROWED = ("R14", "R13", "R11", "R10", "R9", "R8")  # what a stencil may have that needs more than SCRATCH
-VECTOR_PIN_REGISTERS = (*(f"XMM{8 + n}" for n in range(8)), "XMM7", "XMM6")
-VECTOR_PINNED = (*range(8), FIRST_VECTOR_TEMP, FIRST_VECTOR_TEMP + 1)  # the vector slot in each
+VECTOR_PIN_REGISTERS = (*(f"XMM{5 + n}" for n in range(11)), "XMM3", "XMM4")
+VECTOR_PINNED = (*range(11), FIRST_VECTOR_TEMP, FIRST_VECTOR_TEMP + 1)  # the vector slot in each
 VECTOR_PIN_OF = dict(zip(VECTOR_PINNED, VECTOR_PIN_REGISTERS, strict=True))
+SLOT_OF = {register: slot for slot, register in PIN_OF.items()}
+VECTOR_SLOT_OF = {register: slot for slot, register in VECTOR_PIN_OF.items()}
+# what a stencil may have in addition, that needs more registers than are free
+BORROWED = ("RDX", "R14", "R13", "R11", "R10", "R9", "R8")
+VECTORS_BORROWED = ("XMM3", "XMM4", "XMM5", "XMM6")
 
 WIDTHS = ("i8", "i16", "i32", "i64")
 _FULL = ("add", "sub", "logic", "shl", "shr", "sar", "mul", "imul")

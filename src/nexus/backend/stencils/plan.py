@@ -18,11 +18,11 @@ from nexus.ir.state import FLAGS, SLOTS, VECTOR_BYTES, VECTOR_OFFSET
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.backend.stencils.engine import Stencils
-    from nexus.backend.stencils.store import Form, Stencil
+    from nexus.backend.stencils.store import Form, Places, Stencil
 
     Shapes = dict[str, Stencil]
     # the stencil, (kind, slot) of pinned slots to spill before it, those to take back after it
-    Choice = tuple[Stencil, tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]
+    Choice = tuple[Stencil, Places, Places]
 
 CONTROLS = {"enter": 32, "goto": 32, "branch": 32, "link": 32, "jump": 16, "trap_if": 32, "exit": 16}
 FLAG_SLOTS = frozenset(SLOTS[name] for name in FLAGS)
@@ -67,7 +67,7 @@ class Plan:
         "wild",
     )
 
-    def __init__(self, name: str, form: Form, shapes: Shapes, borrows: tuple[int, ...]) -> None:
+    def __init__(self, name: str, form: Form, shapes: Shapes, borrows: Places) -> None:
         kinds, self.size, self.branches, self.below, self.access, writes, *flags = form
         self.flags, self.of_result, self.count, self.imm_last = flags
         self.name = name
@@ -158,6 +158,11 @@ class Plans(dict[int, Plan]):
             found = self._moves[kind, slot, spill] = filled(code, holes, {"h_d": place, "h_a": place})
         return found
 
+    def take(self, slot: int, source: int) -> bytes:
+        """Take a pinned register from a slot in memory."""
+        code, holes = _registers(self._stencils["put.i64"]["0m"], {OPERAND_REGISTERS[0]: PIN_OF[slot]})
+        return filled(code, holes, {"h_a": 8 * source})
+
     def choose(self, plan: Plan, slots: tuple[int, ...]) -> Choice | None:
         """The stencil for slots (-1 where there is none); None if the interpreter has to do it."""
         made = plan.made
@@ -189,7 +194,7 @@ def _with(plan: Plan, slots: tuple[int, ...], in_registers: list[int]) -> Choice
     kinds = plan.slots
     letters: list[str] = []
     mapping: dict[str, str] = {}
-    in_memory = set() if in_registers else {(SCALAR, slot) for slot in plan.borrows}
+    in_memory = set() if in_registers else set(plan.borrows)
     back = set(in_memory)
     first: dict[tuple[int, int], int] = {}  # kind and slot -> operand
     for index in (*range(1, len(kinds)), 0):

@@ -194,17 +194,20 @@ def _replaced(register: Number, wanted: dict[Number, Number]) -> Number:
     return _PARTS[wanted[whole], RegisterExt.size(register)]
 
 
-def placed(stencil: Stencil, operands: dict[str, str], more: tuple[str, ...] = ()) -> Stencil:
+def placed(stencil: Stencil, operands: dict[str, str], borrow: bool = False) -> Stencil:
     """A stencil as it was compiled, with its operands in other registers and everything else it uses moved to
-    the scratch registers, and to those in `more`; raises ValueError where that is not possible."""
+    the scratch registers, and with `borrow` to more of them; raises ValueError where that is not possible."""
     used: list[Number] = []
     fixed: set[Number] = set()
     for instruction in Decoder(64, stencil[0]):
         fixed |= implicit(instruction)
         used += sorted(explicit(instruction) | implicit(instruction))
     mapping = {NUMBER[old]: NUMBER[new] for old, new in operands.items()}
-    for names in ((*layout.SCRATCH, *more), layout.VECTOR_SCRATCH):
-        room = [NUMBER[name] for name in names]
+    for names, more in (
+        (layout.SCRATCH, layout.BORROWED),
+        (layout.VECTOR_SCRATCH, layout.VECTORS_BORROWED),
+    ):
+        room = [NUMBER[name] for name in (*names, *more) if borrow or name in names]
         same_kind = RegisterExt.is_xmm(room[0])
         wanted = dict.fromkeys(
             r

@@ -39,6 +39,7 @@ _POSITION_AT = {8: 0, 9: 1, 10: 2, 11: 3}
 OUTSIDE = ("string", "x87", "fx", "mmx", "mxcsr", "rcl", "rcr", "crc32c", "pdep", "pext", "cpuid")
 SHIFTS = ("shl", "shr", "sar", "rotl", "rotr")
 BITWISE = ("put", "and", "or", "xor", "andn", "load", "store")
+SCALAR, VECTOR, WIDE = 1, 2, 3  # kinds of slots; a wide vector is always in memory
 NO_ACCESS, BASE, INDEXED, OTHER = range(4)
 QUIET = "~"  # after the name of a variant that does two rows: these stencils leave the flags out
 # what a record means for the flags; deferred ones are COUNT and above
@@ -134,6 +135,13 @@ class Stencil(Writer):
         self.tail("@next")
 
     def dispatch_either(self, condition: str) -> None:
+        # so that LLVM does not pass on what it knows of an operand on one of the ways, but the operand
+        for place in sorted(set(self.where) - {"m"}):
+            for name, type in ((f"p{place}", "i64"), (f"x{place}", _PAIR)):
+                kept = self.values[name]
+                if kept == f"%{name}" and any(name in line for line in self.lines):
+                    register = "r" if type == "i64" else "x"
+                    self.values[name] = self.op(f'call {type} asm sideeffect "", "={register},0"({type} {kept})')
         self.do(f"br i1 {condition}, label %yes, label %no")
         self.ends()
 
@@ -184,10 +192,10 @@ def operands(v: Variant) -> tuple[Type | None, tuple[Type, ...]]:
 
 
 def kind(type: Type | None) -> int:
-    """0 none, 1 scalar, 2 a vector that may be in a register, 3 a wider one, which is always in memory."""
+    """SCALAR, VECTOR, WIDE or, without one, 0."""
     if type is None:
         return 0
-    return 1 if not type.is_vector else 2 if type is V128 else 3
+    return SCALAR if not type.is_vector else VECTOR if type is V128 else WIDE
 
 
 def flags(v: Variant) -> tuple[int, bool]:
@@ -212,8 +220,8 @@ def shapes(v: Variant) -> list[str]:
         return []
     result, found = operands(v)
     out = []
-    for chosen in product(*(("m",) if kind(t) == 3 else ("m", str(i + 1)) for i, t in enumerate(found))):
-        places = ["m"] if result is None or kind(result) == 3 else ["m", "0"]
+    for chosen in product(*(("m",) if kind(t) == WIDE else ("m", str(i + 1)) for i, t in enumerate(found))):
+        places = ["m"] if result is None or kind(result) == WIDE else ["m", "0"]
         if len(places) == 2:
             places += [p for p, t in zip(chosen, found, strict=True) if p != "m" and kind(t) == kind(result)]
         out += [place + "".join(chosen) for place in places]
@@ -340,7 +348,8 @@ CONTROL_SHAPES: dict[str, tuple[str, ...]] = {
     ),
     **dict.fromkeys(("trap", "link", "exit"), ("m",)),
     **dict.fromkeys(("enter", "spent"), ("0",)),
-    **dict.fromkeys(("branch", "jump", "trap_if", "check"), ("mm", "m1")),
+    **dict.fromkeys(("branch", "trap_if", "check"), ("mm", "m1")),
+    "jump": ("m1",),
 }
 
 

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     # offset, bytes, what goes there, what is added to it
     Hole = tuple[int, int, str, int]
     Stencil = tuple[bytes, tuple[Hole, ...]]
+    Places = tuple[tuple[int, int], ...]  # kind, slot
     # result and operands (`source.kind`), bytes of the record, whether it branches, what its immediate has
     # to be below (0: any), how it accesses memory and whether to write, what it means for the flags, whether
     # those are of its result, how many operands they have, whether the last operand is the immediate
     Form = tuple[tuple[int, tuple[int, ...]], int, bool, int, int, bool, int, bool, int, bool]
 
-_MAGIC = b"NXSTEN03"
+_MAGIC = b"NXSTEN04"
 
 
 class DamagedStencils(NexusError):
@@ -25,7 +26,7 @@ class DamagedStencils(NexusError):
 
 
 def pack(
-    forms: dict[str, Form], stencils: dict[str, dict[str, Stencil]], borrows: dict[str, tuple[int, ...]]
+    forms: dict[str, Form], stencils: dict[str, dict[str, Stencil]], borrows: dict[str, Places]
 ) -> bytes:
     body = marshal.dumps((forms, stencils, borrows))
     return _MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
@@ -33,7 +34,7 @@ def pack(
 
 def unpack(
     data: bytes,
-) -> tuple[dict[str, Form], dict[str, dict[str, Stencil]], dict[str, tuple[int, ...]]]:
+) -> tuple[dict[str, Form], dict[str, dict[str, Stencil]], dict[str, Places]]:
     """By variant: its form, its stencils by shape, and the slots of the pinned registers that they borrow."""
     body = data[12:]
     if data[:8] != _MAGIC or zlib.crc32(body).to_bytes(4, "little") != data[8:12]:

@@ -1,6 +1,7 @@
 """What LLVM leaves to be done to a stencil, because it cannot know what a hole is. Imported only to build them.
 
     mov rax, hole; add ecx, eax          add ecx, hole           LLVM takes a symbol for wider than an i32
+    mov rax, hole; shlx ecx, ecx, eax    shl ecx, hole           or than a count
     jcc a; ...; a: jmp taken             jcc taken; ...
     jcc next; jmp taken                  jncc taken              what follows a stencil is `next`
     jmp next, at the end                 nothing
@@ -36,6 +37,16 @@ _IMMEDIATE |= {
     for width, size in ((8, 1), (32, 4), (64, 4))
 }
 _WIDE = tuple(getattr(Code, f"{name}_RM64_IMM32") for name in (*_ARITHMETIC, "MOV", "TEST"))
+# shifts by a register -> by a number
+_COUNTED = {
+    getattr(Code, f"{name}_RM{width}_CL"): getattr(Code, f"{name}_RM{width}_IMM8")
+    for name in ("ROL", "ROR", "SHL", "SHR", "SAR")
+    for width in (32, 64)
+} | {
+    getattr(Code, f"VEX_{name}X_R{width}_RM{width}_R{width}"): getattr(Code, f"{name}_RM{width}_IMM8")
+    for name in ("SHL", "SHR", "SAR")
+    for width in (32, 64)
+}
 _ENDS = (Code.JMP_REL32_64, Code.JMP_REL8_64, Code.JMP_RM64)
 _factory = InstructionInfoFactory()
 
@@ -98,6 +109,9 @@ def _fold_immediate(steps: list[Step]) -> None:
         users = [i for i, s in enumerate(steps) if s is not step and _uses(s.instruction, register)]
         if len(users) != 1 or users[0] < index or any(s.goes_to for s in steps):
             continue
+        reads_flags = any(s.instruction.rflags_read for s in steps[users[0] + 1 :])
+        if steps[users[0]].instruction.code in _COUNTED and reads_flags:
+            continue
         user = steps[users[0]]
         made = _with_immediate(user.instruction, register)
         if made is not None:
@@ -117,6 +131,8 @@ def _with_immediate(instruction: Instruction, register: Number) -> tuple[Instruc
     the size of that."""
     if instruction.code in (Code.LEA_R32_M, Code.LEA_R64_M):
         return _with_displacement(instruction, register)
+    if instruction.code in _COUNTED:
+        return _with_count(instruction, register)
     code, size = _IMMEDIATE.get(instruction.code, (0, 0))
     if not code or instruction.op1_kind != OpKind.REGISTER or full(instruction.op1_register) != register:
         return None
@@ -151,3 +167,14 @@ def _with_displacement(instruction: Instruction, register: Number) -> tuple[Inst
     made.memory_displacement = MARK[4]
     made.memory_displ_size = 4
     return made, 4
+
+
+def _with_count(instruction: Instruction, register: Number) -> tuple[Instruction, int] | None:
+    """A shift by a register as one by a number. It sets flags, which no stencil uses that shifts."""
+    last = instruction.op_count - 1
+    same = last == 1 or instruction.op0_register == instruction.op1_register
+    operand = instruction.op_kind(last) == OpKind.REGISTER and full(instruction.op_register(last)) == register
+    if not same or not operand or full(instruction.op0_register) == register:
+        return None
+    made = Instruction.create_reg_i32(_COUNTED[instruction.code], instruction.op0_register, MARK[1])
+    return made, 1
