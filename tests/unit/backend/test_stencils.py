@@ -138,15 +138,15 @@ def text_of(stencil: tuple[bytes, tuple[tuple[int, int, str, int], ...]]) -> lis
 
 
 def test_what_a_stencil_computes_with_goes_to_the_free_registers() -> None:
-    """mov r9, [r12]; mul r9: mul has rax and rdx by definition."""
-    code = bytes.fromhex("4d8b0c24" + "49f7e1")
-    assert text_of(placed((code, ()), {})) == ["mov rcx, [r12]", "mul rcx"]
+    """mov r9, [r12]; shl r10, cl: a count has cl by definition."""
+    code = bytes.fromhex("4d8b0c24" + "49d3e1")
+    assert text_of(placed((code, ()), {})) == ["mov rax, [r12]", "shl rax, cl"]
 
 
 @pytest.mark.parametrize(
     ("code", "operands"),
     [
-        ("4d8b0c24" + "49f7e1" + "4989d2", {}),  # and a fourth one: mov r10, rdx
+        ("4d8b0c24" + "49f7e1", {}),  # mov r9, [r12]; mul r9, which has rax and rdx by definition
         ("d3e0", {"RCX": "RBX"}),  # shl eax, cl
     ],
 )

@@ -75,12 +75,12 @@ class HostCode:
 
 
 class Assembler:
-    """Makes host code of records. `base` is the address of the `base_code` in the same piece, `enter` that
-    of the handler that enters host code."""
+    """Makes host code of records. `base` is the address of the `base_code` in the same piece, `pool` that of
+    the constants, `enter` that of the handler that enters host code."""
 
-    def __init__(self, plans: Plans, base: int, enter: int) -> None:
+    def __init__(self, plans: Plans, base: int, pool: int, enter: int) -> None:
         self.plans = plans
-        self.base = base
+        self.own = {"leave": base + LEAVE, "settle": base + SETTLE, "outside": base + OUTSIDE, "pool": pool}
         self.enter = enter
 
     def assemble(self, records: bytes, links: Links, at: int, data: int) -> tuple[HostCode, bytes]:
@@ -219,7 +219,7 @@ class _Assembly:
             return
         begin = len(self.out)
         self.stencil(plan, chosen, at, slots, immediate)
-        if plan.passive:
+        if plan.passive and not any(what == "pool" for _, _, what, _ in chosen[0][1]):
             self.plans.ready[self.words[at >> 3], packed] = bytes(self.out[begin:])
         self.follow(plan, slots, immediate)
 
@@ -416,7 +416,7 @@ class _Assembly:
     def emit(self, stencil: Stencil, values: dict[str, int], pointer: int = -1, cold: str = "") -> None:
         """Append a stencil. `taken` leads to the exit for the pointer, or to the stencil `cold`."""
         code, holes = stencil
-        out = self.out
+        out, own = self.out, self.assembler.own
         if pointer >= 0:
             first = next(at for at, _, what, _ in holes if what == "taken")
             out += _NOPS[-(self.at + len(out) + first) % 4]
@@ -426,9 +426,8 @@ class _Assembly:
             where = begin + at
             if what == "next":
                 struct.pack_into("<i", out, where, len(out) - where - 4)
-            elif what in _BASE_CODE:
-                to = self.assembler.base + _BASE_CODE[what]
-                struct.pack_into("<i", out, where, to - (self.at + where + 4))
+            elif what in own:
+                struct.pack_into("<i", out, where, own[what] + more - (self.at + where + 4))
             elif what == "taken":
                 if pointer >= 0:
                     cold, values = "link", {"h_pc": self.links[pointer][1] & _QUAD}
@@ -440,5 +439,3 @@ class _Assembly:
             else:
                 struct.pack_into("<Q", out, where, values[what] + more & _QUAD)
 
-
-_BASE_CODE = {"leave": LEAVE, "settle": SETTLE, "outside": OUTSIDE}

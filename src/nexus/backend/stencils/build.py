@@ -1,7 +1,7 @@
 """Builds the stencils: `python -m nexus.backend.stencils.build FILE`, in a process of its own.
 
-What is kept of each is its code without the final jump to `next` (`tidy.py`), and its holes. A stencil that
-needs data of its own or calls something is left out, as is one that does not keep the rules of `violations`;
+What is kept of each is its code without the final jump to `next` (`tidy.py`), and its holes; constants go to a
+pool that all share. A stencil that needs other data or calls something is left out, as is one that does not keep the rules of `violations`;
 the interpreter's handler does what it would have done.
 """
 
@@ -25,7 +25,7 @@ from nexus.backend.interp.records import variants
 from nexus.backend.llvm.compile import compile_object
 from nexus.backend.stencils import layout, source
 from nexus.backend.stencils.layout import IMMEDIATE_BIAS, OPERAND_REGISTERS, OPERAND_VECTORS
-from nexus.backend.stencils.registers import NUMBER, full, placed, uses
+from nexus.backend.stencils.registers import NUMBER, POOL, full, placed, uses
 from nexus.backend.stencils.store import pack
 from nexus.backend.stencils.tidy import tidy
 from nexus.base.errors import NexusError
@@ -43,28 +43,45 @@ _RELATIVE = (2, 4)
 _NAMES = (*source.HOLES, "h_lit", "h_pc", "settle", *source.ENDS)
 
 
-def functions(elf: bytes) -> dict[str, tuple[bytes, list[Hole] | None]]:
+class Pool:
+    """The constants that stencils refer to."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self._at: dict[bytes, int] = {}
+
+    def place(self, constant: bytes) -> int:
+        """Where it is; it is aligned to its size."""
+        if constant not in self._at:
+            self.data += bytes(-len(self.data) % len(constant))
+            self._at[constant] = len(self.data)
+            self.data += constant
+        return self._at[constant]
+
+
+def functions(elf: bytes, pool: Pool) -> dict[str, tuple[bytes, list[Hole] | None]]:
     """The code of each function and its holes, None for a function that refers to something else."""
     (table,) = struct.unpack_from("<Q", elf, 40)
     (count,) = struct.unpack_from("<H", elf, 60)
     sections = [struct.unpack_from("<IIQQQQIIQQ", elf, table + 64 * i) for i in range(count)]
     symbols: list[tuple[str, int, int, int]] = []
+    constants: dict[int, tuple[int, int]] = {}  # symbol of a constant -> where it is, its size
     for _, kind, _, _, offset, size, link, *_ in sections:
         if kind == 2:
             strings = sections[link][4]
             for at in range(offset, offset + size, 24):
                 name_at, info, _, home, value, length = struct.unpack_from("<IBBHQQ", elf, at)
                 name = elf[strings + name_at : elf.index(0, strings + name_at)].decode()
+                if home < count and sections[home][1] == 1 and sections[home][9] in (4, 8, 16, 32, 64):
+                    constants[len(symbols)] = sections[home][4] + value, sections[home][9]
                 symbols.append((name, home if info & 15 == 2 else 0, value, length))
     out: dict[str, tuple[bytes, list[Hole] | None]] = {}
-    relocations: dict[int, list[tuple[int, int, str, int]]] = {}
+    relocations: dict[int, list[tuple[int, int, int, int]]] = {}
     for _, kind, _, _, offset, size, _, info, *_ in sections:
         if kind == 4:
             for at in range(offset, offset + size, 24):
                 where, what, addend = struct.unpack_from("<QQq", elf, at)
-                relocations.setdefault(info, []).append(
-                    (where, what & 0xFFFFFFFF, symbols[what >> 32][0], addend)
-                )
+                relocations.setdefault(info, []).append((where, what & 0xFFFFFFFF, what >> 32, addend))
     for each in relocations.values():
         each.sort()
     for name, home, value, length in symbols:
@@ -72,15 +89,27 @@ def functions(elf: bytes) -> dict[str, tuple[bytes, list[Hole] | None]]:
             continue
         begin = sections[home][4] + value
         found: list[Hole] | None = []
-        for where, kind, symbol, addend in relocations.get(home, ()):
+        for where, kind, number, addend in relocations.get(home, ()):
             if value <= where < value + length:
-                if symbol not in _NAMES or kind not in _SIZES:
+                symbol = symbols[number][0]
+                assert found is not None
+                if number in constants and kind in _RELATIVE:
+                    at, size = constants[number]
+                    behind = _behind(elf[begin : begin + length], where - value)
+                    at += addend + 4 + behind
+                    found.append((where - value, 4, POOL, pool.place(elf[at : at + size]) - behind))
+                elif symbol in _NAMES and kind in _SIZES:
+                    found.append((where - value, _SIZES[kind], symbol, addend + 4 * (kind in _RELATIVE)))
+                else:
                     found = None
                     break
-                assert found is not None
-                found.append((where - value, _SIZES[kind], symbol, addend + 4 * (kind in _RELATIVE)))
         out[name] = elf[begin : begin + length], found
     return out
+
+
+def _behind(code: bytes, displacement: int) -> int:
+    """How many bytes of the instruction follow its displacement."""
+    return next(i.next_ip for i in Decoder(64, code) if i.next_ip > displacement) - displacement - 4
 
 
 def violations(code: bytes, shape: str, row: Row | None) -> list[str]:
@@ -134,7 +163,8 @@ def _flags_row(v: Variant) -> Row:
 def build() -> bytes:
     """Compile and check; the contents of the file."""
     text, index = source.module(ROWS.values())
-    found = functions(compile_object(text, reloc="static", codemodel="kernel"))
+    pool = Pool()
+    found = functions(compile_object(text, reloc="static", codemodel="kernel"), pool)
     rows = {v.name: v.row for row in ROWS.values() for v in variants(row)}
     stencils: dict[str, dict[str, Stencil]] = {}
     borrows: dict[str, Places] = {}
@@ -174,7 +204,7 @@ def build() -> bytes:
     if missing or "base_code" not in stencils:
         raise NexusError(f"the compiler did not make what T1 cannot do without: {', '.join(missing)}")
     forms = {v.name: form(v) for row in ROWS.values() for v in variants(row)}
-    return pack(forms, stencils, borrows)
+    return pack(forms, stencils, borrows, bytes(pool.data))
 
 
 def may_borrow(stencil: Stencil, shape: str, row: Row | None) -> bool:

@@ -2,7 +2,7 @@
 given.
 
 The memory has two addresses: `write` to put code there, `run` where the same pages are executable. It begins
-with `base_code` (`source.py`) and the records that compute pending flags.
+with `base_code` (`source.py`), constants, and the records that compute pending flags.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ def available() -> bool:
 
 
 class Stencils:
-    """What was built: by variant, its form, its stencils by shape, and the slots whose registers they
-    borrow."""
+    """What was built: by variant, its form, its stencils by shape, the slots whose registers they borrow, and
+    the constants that they refer to."""
 
-    __slots__ = ("borrows", "forms", "stencils")
+    __slots__ = ("borrows", "forms", "pool", "stencils")
 
     def __init__(self, data: bytes) -> None:
         self.forms: dict[str, Form]
         self.stencils: dict[str, dict[str, Stencil]]
         self.borrows: dict[str, Places]
-        self.forms, self.stencils, self.borrows = unpack(data)
+        self.forms, self.stencils, self.borrows, self.pool = unpack(data)
 
 
 class Engine:
@@ -65,11 +65,14 @@ class Engine:
 
     def __init__(self, stencils: Stencils, interpreter: Interpreter, write: int, run: int) -> None:
         code, holes = stencils.stencils["base_code"][""]
-        table = len(code) + -len(code) % 32
+        pool = len(code) + -len(code) % 64
+        table = pool + len(stencils.pool) + -len(stencils.pool) % 32
         self._move = write - run
         self.stencils = stencils.stencils
         self.enter = run + layout.ENTER
-        body = filled(code, holes, {"h_lit": run + table}) + bytes(table - len(code) + 32)
+        body = filled(code, holes, {"h_lit": run + table})
+        body = body.ljust(pool, b"\0") + stencils.pool
+        body = body.ljust(table + 32, b"\0")  # numbers begin at 1
         for number, name in enumerate(layout.DEFERRED):
             a, b = (SLOTS["pending_a"], SLOTS["pending_b"])
             if number >= len(layout.FULL):
@@ -80,7 +83,7 @@ class Engine:
         self.first = run + len(body)
         handlers = {address: name for name, address in interpreter.symbols.items()}
         plans = Plans(stencils, handlers)
-        self._assembler = Assembler(plans, run, self.enter)
+        self._assembler = Assembler(plans, run, run + pool, self.enter)
 
     def assemble(self, records: bytes, links: Links, at: int, data: int) -> tuple[HostCode, bytes]:
         """Host code for a block's records, to run at `at`, and what belongs at the address `data`."""

@@ -102,7 +102,7 @@ def decoded(stencil: Stencil) -> list[Step]:
     code, holes = stencil
     marked = bytearray(code)
     for at, size, what, _ in holes:
-        if what not in RELATIVE:
+        if what not in (*RELATIVE, POOL):
             struct.pack_into(_FORMAT[size], marked, at, MARK[size])
     steps: list[Step] = []
     at_offset: dict[int, Step] = {}
@@ -137,7 +137,9 @@ def encoded(steps: list[Step]) -> Stencil:
             jumps.append((len(out) + len(code) - size, size, step.goes_to))
         searched = 0
         for size, what, more in step.holes:
-            if what in RELATIVE or size == 1:
+            if what == POOL:
+                where = encoder.get_constant_offsets().displacement_offset
+            elif what in RELATIVE or size == 1:
                 where = len(code) - size
             else:
                 where = code.index(struct.pack(_FORMAT[size], MARK[size]), searched)
@@ -175,6 +177,7 @@ def substitute(stencil: Stencil, mapping: dict[str, str]) -> Stencil:
     return encoded(steps)
 
 
+POOL = "pool"
 RELATIVE = ("next", "taken", "leave", "outside", "settle")
 _FAR = 1 << 30
 

@@ -117,9 +117,11 @@ class Stencil(Writer):
             self.do("wild:")
             self.tail("@taken")
             self.do("inside:")
-        if kind in (BASE, INDEXED):
+        if kind in (BASE, INDEXED) and ".aligned." not in row.name:
             return "ptr addrspace(256) " + self.op(f"inttoptr i64 {address} to ptr addrspace(256)")
-        clamped = self.op(f"call i64 @llvm.umin.i64(i64 {address}, i64 {self.load_field('top')})")
+        clamped = address
+        if kind == OTHER:
+            clamped = self.op(f"call i64 @llvm.umin.i64(i64 {address}, i64 {self.load_field('top')})")
         window = self.op(f"inttoptr i64 {self.load_field('window')} to ptr")
         return "ptr " + self.op(f"getelementptr i8, ptr {window}, i64 {clamped}")
 
@@ -174,7 +176,7 @@ def accesses(row: Row) -> int:
     """How the stencils of a row get at the guest's memory."""
     if not row.address or row.effect == PURE:
         return NO_ACCESS
-    if head(row) not in ("load", "store") or ".aligned." in row.name:
+    if head(row) not in ("load", "store"):
         return OTHER
     return BASE if row.address == 1 else INDEXED
 

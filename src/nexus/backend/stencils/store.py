@@ -1,4 +1,4 @@
-"""The built stencils as a file: a checksum, then what `marshal` makes of three dictionaries."""
+"""The built stencils as a file: a checksum, then what `marshal` makes of three dictionaries and the constants."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     # those are of its result, how many operands they have, whether the last operand is the immediate
     Form = tuple[tuple[int, tuple[int, ...]], int, bool, int, int, bool, int, bool, int, bool]
 
-_MAGIC = b"NXSTEN04"
+_MAGIC = b"NXSTEN05"
 
 
 class DamagedStencils(NexusError):
@@ -26,18 +26,22 @@ class DamagedStencils(NexusError):
 
 
 def pack(
-    forms: dict[str, Form], stencils: dict[str, dict[str, Stencil]], borrows: dict[str, Places]
+    forms: dict[str, Form],
+    stencils: dict[str, dict[str, Stencil]],
+    borrows: dict[str, Places],
+    pool: bytes,
 ) -> bytes:
-    body = marshal.dumps((forms, stencils, borrows))
+    body = marshal.dumps((forms, stencils, borrows, pool))
     return _MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
 
 
 def unpack(
     data: bytes,
-) -> tuple[dict[str, Form], dict[str, dict[str, Stencil]], dict[str, Places]]:
-    """By variant: its form, its stencils by shape, and the slots of the pinned registers that they borrow."""
+) -> tuple[dict[str, Form], dict[str, dict[str, Stencil]], dict[str, Places], bytes]:
+    """By variant: its form, its stencils by shape, and the slots of the pinned registers that they borrow;
+    then the constants."""
     body = data[12:]
     if data[:8] != _MAGIC or zlib.crc32(body).to_bytes(4, "little") != data[8:12]:
         raise DamagedStencils("the file of stencils is damaged")
-    forms, stencils, borrows = marshal.loads(body)
-    return forms, stencils, borrows
+    forms, stencils, borrows, pool = marshal.loads(body)
+    return forms, stencils, borrows, pool
