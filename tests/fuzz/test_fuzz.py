@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import random
+
 import pytest
 
 from nexus.base.errors import NexusError
@@ -27,3 +30,16 @@ def test_damaged_images(dlls: Sysroot) -> None:
 @pytest.mark.parametrize("part", range(8))
 def test_hostile_system_calls(dlls: Sysroot, part: int) -> None:
     fuzz.fuzz_syscalls(dlls, 40, seed=1, names=sorted(SYSCALLS)[part::8])
+
+
+def test_a_closed_machine_leaves_no_descriptor_open(dlls: Sysroot) -> None:
+    """Also when it is closed while handles, sections, views and NLS tables are in use."""
+    before = sorted(os.listdir("/proc/self/fd"))
+    target = fuzz.Target(dlls, 1)
+    for name in ("NtCreateSection", "NtInitializeNlsFiles", "NtGetNlsSectionPtr", "NtCreateNamedPipeFile"):
+        for number in range(50):
+            if target.usable():
+                target.call(name, random.Random(f"{name}:{number}"))
+    assert len(os.listdir("/proc/self/fd")) > len(before)
+    target.machine.close()
+    assert sorted(os.listdir("/proc/self/fd")) == before

@@ -141,6 +141,11 @@ class IoManager:
         namespace.insert(f"\\GLOBAL??\\{volume.letter}:", SymbolicLink(device))
         namespace.insert(f"\\GLOBAL??\\Volume{{{volume.guid}}}", SymbolicLink(device))
 
+    def close(self) -> None:
+        """Give the descriptors of the volumes back."""
+        for volume in self.volumes.values():
+            volume.close()
+
     def node_of(self, info: os.stat_result) -> FileNode:
         """The node of a host file; a new one is not yet entered into `nodes`."""
         key = info.st_dev, info.st_ino

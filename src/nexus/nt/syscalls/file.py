@@ -7,8 +7,10 @@ import struct
 
 from nexus.abi.pointer import In
 from nexus.abi.types import boolean, i64, u32, uptr
+from nexus.base.errors import GuestFault
 from nexus.nt import access
 from nexus.nt.errors import NtError
+from nexus.nt.handles import release_unused
 from nexus.nt.io import file_info, volume_info
 from nexus.nt.io.file import (
     FILE_DELETE_ON_CLOSE,
@@ -58,11 +60,10 @@ def _open(
     )
     try:
         iosb_write(call, iosb, Status.SUCCESS, information)
-        call.give_handle(out, file, file.granted, attributes)
-    except BaseException:
-        if not file.handle_count:
-            file.last_handle_closed()
+    except GuestFault:
+        release_unused(file)
         raise
+    call.give_handle(out, file, file.granted, attributes)
 
 
 @syscall
