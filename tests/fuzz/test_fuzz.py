@@ -9,7 +9,7 @@ import pytest
 
 from nexus.base.errors import NexusError
 from nexus.nt.syscall import SYSCALLS
-from nexus.system import fuzz, sysroot
+from nexus.system import fuzz, fuzz_pe, sysroot
 from nexus.system.sysroot import Sysroot
 
 pytestmark = pytest.mark.sysroot
@@ -24,7 +24,8 @@ def dlls() -> Sysroot:
 
 
 def test_damaged_images(dlls: Sysroot) -> None:
-    fuzz.fuzz_pe(fuzz.read_programs(dlls, []), 400, seed=1)
+    started = fuzz_pe.fuzz_pe(dlls, fuzz_pe.read_programs(dlls, []), 400, seed=1)
+    assert started > 0
 
 
 @pytest.mark.parametrize("part", range(8))
