@@ -52,6 +52,7 @@ FILE_SKIP_SET_EVENT_ON_HANDLE = 2
 FILE_DEVICE_CD_ROM = 0x2
 FILE_DEVICE_DISK = 0x7
 FILE_DEVICE_DISK_FILE_SYSTEM = 0x8
+FILE_DEVICE_MAILSLOT = 0xC
 FILE_DEVICE_NAMED_PIPE = 0x11
 FILE_DEVICE_NULL = 0x15
 FILE_DEVICE_NETWORK = 0x12
@@ -275,8 +276,9 @@ class Operation(KernelObject):
             file.pending.remove(self)
         if self.process.terminated:
             return
+        unreported = status >= FIRST_ERROR and file.synchronous  # only the syscall's result tells of it
         try:
-            if self.iosb:  # kernelbase's LockFile passes none
+            if self.iosb and not unreported:  # kernelbase's LockFile passes none
                 self.process.window.write(self.iosb, struct.pack("<IxxxxQ", status, information))
         except GuestFault:
             if self.immediate:
