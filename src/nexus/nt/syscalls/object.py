@@ -16,7 +16,7 @@ from nexus.nt.handles import INHERIT, OBJ_INHERIT, OBJ_PERMANENT, PROTECT
 from nexus.nt.namespace import Directory, SymbolicLink
 from nexus.nt.objects import KernelObject
 from nexus.nt.ps.process import Process
-from nexus.nt.query import answer
+from nexus.nt.query import LONGEST_STRING, answer, pointer
 from nexus.nt.se.security import default_descriptor, read_descriptor, select_parts
 from nexus.nt.status import Status
 from nexus.nt.syscall import Handle, NewHandle, ObjectAttributes, Out, UnicodeString, syscall
@@ -133,7 +133,9 @@ def _query_name(
     if not text:
         answer(call, buffer, length, returned, bytes(16))
         return
-    data = struct.pack("<HH4xQ", len(text), len(text) + 2, buffer + 16) + text + b"\0\0"
+    if len(text) > LONGEST_STRING:
+        raise NtError(Status.NAME_TOO_LONG)
+    data = struct.pack("<HH4xQ", len(text), len(text) + 2, pointer(buffer + 16)) + text + b"\0\0"
     too_small = Status.INFO_LENGTH_MISMATCH if length < 16 else Status.BUFFER_OVERFLOW
     answer(call, buffer, length, returned, data, too_small)
 
@@ -145,7 +147,7 @@ def _query_type(
     kind = target.type
     text = kind.name.encode("utf-16-le")
     mapping = (kind.read, kind.write, kind.execute, kind.all)
-    head = struct.pack("<HH4xQ", len(text), len(text) + 2, buffer + 0x68)
+    head = struct.pack("<HH4xQ", len(text), len(text) + 2, pointer(buffer + 0x68))
     counts = struct.pack("<11I", *(0,) * 11)
     rest = struct.pack("<I4I I BBBx I", 0, *mapping, kind.all, 0, 0, kind.index, 0)
     data = (head + counts + rest).ljust(0x68, b"\0") + text + b"\0\0"
@@ -235,10 +237,10 @@ def NtQueryDirectoryObject(
     for name, kind in chosen:
         place = at + len(texts)
         texts += name + b"\0\0"
-        records += struct.pack("<HH4xQ", len(name), len(name) + 2, place)
+        records += struct.pack("<HH4xQ", len(name), len(name) + 2, pointer(place))
         place = at + len(texts)
         texts += kind + b"\0\0"
-        records += struct.pack("<HH4xQ", len(kind), len(kind) + 2, place)
+        records += struct.pack("<HH4xQ", len(kind), len(kind) + 2, pointer(place))
     call.memory.write(buffer, records + bytes(32) + texts)
     position += len(chosen)
     context.write(position)
