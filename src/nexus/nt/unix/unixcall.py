@@ -53,4 +53,4 @@ def _later(module: str, name: str) -> Callable[[Call, int, int], Any]:
 
 
 for _name in ("bcrypt", "crypt32", "ws2_32"):
-    LIBRARIES[f"{_name}.dll"] = _later(f"nexus.nt.unixlib_{_name}", _name)
+    LIBRARIES[f"{_name}.dll"] = _later(f"nexus.nt.unix.{_name}", _name)

@@ -34,7 +34,7 @@ def crypt32(call: Call, number: int, parameters: int) -> int:
         return Status.SUCCESS
     if name == "enum_root_certs":
         return _next_root(call, parameters)
-    raise call.unsupported(f"crypt32's unix call {name}", "src/nexus/nt/unix/unixlib_crypt32.py")
+    raise call.unsupported(f"crypt32's unix call {name}", "src/nexus/nt/unix/crypt32.py")
 
 
 def _next_root(call: Call, parameters: int) -> int:

@@ -55,7 +55,7 @@ def ws2_32(call: Call, number: int, parameters: int) -> Any:
     """Dispatch by number; the order is that of Wine's ws_unix_funcs."""
     functions = (_getaddrinfo, _gethostbyaddr, _gethostbyname, _gethostname, _getnameinfo)
     if number >= len(functions):
-        raise call.unsupported(f"ws2_32's unix call {number}", "src/nexus/nt/unix/unixlib_ws2_32.py")
+        raise call.unsupported(f"ws2_32's unix call {number}", "src/nexus/nt/unix/ws2_32.py")
     return functions[number](call, parameters)
 
 

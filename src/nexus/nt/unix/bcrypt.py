@@ -37,4 +37,4 @@ def bcrypt(call: Call, number: int, parameters: int) -> int:
     name = _NAMES[number] if number < len(_NAMES) else str(number)
     if name in ("process_attach", "process_detach"):
         return Status.SUCCESS
-    raise call.unsupported(f"bcrypt's unix call {name}", "src/nexus/nt/unix/unixlib_bcrypt.py")
+    raise call.unsupported(f"bcrypt's unix call {name}", "src/nexus/nt/unix/bcrypt.py")
