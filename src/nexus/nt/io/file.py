@@ -278,8 +278,8 @@ class Operation(KernelObject):
             return
         unreported = status >= FIRST_ERROR and file.synchronous  # only the syscall's result tells of it
         try:
-            if self.iosb and not unreported:  # kernelbase's LockFile passes none
-                self.process.window.write(self.iosb, struct.pack("<IxxxxQ", status, information))
+            if not unreported:
+                self.report(status, information)
         except GuestFault:
             if self.immediate:
                 raise
@@ -314,8 +314,13 @@ class Operation(KernelObject):
             self.file.pending.remove(self)
         self.status = Status.CANCELLED
         if self.file.port is not None and self.context and self.event is None and not self.apc:
-            self.file.port.post(self.file.completion_key, self.context, Status.CANCELLED, 0)
+            self.file.port.post(self.file.completion_key, self.context, Status.CANCELLED, 0, self)
         self.signaled = True
+
+    def report(self, status: int, information: int) -> None:
+        """Fill the status block, as far as its process is still there to have one."""
+        if self.iosb and not self.process.terminated:  # kernelbase's LockFile passes none
+            self.process.window.write(self.iosb, struct.pack("<IxxxxQ", status, information))
 
 
 def run(

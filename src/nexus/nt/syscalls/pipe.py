@@ -32,7 +32,12 @@ def _place(call: Call, attributes: Attributes, device: type[D]) -> tuple[D, str]
         return root.device, name
     if not name:
         raise NtError(Status.OBJECT_PATH_SYNTAX_BAD)
-    found = call.kernel.namespace.parse(name, root)
+    try:
+        found = call.kernel.namespace.parse(name, root)
+    except NtError as error:
+        if error.status == Status.OBJECT_NAME_NOT_FOUND:  # a new name in an object directory
+            raise NtError(Status.OBJECT_NAME_INVALID) from error
+        raise
     if not isinstance(found.object, device):
         raise NtError(Status.OBJECT_NAME_INVALID)
     rest = found.rest.removeprefix("\\")
