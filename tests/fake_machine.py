@@ -13,10 +13,10 @@ from nexus.machine.window import READ, WRITE, Window
 from nexus.nt.errors import NtError
 from nexus.nt.kernel import Kernel
 from nexus.nt.numbers import Numbers
-from nexus.nt.process import Process
+from nexus.nt.ps.process import Process
+from nexus.nt.ps.thread import Thread
 from nexus.nt.status import Status
 from nexus.nt.syscall import SYSCALLS
-from nexus.nt.thread import Thread
 from nexus.nt.wait import Wait
 
 SCRATCH = 0x10000

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from fake_machine import Machine
+from nexus.nt.io.volume import Grant, Volume
 from nexus.nt.status import Status
-from nexus.nt.volume import Grant, Volume
 
 READ, WRITE, DELETE, SYNC = 0x80000000, 0x40000000, 0x10000, 0x100000
 OPEN, CREATE, OPEN_IF, OVERWRITE, OVERWRITE_IF = 1, 2, 3, 4, 5
@@ -397,7 +397,7 @@ def test_null_device(files: Files) -> None:
 def test_host_stream(files: Files) -> None:
     import os
 
-    from nexus.nt.file_stream import HostStream
+    from nexus.nt.io.file_stream import HostStream
 
     machine = files.machine
     out, into = os.pipe()

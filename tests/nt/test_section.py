@@ -11,10 +11,10 @@ import pytest
 from fake_machine import SCRATCH, SCRATCH_SIZE, Machine
 from nexus.nt.access import SECTION_MAP_READ
 from nexus.nt.errors import NtError
-from nexus.nt.memory import ANYWHERE
-from nexus.nt.section import SEC_COMMIT, SEC_IMAGE, Section, SectionSource, file_section, image_section
+from nexus.nt.mm.memory import ANYWHERE
+from nexus.nt.mm.section import SEC_COMMIT, SEC_IMAGE, Section, SectionSource, file_section, image_section
+from nexus.nt.mm.vad import MEM_IMAGE, PAGE_EXECUTE_READ, PAGE_READWRITE, Region
 from nexus.nt.status import Status
-from nexus.nt.vad import MEM_IMAGE, PAGE_EXECUTE_READ, PAGE_READWRITE, Region
 
 SELF = -1
 RESERVE = 0x04000000

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from nexus.machine.window import Window
     from nexus.nt.kernel import Kernel
     from nexus.nt.objects import KernelObject
-    from nexus.nt.process import Process
-    from nexus.nt.thread import Thread
+    from nexus.nt.ps.process import Process
+    from nexus.nt.ps.thread import Thread
 
 
 class Call:

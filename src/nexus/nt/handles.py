@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TypeVar
 
-    from nexus.nt.process import Process
+    from nexus.nt.ps.process import Process
 
     K = TypeVar("K", bound=KernelObject)
 

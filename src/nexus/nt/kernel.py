@@ -9,20 +9,21 @@ from functools import partial
 from nexus.base.errors import GuestFault, NexusError, Unsupported
 from nexus.ir.state import Exit
 from nexus.machine.host import HostMemoryError
-from nexus.nt import callback, exceptions
+from nexus.nt import callback
 from nexus.nt.atoms import AtomTable
 from nexus.nt.clock import TICKS_PER_SECOND, Clock, VirtualClock
-from nexus.nt.device_io import IoManager
 from nexus.nt.errors import NtError
-from nexus.nt.memory import Commitment
+from nexus.nt.io.device_io import IoManager
+from nexus.nt.mm.memory import Commitment
 from nexus.nt.namespace import Namespace
 from nexus.nt.poller import HostPoller
-from nexus.nt.process import Process
+from nexus.nt.ps import exceptions
+from nexus.nt.ps.process import Process
+from nexus.nt.ps.thread import Thread
+from nexus.nt.se.token import Token
 from nexus.nt.status import Status
 from nexus.nt.sync import KeyedEvent
-from nexus.nt.thread import Thread
 from nexus.nt.timers import TimerQueue
-from nexus.nt.token import Token
 from nexus.nt.wait import Resume, UserCallback, Wait
 
 TYPE_CHECKING = False
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from nexus.nt.hooks import Hooks
     from nexus.nt.numbers import Numbers
     from nexus.nt.objects import KernelObject
-    from nexus.nt.start import Starter
+    from nexus.nt.ps.start import Starter
     from nexus.nt.trace import Trace
 
 SLICE = 100_000  # guest instructions; well below a millisecond on every engine but the slowest

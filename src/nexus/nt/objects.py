@@ -18,8 +18,8 @@ from nexus.nt.status import Status
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.nt.namespace import Directory
-    from nexus.nt.process import Process
-    from nexus.nt.thread import Thread
+    from nexus.nt.ps.process import Process
+    from nexus.nt.ps.thread import Thread
 
 _SPECIFIC_AND_STANDARD = 0x001F_FFFF
 

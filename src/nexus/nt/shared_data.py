@@ -10,14 +10,14 @@ import mmap
 import os
 import struct
 
-from nexus.nt.memory import ANYWHERE
-from nexus.nt.vad import MEM_PRIVATE, PAGE_READONLY, READ
+from nexus.nt.mm.memory import ANYWHERE
+from nexus.nt.mm.vad import MEM_PRIVATE, PAGE_READONLY, READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.nt.clock import Clock
     from nexus.nt.kernel import Kernel
-    from nexus.nt.memory import AddressSpace
+    from nexus.nt.mm.memory import AddressSpace
 
 ADDRESS = 0x7FFE0000
 SIZE = 0x1000

@@ -10,7 +10,7 @@ from nexus.nt.status import Status
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.nt.kernel import Kernel
-    from nexus.nt.thread import Thread
+    from nexus.nt.ps.thread import Thread
 
 _ALL = access.STANDARD_RIGHTS_ALL
 

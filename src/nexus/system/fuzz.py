@@ -22,9 +22,9 @@ from nexus.loader.runnable import check_program
 from nexus.machine.vcpu import Vcpu
 from nexus.machine.window import READ, WRITE, Window
 from nexus.nt.errors import NtError
-from nexus.nt.process import Process
+from nexus.nt.ps.process import Process
+from nexus.nt.ps.thread import Thread
 from nexus.nt.syscall import SYSCALLS
-from nexus.nt.thread import Thread
 from nexus.system.sysroot import Sysroot
 from nexus.system.windows import Machine, Settings
 

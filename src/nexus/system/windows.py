@@ -16,16 +16,17 @@ from nexus.base.errors import NexusError, NotFound
 from nexus.loader.runnable import check_program
 from nexus.loader.source import FileBytes
 from nexus.machine.window import Window
-from nexus.nt import access, registry_defaults, registry_store, syscalls
-from nexus.nt.file_stream import HostStream
+from nexus.nt import access, syscalls
+from nexus.nt.cm import registry_defaults, registry_store
+from nexus.nt.io.file_stream import HostStream
 from nexus.nt.kernel import Kernel
+from nexus.nt.mm.section import SEC_IMAGE, SectionSource, image_section
+from nexus.nt.mm.vad import PAGE_EXECUTE_READ
 from nexus.nt.numbers import Numbers
-from nexus.nt.peb import Parameters
-from nexus.nt.process import Process
-from nexus.nt.section import SEC_IMAGE, SectionSource, image_section
-from nexus.nt.start import Starter
+from nexus.nt.ps.peb import Parameters
+from nexus.nt.ps.process import Process
+from nexus.nt.ps.start import Starter
 from nexus.nt.trace import Trace
-from nexus.nt.vad import PAGE_EXECUTE_READ
 from nexus.system import command_line, guest_environment, paths, sysroot
 from nexus.system.drive import Drive, volumes
 from nexus.system.interrupts import Interrupts, TimeLimit
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from nexus.machine.vcpu import Vcpu
-    from nexus.nt.crash import Crash
     from nexus.nt.hook import Hook
+    from nexus.nt.ps.crash import Crash
 
     F = TypeVar("F", bound=Callable[..., Any])
 

@@ -7,8 +7,8 @@ import struct
 from nexus.abi.pointer import In, Out
 from nexus.abi.types import boolean, i64, u32, uptr
 from nexus.nt.access import IO_COMPLETION_MODIFY_STATE, IO_COMPLETION_QUERY_STATE
-from nexus.nt.completion import IoCompletion, Packet
 from nexus.nt.errors import NtError
+from nexus.nt.io.completion import IoCompletion, Packet
 from nexus.nt.status import Status
 from nexus.nt.syscall import Handle, NewHandle, ObjectAttributes, syscall
 from nexus.nt.wait import Wait

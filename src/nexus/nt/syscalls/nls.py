@@ -7,11 +7,11 @@ import os
 from nexus.abi.types import boolean, u16, u32, u64, uptr
 from nexus.nt.errors import NtError
 from nexus.nt.kernel import LOCALE_EN_US
-from nexus.nt.memory import ANYWHERE
-from nexus.nt.section import SEC_COMMIT, Section, SectionSource, file_section
+from nexus.nt.mm.memory import ANYWHERE
+from nexus.nt.mm.section import SEC_COMMIT, Section, SectionSource, file_section
+from nexus.nt.mm.vad import PAGE_READONLY
 from nexus.nt.status import Status
 from nexus.nt.syscall import Out, syscall
-from nexus.nt.vad import PAGE_READONLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

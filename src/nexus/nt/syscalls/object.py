@@ -15,9 +15,9 @@ from nexus.nt.errors import NtError
 from nexus.nt.handles import INHERIT, OBJ_INHERIT, OBJ_PERMANENT, PROTECT
 from nexus.nt.namespace import Directory, SymbolicLink
 from nexus.nt.objects import KernelObject
-from nexus.nt.process import Process
+from nexus.nt.ps.process import Process
 from nexus.nt.query import answer
-from nexus.nt.security import default_descriptor, read_descriptor, select_parts
+from nexus.nt.se.security import default_descriptor, read_descriptor, select_parts
 from nexus.nt.status import Status
 from nexus.nt.syscall import Handle, NewHandle, ObjectAttributes, Out, UnicodeString, syscall
 

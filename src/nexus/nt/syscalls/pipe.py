@@ -5,8 +5,8 @@ from __future__ import annotations
 from nexus.abi.pointer import In
 from nexus.abi.types import i64, u32, uptr
 from nexus.nt.errors import NtError
-from nexus.nt.file import FILE_CREATED, SYNCHRONOUS
-from nexus.nt.pipe_device import PipeDevice, PipeFolder
+from nexus.nt.io.file import FILE_CREATED, SYNCHRONOUS
+from nexus.nt.io.pipe_device import PipeDevice, PipeFolder
 from nexus.nt.status import Status
 from nexus.nt.syscall import NewHandle, ObjectAttributes, syscall
 from nexus.nt.syscalls.file import iosb_write

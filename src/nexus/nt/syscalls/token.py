@@ -15,17 +15,15 @@ from nexus.nt.access import (
     TOKEN_DUPLICATE,
     TOKEN_QUERY,
 )
-from nexus.nt.access_check import check_access
 from nexus.nt.attributes import Attributes
 from nexus.nt.call import Call
 from nexus.nt.errors import NtError
-from nexus.nt.process import Process
+from nexus.nt.ps.process import Process
+from nexus.nt.ps.thread import Thread
 from nexus.nt.query import answer
-from nexus.nt.security import read_sid
-from nexus.nt.status import Status
-from nexus.nt.syscall import Handle, In, NewHandle, ObjectAttributes, Out, syscall
-from nexus.nt.thread import Thread
-from nexus.nt.token import (
+from nexus.nt.se.access_check import check_access
+from nexus.nt.se.security import read_sid
+from nexus.nt.se.token import (
     LOGON_SID,
     SE_GROUP_ENABLED,
     SE_GROUP_INTEGRITY,
@@ -36,6 +34,8 @@ from nexus.nt.token import (
     TOKEN_PRIMARY,
     Token,
 )
+from nexus.nt.status import Status
+from nexus.nt.syscall import Handle, In, NewHandle, ObjectAttributes, Out, syscall
 
 (
     _USER,
