@@ -184,8 +184,7 @@ class IoManager:
         found = call.kernel.namespace.parse(attributes.name, root)
         opener: Callable[[OpenRequest], tuple[FileObject, int]] | None = getattr(found.object, "open", None)
         if opener is None:
-            directory = isinstance(found.object, Directory)
-            raise NtError(Status.OBJECT_NAME_INVALID if directory else Status.OBJECT_TYPE_MISMATCH)
+            raise NtError(Status.OBJECT_TYPE_MISMATCH)
         request.rest = found.rest
         if not request.rest and attributes.name.endswith("\\"):
             request.rest = "\\"

@@ -223,11 +223,17 @@ class NullFile(FileObject):
     device_type = FILE_DEVICE_NULL
 
     def read(self, op: Operation, buffer: int, length: int, offset: int | None) -> int:
+        self._check_offset(offset)
         raise NtError(Status.END_OF_FILE)
 
     def write(self, op: Operation, data: bytes, offset: int | None) -> int:
+        self._check_offset(offset)
         op.information = len(data)
         return Status.SUCCESS
+
+    def _check_offset(self, offset: int | None) -> None:
+        if offset is None and not self.synchronous:
+            raise NtError(Status.INVALID_PARAMETER)
 
     def query(self, kind: int, length: int, granted: int) -> bytes | None:
         found = super().query(kind, length, granted)

@@ -88,7 +88,7 @@ class Thread(KernelObject):
     type = ObjectType(
         "Thread",
         read=access.THREAD_GET_CONTEXT | access.THREAD_QUERY_INFORMATION,
-        write=0x0436,
+        write=0x0437,
         execute=access.SYNCHRONIZE | access.THREAD_RESUME | access.THREAD_QUERY_LIMITED_INFORMATION,
         all=access.THREAD_ALL_ACCESS,
     )

@@ -417,6 +417,8 @@ def NtCancelSynchronousIoFile(call: Call, thread: uptr, which: uptr, iosb: uptr)
 @syscall
 def NtQueryInformationFile(call: Call, handle: uptr, iosb: uptr, buffer: uptr, length: u32, kind: u32) -> int:
     """Ask a file about itself."""
+    if not file_info.exists(kind):
+        raise NtError(Status.INVALID_INFO_CLASS)
     file = call.process.handles.resolve(handle, FileObject, 0)
     found = file_info.query(file, kind, length, call.process.handles.access_of(handle))
     if found is None:
