@@ -33,8 +33,8 @@ class UNICODE_STRING(Struct):
 class Attributes:
     """OBJECT_ATTRIBUTES with its parts fetched: `name` is None when there is no name at all.
 
-    What is wrong with a name (`bad_name`, a status) is raised when somebody asks for it: the other arguments of
-    a call are checked before.
+    What is wrong with a name (`bad_name`, a status) is raised when somebody asks for it: the other arguments
+    of a call are checked before.
     """
 
     __slots__ = ("_name", "bad_name", "flags", "quality", "root", "root_handle", "security")

@@ -156,7 +156,7 @@ class Namespace:
     ) -> tuple[Found, str | None]:
         """The walk: (what was reached, the components that do not exist or None)."""
         current, rest = self._start(name, root)
-        links = 0
+        links, trailing = 0, False
         while True:
             if isinstance(current, SymbolicLink) and not (open_link and not rest):
                 links += 1
@@ -171,6 +171,8 @@ class Namespace:
                     raise NtError(Status.OBJECT_TYPE_MISMATCH)
                 return Found(current, SEPARATOR + rest if rest else ""), None
             if not rest:
+                if trailing:
+                    raise NtError(Status.OBJECT_NAME_INVALID)
                 return Found(current, ""), None
             component, more, after = rest.partition(SEPARATOR)
             if not component:
@@ -178,8 +180,7 @@ class Namespace:
             child = current.find(component, any_case)
             if child is None:
                 return Found(current, ""), rest
-            if more and not after and isinstance(child, Directory):
-                raise NtError(Status.OBJECT_NAME_INVALID)
+            trailing = bool(more) and not after
             current, rest = child, after
 
     def _start(self, name: str, root: KernelObject | None) -> tuple[KernelObject, str]:

@@ -366,6 +366,8 @@ class DiskFile(FileObject):
             op.write(buffer, (identity + bytes(16) + identity).ljust(64, b"\0"))
             op.information = 64
             return Status.SUCCESS
+        if code == FSCTL_GET_REPARSE_POINT and (not buffer or not length):
+            raise NtError(Status.INVALID_USER_BUFFER)
         if code in (FSCTL_GET_REPARSE_POINT, FSCTL_DELETE_REPARSE_POINT):
             raise NtError(Status.NOT_A_REPARSE_POINT)  # host links are followed before a file is opened
         if code == FSCTL_SET_REPARSE_POINT:
@@ -428,7 +430,7 @@ class DiskFile(FileObject):
         """Raise what setting the delete disposition must answer when the file cannot go."""
         if not self.place.writable:
             raise self.place.refuse("write")
-        if self.node.images:
+        if self.node.images or self.node.views:
             raise NtError(Status.CANNOT_DELETE)
         if self.is_directory:
             if not self.place.names or self.place.volume.holds_mount(self.place):

@@ -145,7 +145,7 @@ def _volume_name(file: DiskFile, granted: int) -> bytes:
 
 def _id(file: DiskFile, granted: int) -> bytes:
     info = file.stat()
-    return struct.pack("<QQQ", info.st_dev & 0xFFFF_FFFF_FFFF_FFFF, info.st_ino, 0)
+    return struct.pack("<QQQ", file.place.volume.serial, info.st_ino, 0)
 
 
 def _stat(file: DiskFile, granted: int) -> bytes:

@@ -50,7 +50,7 @@ def query(file: FileObject, kind: int, length: int) -> tuple[bytes, int] | None:
         volume = file.volume
     if kind == 1:  # FileFsVolumeInformation
         label = wide(volume.label)
-        return _fitted(struct.pack("<QIIBx", 0, volume.serial, len(label), 0) + label, length, 18)
+        return _fitted(struct.pack("<QIIBx", 0, volume.serial, len(label), 1) + label, length, 18)
     if kind == 3:  # FileFsSizeInformation
         total, mine, _ = _clusters(file)
         return _fitted(struct.pack("<QQII", total, mine, SECTORS_PER_CLUSTER, SECTOR), length, 24)
