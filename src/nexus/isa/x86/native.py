@@ -89,7 +89,7 @@ _libc.mmap.argtypes = [
 ]
 
 
-def _map_fixed(address: int, size: int, executable: bool = False) -> None:
+def map_fixed(address: int, size: int, executable: bool = False) -> None:
     """Readable and writable memory at exactly this address; raises Unavailable if something is there."""
     protection = mmap.PROT_READ | mmap.PROT_WRITE | (mmap.PROT_EXEC if executable else 0)
     if _libc.mmap(address, size, protection, _MAP, -1, 0) != address:
@@ -149,9 +149,9 @@ class Native:
         self.features = host_flags()
         self.has_ymm = "avx" in self.features
         bases = "fsgsbase" in self.features
-        _map_fixed(CODE, CODE_SIZE, executable=True)
-        _map_fixed(MEMORY, MEMORY_SIZE)
-        _map_fixed(stubs.CONTROL, stubs.LOG + stubs.LOG_SIZE - stubs.CONTROL, executable=True)
+        map_fixed(CODE, CODE_SIZE, executable=True)
+        map_fixed(MEMORY, MEMORY_SIZE)
+        map_fixed(stubs.CONTROL, stubs.LOG + stubs.LOG_SIZE - stubs.CONTROL, executable=True)
         ctypes.memset(CODE, _BREAKPOINT, CODE_SIZE)
         self.set_memory(memory)
         at = stubs.CONTROL
