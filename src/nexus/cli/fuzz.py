@@ -51,9 +51,11 @@ def main(arguments: list[str]) -> int:
             jobs = number(parsed, "jobs") or len(os.sched_getaffinity(0))
             _isa(parsed.list("group"), cases, seed, jobs, parsed.value("save") or ".")
         elif subject == "pe":
-            fuzz.limit_memory()
+            from nexus.system import fuzz_pe
+
             found = sysroot.find(parsed.value("sysroot"))
-            fuzz.fuzz_pe(fuzz.read_programs(found, files), cases, seed)
+            started = fuzz_pe.fuzz_pe(found, fuzz_pe.read_programs(found, files), cases, seed)
+            print(f"{started} mutants were started")
         else:
             from nexus.cli.trace import chosen
             from nexus.nt.syscall import SYSCALLS
