@@ -180,7 +180,7 @@ class Namespace:
             child = current.find(component, any_case)
             if child is None:
                 return Found(current, ""), rest
-            trailing = bool(more) and not after
+            trailing = trailing or (bool(more) and not after)
             current, rest = child, after
 
     def _start(self, name: str, root: KernelObject | None) -> tuple[KernelObject, str]:

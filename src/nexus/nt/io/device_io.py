@@ -152,7 +152,8 @@ class IoManager:
     def node_of(self, info: os.stat_result) -> FileNode:
         """The node of a host file; a new one is not yet entered into `nodes`."""
         key = info.st_dev, info.st_ino
-        return self.nodes.get(key) or FileNode(key)
+        known = self.nodes.get(key)
+        return known if known is not None and known.used else FileNode(key)
 
     # opening -----------------------------------------------------------------------------------------
 

@@ -71,7 +71,7 @@ _FILE = "nexus/nt/io/file_disk.py"
 class FileNode:
     """What all open handles of one host file have in common."""
 
-    __slots__ = ("delete_pending", "images", "key", "locks", "opens", "views")
+    __slots__ = ("delete_pending", "images", "key", "locks", "opens", "views", "writers")
 
     def __init__(self, key: tuple[int, int]) -> None:
         self.key = key
@@ -80,6 +80,12 @@ class FileNode:
         self.delete_pending = False
         self.images = 0
         self.views = 0
+        self.writers = 0  # of the views
+
+    @property
+    def used(self) -> bool:
+        """Whether anything still holds the file: if not, its number may have gone to another one."""
+        return bool(self.opens or self.images or self.views)
 
     def grow(self, size: int) -> None:
         """A section makes the file larger."""
@@ -88,7 +94,9 @@ class FileNode:
     def check_sharing(self, granted: int, share: int) -> None:
         """Raise STATUS_SHARING_VIOLATION if an open with these rights conflicts with one that exists."""
         reads, writes, deletes = granted & READING, granted & WRITING, granted & access.DELETE
-        if writes and self.images:
+        if (granted & access.FILE_WRITE_DATA and self.images) or (
+            self.writers and not share & FILE_SHARE_WRITE
+        ):
             raise NtError(Status.SHARING_VIOLATION)
         if not (reads or writes or deletes):
             return
@@ -430,7 +438,7 @@ class DiskFile(FileObject):
         """Raise what setting the delete disposition must answer when the file cannot go."""
         if not self.place.writable:
             raise self.place.refuse("write")
-        if self.node.images or self.node.views:
+        if self.node.images:
             raise NtError(Status.CANNOT_DELETE)
         if self.is_directory:
             if not self.place.names or self.place.volume.holds_mount(self.place):
@@ -477,7 +485,7 @@ class DiskFile(FileObject):
             if error.status not in _LOST_RACES:
                 raise
         finally:
-            if not node.opens and not node.images and not node.views:
+            if not node.used:
                 self.io.nodes.pop(node.key, None)
             if self.fd >= 0:
                 os.close(self.fd)

@@ -200,6 +200,8 @@ def dispose(file: DiskFile, flags: int) -> None:
         file.node.delete_pending = False
         file.posix_delete = False
         return
+    if file.node.views:
+        raise NtError(Status.CANNOT_DELETE)
     if flags & DISPOSITION_IGNORE_READONLY_ATTRIBUTE and file.attributes & FILE_ATTRIBUTE_READONLY:
         if not file.place.writable:
             raise file.place.refuse("write")
