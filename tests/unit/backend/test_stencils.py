@@ -85,7 +85,7 @@ def test_random_blocks_agree_with_oracle(hundred: int, monkeypatch: pytest.Monke
 
 def test_the_common_rows_have_stencils() -> None:
     """What is left to the interpreter is rare; a row that silently lost its stencils would only be slow."""
-    made = shared().t1.stencils
+    made = shared().built.stencils
     for name in (
         "load.i64",
         "store.i32x@2",
