@@ -33,7 +33,7 @@ class T1(T0):
 
     def place(self, block: Block, offset: int = 0) -> int:
         record = super().place(block, offset)
-        links = {
+        self.links = links = {
             int.from_bytes(self.code.data[stub + 24 : stub + 32], "little") - record: (stub, target)
             for stub, target in self.code.links.items()
         }

@@ -18,7 +18,7 @@ from bisect import bisect_right
 
 from nexus.backend.stencils import engine as stencils
 from nexus.backend.stencils.code import HostCode
-from nexus.backend.stencils.layout import PIECE
+from nexus.backend.stencils.layout import FRONT, PIECE
 from nexus.base.errors import NexusError
 from nexus.machine import host
 
@@ -72,15 +72,22 @@ def prepare() -> Stencils:
 class Native:
     """The host code of a block: where it is, and how to get back from there to the records."""
 
-    __slots__ = ("_code", "_parts", "address", "block", "size")
+    __slots__ = ("_code", "_parts", "address", "block", "front", "size")
 
     def __init__(
-        self, block: Translation, address: int, size: int, code: HostCode | None, parts: Parts | None
+        self,
+        block: Translation,
+        address: int,
+        size: int,
+        front: int,
+        code: HostCode | None,
+        parts: Parts | None,
     ) -> None:
-        """`code`, or the `parts` of it that were kept."""
+        """`front` is where `HostCode.bases` lead. `code`, or the `parts` of it that were kept."""
         self.block = block
         self.address = address
         self.size = size
+        self.front = front
         self._code = code
         self._parts = parts
 
@@ -146,15 +153,15 @@ class HostCodes:
         at = self._next
         code = self.engine.assemble(records, links, at)
         self.engine.put(code.data, at)
-        self._add(Native(block, at, len(code.data), code, None), code.copies)
+        self._add(Native(block, at, len(code.data), self._piece, code, None), code.copies)
         self._advance(len(code.data))
 
     def place(self, code: bytes, natives: Iterable[tuple[Translation, int, int, Parts]]) -> None:
         """Put code that was kept in place: of each block where it begins, its size, and the rest."""
         at = self._next
-        self.engine.put(code, at)
+        self.engine.put(self.engine.front(at) + code[FRONT:], at)
         for block, begin, size, parts in natives:
-            native = Native(block, at + begin, size, None, parts)
+            native = Native(block, at + begin, size, at, None, parts)
             self._add(native, native.code.copies if parts[-1] else ())
         self._advance(len(code))
 
@@ -171,9 +178,9 @@ class HostCodes:
         self._next += size + -size % 16
 
     def pack(self, natives: Iterable[Native]) -> tuple[bytes, tuple[KeptBlock, ...]]:
-        """Host code to be kept, for `place`: that of some blocks behind a copy of `leave_code`, joined where
-        one of them leads to another."""
-        out = bytearray(self.engine.leave)
+        """Host code to be kept, for `place`: that of some blocks behind FRONT bytes, joined where one of them
+        leads to another."""
+        out = bytearray(FRONT)
         begins = {}
         for native in natives:
             begins[native.block.start] = len(out)
@@ -183,13 +190,18 @@ class HostCodes:
         for native in natives:
             block, code = native.block, native.code
             begin = begins[block.start]
-            aims = [(site, -begin) for site in code.leaves]
+            aims = [(site, self._base(native, site) - begin) for site in code.bases]
             for site, exit, target in zip(code.sites, code.exits, code.targets, strict=True):
                 aims.append((site, begins[target] - begin if target in begins else exit))
             for site, aim in aims:
                 out[begin + site : begin + site + 4] = (aim - site - 4).to_bytes(4, "little", signed=True)
             kept.append((block.start, block.size, begin, native.size, code.parts()))
         return bytes(out), tuple(kept)
+
+    def _base(self, native: Native, site: int) -> int:
+        """Where a displacement leads to, as an offset into what the piece, or kept code, begins with."""
+        lead = ctypes.c_int32.from_address(native.address + site).value
+        return native.address + site + 4 + lead - native.front
 
     # joining ---------------------------------------------------------------------------------------
 

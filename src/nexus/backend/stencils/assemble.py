@@ -8,7 +8,7 @@ Branches to other blocks are `jmp rel32` (or a `jcc`), the displacement aligned 
 once. They lead to exits at the end of the code until they are linked.
 
 Host code is kept between runs, so it has no address in it. What it refers to outside of itself is
-`leave_code` and its data, which lies PIECE bytes behind it; `HostCode` tells where.
+the code that the piece of memory begins with, and its data PIECE bytes behind it; `HostCode` tells where.
 """
 
 from __future__ import annotations
@@ -300,7 +300,7 @@ class _Assembly:
             if what == "next":
                 struct.pack_into("<i", out, where, len(out) - where - 4)
             elif what == "leave":
-                self.code_.leaves.append(where)
+                self.code_.bases.append(where)
                 struct.pack_into("<i", out, where, self.assembler.leave - (self.at + where + 4))
             elif what in ("h_exit", "h_copy"):  # offsets, made relative to the instruction
                 struct.pack_into("<i", out, where, values[what] - (where + 4))

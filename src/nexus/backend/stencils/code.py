@@ -14,11 +14,11 @@ class HostCode:
 
     `offsets[i]` is where the code of the record at `records[i]` (an offset in the block's records) begins.
     The displacement at `sites[i]` leads to the exit at `exits[i]` and belongs to the guest address
-    `targets[i]`; those at `leaves` lead to `leave_code`. `copies` are records that the interpreter does in
-    place, as four numbers: the offset in the data, the offset and size of the original, where to go on after
-    it. Nothing else in the code depends on where it lies."""
+    `targets[i]`; those at `bases` lead to the code that a piece begins with. `copies` are records that the
+    interpreter does in place, as four numbers: the offset in the data, the offset and size of the original,
+    where to go on after it. Nothing else in the code depends on where it lies."""
 
-    __slots__ = ("copies", "data", "exits", "leaves", "offsets", "records", "sites", "targets")
+    __slots__ = ("bases", "copies", "data", "exits", "offsets", "records", "sites", "targets")
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -27,7 +27,7 @@ class HostCode:
         self.sites = array("I")
         self.exits = array("I")
         self.targets = array("Q")
-        self.leaves = array("I")
+        self.bases = array("I")
         self.copies = array("I")
 
     def parts(self) -> Parts:
@@ -38,7 +38,7 @@ class HostCode:
             self.sites.tobytes(),
             self.exits.tobytes(),
             self.targets.tobytes(),
-            self.leaves.tobytes(),
+            self.bases.tobytes(),
             self.copies.tobytes(),
         )
 
@@ -51,6 +51,6 @@ class HostCode:
         found.sites.frombytes(parts[2])
         found.exits.frombytes(parts[3])
         found.targets.frombytes(parts[4])
-        found.leaves.frombytes(parts[5])
+        found.bases.frombytes(parts[5])
         found.copies.frombytes(parts[6])
         return found

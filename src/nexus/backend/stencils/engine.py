@@ -14,7 +14,7 @@ import zlib
 
 from nexus.backend import cache
 from nexus.backend.interp import engine as interp
-from nexus.backend.stencils.layout import PIECE
+from nexus.backend.stencils.layout import FRONT, PIECE
 from nexus.backend.stencils.store import DamagedStencils, Stencils
 from nexus.base.errors import NexusError
 
@@ -46,16 +46,15 @@ def available() -> bool:
 
 
 class Engine:
-    """T1 over one piece of memory. `leave` is the code that host code leaves with; kept code has a copy of it
-    in front."""
+    """T1 over one piece of memory."""
 
     def __init__(self, stencils: Stencils, interpreter: Interpreter, write: int, run: int) -> None:
         self._stencils, self._interpreter, self._run = stencils, interpreter, run
         self._move = write - run
-        self.leave = _padded(stencils.core["leave_code"][0])
+        leave = _padded(stencils.core["leave_code"][0])
         enter = _padded(stencils.core["enter_code"][0])
-        self.put(self.leave + enter, run)
-        self.enter = run + len(self.leave)
+        self.put(leave + enter, run)
+        self.enter = run + len(leave)
         self.first = self.enter + len(enter)
         self._assembler: Assembler | None = None
 
@@ -83,8 +82,13 @@ class Engine:
         """Host code as it is now, links included."""
         return ctypes.string_at(at, size)
 
+    def front(self, at: int) -> bytes:
+        """FRONT bytes at `at` that lead to what the piece begins with: to `leave_code`."""
+        return (b"\xe9" + struct.pack("<i", self._run - (at + 5))).ljust(FRONT, b"\xcc")
+
     def put_way_back(self, at: int, record: int) -> int:
-        """Host code that goes on at a record; how many bytes it has."""
+        """Host code that goes on at a record, with everything in the state as at a block's end; how many bytes
+        it has."""
         code, holes = self._stencils.core["outside"]
         changed = bytearray(code)
         for where, _, _, _ in holes:

@@ -8,6 +8,7 @@ from nexus.backend.interp.layout import LOOKUP_BYTES
 from nexus.ir.state import FIRST_TEMP
 
 PIECE = 64 << 20  # bytes of host code at most; its data begins that far behind, each block's at its place
+FRONT = 16  # bytes in front of kept code: jumps to what a piece begins with, at the same places as there
 TABLE_AT = LOOKUP_BYTES  # the table of host code lies behind that of records
 
 # LLVM parameter -> host register; `top` is the guest's highest address plus one
