@@ -32,7 +32,7 @@ PROBES = {
         *("pytest", "hypothesis", "mypy", "ruff", "importlinter", "unicorn", "capstone", "ziglang"),
         *("numpy", "threadpoolctl", "wgpu"),
     ),
-    "bench": ("unicorn",),
+    "bench": ("unicorn", "ziglang"),
     "compute": ("numpy", "threadpoolctl", "wgpu"),
 }
 
