@@ -1,7 +1,7 @@
 """One job on a simulated machine, chunk by chunk, with the scheduler's own rules for sizes and stalls.
 
-An event is a moment at which something changes: a chunk reaches its node, a result reaches its scheduler, a node
-goes away. Memory is bounded by nodes times chunks in flight; nothing is kept of what is over but sums.
+An event is a moment at which something changes: a chunk reaches its node, a result reaches its scheduler, a
+node goes away. Memory is bounded by nodes times chunks in flight; nothing is kept of what is over but sums.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from nexus.compute.chunks import STALL, STALL_SECONDS, late, next_size
 from nexus.compute.errors import ComputeError
@@ -34,8 +35,8 @@ class Part:
 class Child:
     """What a scheduler hands chunks to: a node, or the scheduler of a group of nodes.
 
-    `rate` is what the parent believes, `true` what a node does; `held` are its chunks, `free` is when a node is
-    done with those that reached it.
+    `rate` is what the parent believes, `true` what a node does; `held` are its chunks, `free` is when a
+    node is done with those that reached it.
     """
 
     __slots__ = ("fed", "free", "group", "held", "out", "rate", "seconds", "true", "units")
@@ -53,8 +54,8 @@ class Child:
 
 
 class Scheduler:
-    """Hands the units of blocks to its children. `done` is called with the time when those of a block are back;
-    a block that comes before the last one is done is added to it.
+    """Hands the units of blocks to its children. `done` is called with the time when those of a block are
+    back; a block that comes before the last one is done is added to it.
     """
 
     def __init__(self, farm: Farm, children: list[Child], done: Callable[[float], None]) -> None:
@@ -273,12 +274,12 @@ class Farm:
             for start in range(0, len(level), fanout):
                 members = level[start : start + fanout]
                 group = Child(sum(child.rate for child in members), 0.0)
-                group.group = self.scheduler(members, lambda now, group=group: self.give_back(now, group))
+                group.group = self.scheduler(members, partial(self.give_back, group))
                 above.append(group)
             level = above
         return self.scheduler(level, self.end)
 
-    def give_back(self, now: float, group: Child) -> None:
+    def give_back(self, group: Child, now: float) -> None:
         """A group has done its block."""
         self.owner[id(group)].result(now, group.held[0])
 

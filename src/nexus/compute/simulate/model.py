@@ -40,16 +40,17 @@ class Loss:
 class Machine:
     """Nodes and what connects them.
 
-    `rates` are units per second, one for each node; the scheduler takes `believed` rates for true until it has
-    seen others (default: the true ones). A node's chunk takes its kernel's time times a random factor of
-    relative deviation `jitter`; the part `stragglers` of all chunks takes `slowdown` times longer. Each costs
-    `start` seconds more at the node.
+    `rates` are units per second, one for each node; the scheduler takes `believed` rates for true until it
+    has seen others (default: the true ones). A node's chunk takes its kernel's time times a random factor
+    of relative deviation `jitter`; the part `stragglers` of all chunks takes `slowdown` times longer. Each
+    costs `start` seconds more at the node.
 
-    `latency` is the time of an empty request and its answer, `bandwidth` that of one node's link. Where data
-    comes from is the topology: in a `star` from the scheduler, through its one link of `root_bandwidth`; in a
-    `tree` the scheduler of each `fanout` nodes has such a link, and is fed by the one above; in a `fat-tree`
-    operands lie with the nodes, each has its own link to all others. The scheduler is busy for `dispatch`
-    seconds with each chunk. A node holds up to `depth` chunks: above 1, the next one arrives during the work.
+    `latency` is the time of an empty request and its answer, `bandwidth` that of one node's link. Where
+    data comes from is the topology: in a `star` from the scheduler, through its one link of
+    `root_bandwidth`; in a `tree` the scheduler of each `fanout` nodes has such a link, and is fed by the
+    one above; in a `fat-tree` operands lie with the nodes, each has its own link to all others. The
+    scheduler is busy for `dispatch` seconds with each chunk. A node holds up to `depth` chunks: above 1,
+    the next one arrives during the work.
     """
 
     rates: tuple[float, ...]
@@ -76,7 +77,9 @@ class Machine:
         if self.believed and len(self.believed) != len(self.rates):
             raise BadInput(f"{len(self.rates)} nodes but {len(self.believed)} believed rates")
         if self.topology not in TOPOLOGIES:
-            raise BadInput(f"there is no topology {self.topology!r}", hint=f"topologies: {' '.join(TOPOLOGIES)}")
+            raise BadInput(
+                f"there is no topology {self.topology!r}", hint=f"topologies: {' '.join(TOPOLOGIES)}"
+            )
         if self.topology == "tree" and self.fanout < 2:
             raise BadInput("a tree needs a fanout of at least 2")
         if min(self.latency, self.dispatch, self.start, self.jitter, self.stragglers) < 0:
