@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
 from functools import cache
 
 from nexus.backend.stencils import engine as stencils
@@ -47,17 +46,12 @@ class T1(T0):
     def go(self, record: int) -> dict[int, int]:
         self.engine.run(self.state, record)
         if self.slots[SLOTS["exit"]] == Exit.FAULT:
-            self.slots[SLOTS["exit_at"]] = self.records + self._record_of(self.slots[SLOTS["exit_at"]])
+            self.slots[SLOTS["exit_at"]] = self.records + self.host_code.record(
+                self.slots[SLOTS["exit_at"]] - self.t1.first
+            )
         if self.slots[SLOTS["exit"]] == Exit.LOOKUP:
             self.slots[SLOTS["exit_arg"]] -= TABLE_AT  # the only one that T0 has not got
         return self.result()
-
-    def _record_of(self, position: int) -> int:
-        copies = self.host_code.copies
-        for index in range(0, len(copies), 4):
-            if position == self.t1.first + PIECE + copies[index]:
-                return copies[index + 1]
-        return self.host_code.records[bisect_right(self.host_code.offsets, position - self.t1.first) - 1]
 
 
 @cache

@@ -233,11 +233,6 @@ class HostCodes:
 
     def record_at(self, position: int) -> int:
         """The record that host code, or a copied record, was made from."""
-        if position < self._piece + PIECE:
-            native = self._native_at(position)
-            index = bisect_right(native.code.offsets, position - native.address) - 1
-            return native.block.record + native.code.records[index]
-        native = self._native_at(position - PIECE)
-        copies = native.code.copies
-        index = copies[::4].index(position - PIECE - native.address)
-        return native.block.record + copies[4 * index + 1]
+        is_data = position >= self._piece + PIECE
+        native = self._native_at(position - PIECE if is_data else position)
+        return native.block.record + native.code.record(position - native.address)

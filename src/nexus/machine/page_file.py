@@ -131,7 +131,8 @@ def _check(path: str, index: bytes | memoryview) -> int:
 
 
 def _read(path: str) -> tuple[bytes, dict[int, tuple[int, int, Place, Place]]] | None:
-    """The parts and the index, if the file is there, is what was written, and only we could have done that."""
+    """The parts and the index, if the file is there, is what was written, and only we could have written
+    it."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:

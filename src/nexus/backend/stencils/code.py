@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
+
+from nexus.backend.stencils.layout import PIECE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +32,13 @@ class HostCode:
         self.targets = array("Q")
         self.bases = array("I")
         self.copies = array("I")
+
+    def record(self, offset: int) -> int:
+        """The record (its offset) that the instruction at an offset of the code, or what is at PIECE + an
+        offset of the data, was made from."""
+        if offset < PIECE:
+            return self.records[bisect_right(self.offsets, offset) - 1]
+        return self.copies[4 * self.copies[::4].index(offset - PIECE) + 1]
 
     def parts(self) -> Parts:
         """Everything but `data`, to be kept."""

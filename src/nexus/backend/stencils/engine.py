@@ -87,8 +87,8 @@ class Engine:
         return (b"\xe9" + struct.pack("<i", self._run - (at + 5))).ljust(FRONT, b"\xcc")
 
     def put_way_back(self, at: int, record: int) -> int:
-        """Host code that goes on at a record, with everything in the state as at a block's end; how many bytes
-        it has."""
+        """Host code that goes on at a record, with everything in the state as at a block's end; how many
+        bytes it has."""
         code, holes = self._stencils.core["outside"]
         changed = bytearray(code)
         for where, _, _, _ in holes:
