@@ -36,11 +36,12 @@ def host() -> native.Native:
 
 def run_host(case: fuzz.Case) -> Result:
     processor = host()
-    memory = (ctypes.c_char * fuzz.MEMORY_SIZE).from_address(fuzz.MEMORY)
-    memory[:] = patched(MEMORY, case)
+    ctypes.memmove(fuzz.MEMORY, patched(MEMORY, case), fuzz.MEMORY_SIZE)
     state = CpuState(bytearray(case.state.buffer))
     outcome = processor.run(case.code, state)
-    return Result(canonical(host_outcome(case, outcome)), state, memory.raw)
+    return Result(
+        canonical(host_outcome(case, outcome)), state, ctypes.string_at(fuzz.MEMORY, fuzz.MEMORY_SIZE)
+    )
 
 
 def run_t0(case: fuzz.Case) -> Result:
@@ -52,7 +53,7 @@ def run_t1(case: fuzz.Case) -> Result:
 
 
 def run_engine(engine: t0.T0, case: fuzz.Case) -> Result:
-    engine.memory[:] = patched(MEMORY, case)
+    ctypes.memmove(engine.memory, patched(MEMORY, case), fuzz.MEMORY_SIZE)
 
     def run(block: Block, state: State) -> State:
         out = engine.run(block, state)
