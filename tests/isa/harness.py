@@ -13,7 +13,7 @@ import t1
 from nexus.ir.state import SLOTS, Exit
 from nexus.ir.values import Block
 from nexus.isa.x86 import fuzz, native
-from nexus.isa.x86.compare import Result, State, canonical, host_outcome, patched, run_blocks, run_oracle
+from nexus.isa.x86.compare import Result, State, of_host, patched, run_blocks, run_oracle
 from nexus.isa.x86.registers import CpuState
 
 MEMORY = fuzz.common_memory()
@@ -28,20 +28,14 @@ def on_host(instruction: Instruction) -> bool:
 def host() -> native.Native:
     """The host's processor; where it is no x86-64 one, the tests that need it are not run, and say so."""
     try:
-        native.map_fixed(fuzz.MEMORY, fuzz.MEMORY_SIZE)
-        return native.Native()
+        return native.processor(MEMORY)
     except native.Unavailable as reason:
         pytest.skip(f"not run: {reason}")
 
 
 def run_host(case: fuzz.Case) -> Result:
-    processor = host()
-    ctypes.memmove(fuzz.MEMORY, patched(MEMORY, case), fuzz.MEMORY_SIZE)
-    state = CpuState(bytearray(case.state.buffer))
-    outcome = processor.run(case.code, state)
-    return Result(
-        canonical(host_outcome(case, outcome)), state, ctypes.string_at(fuzz.MEMORY, fuzz.MEMORY_SIZE)
-    )
+    (ran,) = host().run_many(case.code, [case.state], [case.patches])
+    return of_host(case, ran, MEMORY)
 
 
 def run_t0(case: fuzz.Case) -> Result:

@@ -31,7 +31,7 @@ import t1
 from isa import harness
 from nexus.isa.x86 import compare, fuzz
 from nexus.isa.x86 import registers as r
-from nexus.isa.x86.fuzz_state import random_state
+from nexus.isa.x86.fuzz_state import States
 from nexus.machine.window import _GUARD as GUARD
 
 CANARY = 1 << 16  # bytes on each side of the window
@@ -156,12 +156,10 @@ def encoded(raw: Instruction, state: r.CpuState) -> fuzz.Case | None:
     return fuzz.Case(data, Decoder(64, data, ip=fuzz.AT).decode(), state)
 
 
-def aimed(
-    rng: random.Random, base: int, index: int, scale: int, target: int
-) -> tuple[MemoryOperand, r.CpuState]:
+def aimed(states: States, base: int, index: int, scale: int, target: int) -> tuple[MemoryOperand, r.CpuState]:
     """base + index * scale + displacement that comes out at the target; 16 stands for no register."""
-    state = random_state(rng)
-    displacement = rng.choice(DISPLACEMENTS)
+    state = states.draw()
+    displacement = states.rng.choice(DISPLACEMENTS)
     if base == index and scale == 1 and (target - displacement) & 1:
         displacement += 1 if displacement < 127 else -1
     rest = target - displacement
@@ -214,7 +212,8 @@ def register_for(rng: random.Random, code: int, position: int) -> int:
 @pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=[pytest.mark.long, pytest.mark.timeout(900)])])
 def test_every_form_of_address(guest: Surrounded, rounds: int) -> None:
     """Every base with every index and scale, with accesses and targets by chance."""
-    rng = random.Random(SEED)
+    states = States(random.Random(SEED))
+    rng = states.rng
     targets = guest.targets()
     tried = 0
     for base in range(17):
@@ -223,7 +222,7 @@ def test_every_form_of_address(guest: Surrounded, rounds: int) -> None:
                 if index == r.RSP or base == index == 16:
                     continue
                 for _ in range(rounds):
-                    operand, state = aimed(rng, base, index, scale, rng.choice(targets))
+                    operand, state = aimed(states, base, index, scale, rng.choice(targets))
                     made = encoded(access(rng, rng.choice(ACCESSES), operand), state)
                     if made is not None:
                         tried += 1
@@ -233,24 +232,26 @@ def test_every_form_of_address(guest: Surrounded, rounds: int) -> None:
 
 def test_every_access_at_every_target(guest: Surrounded) -> None:
     """Each kind of access, plain address, each target."""
-    rng = random.Random(SEED)
+    states = States(random.Random(SEED))
+    rng = states.rng
     for code in ACCESSES:
         for target in guest.targets():
-            operand, state = aimed(rng, r.RBX, 16, 1, target)
+            operand, state = aimed(states, r.RBX, 16, 1, target)
             made = encoded(access(rng, code, operand), state)
             assert made is not None
             attack(guest, made)
 
 
-def implicit(rng: random.Random, targets: list[int]) -> Iterator[fuzz.Case]:
+def implicit(states: States, targets: list[int]) -> Iterator[fuzz.Case]:
     """Accesses through rsp, rbp, rsi, rdi, rbx and segment bases, absolute and rip-relative ones; repeated
     strings run both ways, from inside the window out of it too."""
+    rng = states.rng
     for code in IMPLICIT:
         data = bytes.fromhex(code)
         decoded = Decoder(64, data, ip=fuzz.AT).decode()
         for target in targets:
             for inside in (False, True) if decoded.is_string_instruction else (False,):
-                state = random_state(rng)
+                state = states.draw()
                 state.eflags = state.eflags & ~r.FLAG_DF | rng.choice((0, r.FLAG_DF))
                 for register in (r.RAX, r.RBX, r.RSP, r.RBP, r.RSI, r.RDI):
                     state.set_gpr(register, target)
@@ -261,19 +262,19 @@ def implicit(rng: random.Random, targets: list[int]) -> Iterator[fuzz.Case]:
                 state.fs_base = rng.choice((0, target))
                 yield fuzz.Case(data, decoded, state)
     for target in targets:
-        state = random_state(rng)
+        state = states.draw()
         for code in ("a0", "48a1", "a2", "48a3"):  # mov al,[moffs64] and the like
             data = bytes.fromhex(code) + target.to_bytes(8, "little")
             yield fuzz.Case(data, Decoder(64, data, ip=fuzz.AT).decode(), state)
     for displacement in (-(1 << 31), -fuzz.AT - 7, -fuzz.AT - 8, (1 << 31) - 1, t0.TOP - fuzz.AT - 7):
         for code in ("488b05", "488905", "0f1005", "ff15", "f0480105"):
             data = bytes.fromhex(code) + (displacement & 0xFFFFFFFF).to_bytes(4, "little")
-            yield fuzz.Case(data, Decoder(64, data, ip=fuzz.AT).decode(), random_state(rng))
+            yield fuzz.Case(data, Decoder(64, data, ip=fuzz.AT).decode(), states.draw())
 
 
 def test_implicit_addresses(guest: Surrounded) -> None:
     tried = 0
-    for case in implicit(random.Random(SEED), guest.targets()):
+    for case in implicit(States(random.Random(SEED)), guest.targets()):
         assert not case.instruction.is_invalid, case
         attack(guest, case)
         tried += 1
@@ -282,7 +283,7 @@ def test_implicit_addresses(guest: Surrounded) -> None:
 
 def test_bit_strings_reach_far(guest: Surrounded) -> None:
     """bt [m],r has a bit offset of 64 bits beside its address: 2^60 bytes in both directions."""
-    rng = random.Random(SEED)
+    states = States(random.Random(SEED))
     for target in guest.targets():
         for code in (
             "480fab03",
@@ -291,7 +292,7 @@ def test_bit_strings_reach_far(guest: Surrounded) -> None:
             "480fbb03",
             "f0480fab03",
         ):  # bts bt btr btc [rbx],rax
-            state = random_state(rng)
+            state = states.draw()
             far = (target - fuzz.MEMORY) * 8
             state.rbx, state.rax = fuzz.MEMORY, far & U64
             if not -(1 << 63) <= far < 1 << 63:

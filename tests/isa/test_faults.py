@@ -15,6 +15,7 @@ from iced_x86 import Instruction, OpKind
 from isa import harness
 from nexus.ir.state import Exit
 from nexus.isa.x86 import compare, fuzz
+from nexus.isa.x86.masks import MANY_ACCESSES
 
 SEED = 3
 SHARE, ALL = 60, 1250  # of each of the eight kinds
@@ -34,7 +35,7 @@ def plain(instruction: Instruction) -> bool:
 
 
 def anything(instruction: Instruction) -> bool:
-    return instruction.mnemonic not in compare.MANY_ACCESSES
+    return instruction.mnemonic not in MANY_ACCESSES
 
 
 # kind -> groups or mnemonics, and which of their instructions

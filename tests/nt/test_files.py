@@ -4,6 +4,8 @@ against Wine.
 
 from __future__ import annotations
 
+import os
+import resource
 import struct
 from pathlib import Path
 
@@ -417,3 +419,28 @@ def test_host_stream(files: Files) -> None:
         os.close(out)
         if into >= 0:
             os.close(into)
+
+
+def test_a_file_without_room_for_its_handle_is_closed(files: Files) -> None:
+    (files.host / "a").write_bytes(b"x")
+    handles = files.machine.process.handles
+    limit, handles.limit = handles.limit, 0
+    assert files.create("a", share=0) == Status.INSUFFICIENT_RESOURCES
+    handles.limit = limit
+    assert files.create("a", share=0) == Status.SUCCESS
+
+
+def test_too_many_files_for_the_host(files: Files) -> None:
+    (files.host / "a").write_bytes(b"x")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        assert files.create("a") == Status.TOO_MANY_OPENED_FILES
+        machine = files.machine
+        out, length = machine.put(8), machine.put(struct.pack("<q", 0x1000))
+        section = machine.NtCreateSection(out, 0xF001F, 0, length, 4, 0x8000000, 0)
+        assert section == Status.TOO_MANY_OPENED_FILES
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

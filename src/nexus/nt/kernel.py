@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from errno import EMFILE, ENFILE
 from functools import partial
 
 from nexus.base.errors import GuestFault, NexusError, Unsupported
@@ -170,6 +171,14 @@ class Kernel:
         for hook in self.on_process_end:
             hook(process)
         self.processes.remove(process)
+
+    def close(self) -> None:
+        """End what still runs and give the host's descriptors back."""
+        for process in list(self.processes):
+            process.terminate(Status.PROCESS_IS_TERMINATING)
+        self.io.close()
+        if self.starter is not None:
+            self.starter.close()
 
     # -- the loop -----------------------------------------------------------------------------------------
 
@@ -340,17 +349,26 @@ class Kernel:
     def _after_wait(self, thread: Thread, wait: Wait, status: int, acquired: object) -> Any:
         return status if wait.then is None else wait.then(thread.call, status, acquired, *wait.data)
 
+    @staticmethod
+    def attempt(step: Callable[[], Any]) -> Any:
+        """The result of one step of a syscall; failures that a guest may cause become its status."""
+        try:
+            return step()
+        except NtError as error:
+            return error.status
+        except GuestFault:
+            return Status.ACCESS_VIOLATION
+        except HostMemoryError:
+            return Status.NO_MEMORY
+        except OSError as error:
+            if error.errno not in (EMFILE, ENFILE):
+                raise
+            return Status.TOO_MANY_OPENED_FILES
+
     def _finish(self, thread: Thread, step: Callable[[], Any]) -> None:
         """Do the next step of a syscall and turn its result into what the guest sees."""
         while True:
-            try:
-                result = step()
-            except NtError as error:
-                result = error.status
-            except GuestFault:
-                result = Status.ACCESS_VIOLATION
-            except HostMemoryError:
-                result = Status.NO_MEMORY
+            result = self.attempt(step)
             if not isinstance(result, Wait):
                 break
             ended = self._try_wait(thread, result)

@@ -158,18 +158,30 @@ class Machine:
             trace=trace,
         )
         self.kernel = kernel
-        self.drive = Drive(settings.drive)
         self.io = kernel.io
+        self.seen: list[Process] = []
+        self._closed = False
+        kernel.on_process_end.append(self._process_ended)
+        self.drive = Drive(settings.drive)
+        try:
+            self._furnish(hooks)
+        except BaseException:
+            self.io.registry_path = None  # what could not be read is not written over
+            self.close()
+            raise
+
+    def _furnish(self, hooks: list[Hook]) -> None:
+        """Volumes, network, registry, what starts processes, and hooks."""
+        settings, kernel = self.settings, self.kernel
         self.io.disk.limit = settings.disk
-        grants, self.left_out = settings.permissions.grants(self.program, folder, settings.package)
-        self.grants = grants
+        self.grants, self.left_out = settings.permissions.grants(self.program, self.folder, settings.package)
         self.never_writable = protected(os.path.dirname(settings.sysroot.windows))
-        for volume in volumes(self.drive, settings.sysroot, grants, self.never_writable, self.io.refusals):
+        for volume in volumes(
+            self.drive, settings.sysroot, self.grants, self.never_writable, self.io.refusals
+        ):
             self.io.add_volume(volume)
         self.network = settings.network or settings.permissions.network()
         self.io.network = self.network
-        self.seen: list[Process] = []
-        kernel.on_process_end.append(self._process_ended)
         registry_defaults.fill(
             self.io.registry,
             USER_SID_TEXT,
@@ -185,6 +197,8 @@ class Machine:
             kernel.starter.debug_options = settings.wine_debug
             kernel.debug_output = terminal.pass_on
         if hooks:
+            from nexus.system import hooking
+
             hooking.install(kernel, settings.sysroot, hooks)
 
     def _make_vcpu(self, window: Window) -> Vcpu:
@@ -244,9 +258,14 @@ class Machine:
 
     def close(self) -> None:
         """Store what is kept, remove the rest, give all memory back. May be called again."""
-        for process in (*self.seen, *self.kernel.processes):
+        if self._closed:
+            return
+        self._closed = True
+        self.kernel.close()
+        for process in self.seen:
             process.vcpu.close()
             process.window.close()
+            process.space.detach()
         self.io.save_registry()
         self.drive.close()
 

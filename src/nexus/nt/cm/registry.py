@@ -213,6 +213,7 @@ class KeyObject(KernelObject):
         write=access.KEY_SET_VALUE | access.KEY_CREATE_SUB_KEY,
         execute=access.KEY_QUERY_VALUE | access.KEY_ENUMERATE_SUB_KEYS | access.KEY_NOTIFY,
         all=access.STANDARD_RIGHTS_REQUIRED | 0x3F,
+        more=access.SYNCHRONIZE,
     )
     waitable = False
 

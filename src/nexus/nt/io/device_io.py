@@ -20,6 +20,7 @@ from nexus.nt.io.file import (
 from nexus.nt.io.file_disk import Disk, DiskFile, FileNode
 from nexus.nt.io.file_open import VolumeDevice, open_file
 from nexus.nt.io.file_stream import NullDevice
+from nexus.nt.io.mailslot import MailslotDevice
 from nexus.nt.io.pipe_device import PipeDevice
 from nexus.nt.io.volume import Place, Refusals, Volume
 from nexus.nt.namespace import Device, Directory, SymbolicLink
@@ -119,6 +120,8 @@ class IoManager:
         kernel.namespace.insert("\\Device\\Null", NullDevice())
         kernel.namespace.insert("\\GLOBAL??\\NUL", SymbolicLink("\\Device\\Null"))
         kernel.namespace.insert("\\Device\\NamedPipe", PipeDevice(kernel))
+        kernel.namespace.insert("\\Device\\Mailslot", MailslotDevice(kernel))
+        kernel.namespace.insert("\\GLOBAL??\\MAILSLOT", SymbolicLink("\\Device\\Mailslot"))
         kernel.namespace.insert("\\Device\\Afd", AfdDevice(self))
         kernel.namespace.insert("\\Device\\MountPointManager", MountManager(self))
         kernel.namespace.insert("\\GLOBAL??\\MountPointManager", SymbolicLink("\\Device\\MountPointManager"))
@@ -140,6 +143,11 @@ class IoManager:
         namespace.insert(f"\\GLOBAL??\\PhysicalDrive{number}", SymbolicLink(f"{disk}\\DR{number}"))
         namespace.insert(f"\\GLOBAL??\\{volume.letter}:", SymbolicLink(device))
         namespace.insert(f"\\GLOBAL??\\Volume{{{volume.guid}}}", SymbolicLink(device))
+
+    def close(self) -> None:
+        """Give the descriptors of the volumes back."""
+        for volume in self.volumes.values():
+            volume.close()
 
     def node_of(self, info: os.stat_result) -> FileNode:
         """The node of a host file; a new one is not yet entered into `nodes`."""

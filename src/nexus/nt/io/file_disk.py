@@ -386,7 +386,7 @@ class DiskFile(FileObject):
             return Status.SUCCESS
         if code in (FSCTL_SET_COMPRESSION, FSCTL_GET_RETRIEVAL_POINTERS):
             raise NtError(Status.INVALID_DEVICE_REQUEST)
-        if code in _UNKNOWN_TO_THIS_FILE_SYSTEM:
+        if code >> 16 != _FILE_SYSTEM or code in _UNKNOWN_TO_THIS_FILE_SYSTEM:
             raise NtError(Status.INVALID_DEVICE_REQUEST)
         raise op.thread.call.unsupported(f"file system control code {code:#x}", _FILE)
 
@@ -488,6 +488,7 @@ _LOST_RACES = (
     Status.OBJECT_PATH_NOT_FOUND,
     Status.ACCESS_DENIED,
 )
+_FILE_SYSTEM = 9  # FILE_DEVICE_FILE_SYSTEM: the device type of the codes that could be meant for us
 _UNKNOWN_TO_THIS_FILE_SYSTEM = (
     0x90018,  # FSCTL_LOCK_VOLUME
     0x9001C,  # FSCTL_UNLOCK_VOLUME

@@ -63,6 +63,13 @@ _STATUS_OF_ERRNO = {
 }
 
 
+_HINTS = {
+    errno.ENOENT: "name an existing folder",
+    errno.ENOTDIR: "name an existing folder",
+    errno.EMFILE: "raise the limit with: ulimit -n",
+}
+
+
 def host_failure(error: OSError) -> NtError:
     """The NTSTATUS of a failed host call."""
     return NtError(_STATUS_OF_ERRNO.get(error.errno or 0, Status.UNSUCCESSFUL))
@@ -113,9 +120,14 @@ class Root:
         try:
             self.fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise NexusError(
-                f"cannot open {host}: {error.strerror}", hint="name an existing folder"
-            ) from error
+            hint = _HINTS.get(error.errno or 0, "")
+            raise NexusError(f"cannot open {host}: {error.strerror}", hint=hint) from error
+
+    def close(self) -> None:
+        """Give the descriptor back. May be called again."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
 
 class _Node:
@@ -366,7 +378,14 @@ class Volume:
         node = self.top
         for name in names:
             node = node.children.setdefault(name, _Node())
-        node.root = Root(grant.path, grant.read, grant.write)
+        self._root_at(node, grant.path, grant.read, grant.write)
+
+    @staticmethod
+    def _root_at(node: _Node, host: str, read: bool, write: bool) -> None:
+        root = Root(host, read, write)
+        if node.root is not None:
+            node.root.close()
+        node.root = root
 
     def grant(self, grant: Grant) -> None:
         """Mount a granted host path at its own host path (the Z: drive)."""
@@ -388,7 +407,7 @@ class Volume:
             node = node.children.setdefault(name, _Node())
             root = node.root or root
         if root is not None and os.path.exists(path):
-            node.root = Root(os.path.realpath(path), root.read, False)
+            self._root_at(node, os.path.realpath(path), root.read, False)
         todo = [node]
         while todo:
             below = todo.pop()
@@ -401,6 +420,18 @@ class Volume:
         self._overlays.setdefault(tuple(map(upcase, names)), []).append(
             Root(os.path.realpath(folder), True, False, overlay=True)
         )
+
+    def close(self) -> None:
+        """Give the descriptors back. May be called again."""
+        todo = [self.top]
+        while todo:
+            node = todo.pop()
+            if node.root is not None:
+                node.root.close()
+            todo.extend(node.children.values())
+        for roots in self._overlays.values():
+            for root in roots:
+                root.close()
 
     # looking up ------------------------------------------------------------------------------------
 

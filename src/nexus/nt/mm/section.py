@@ -91,6 +91,7 @@ class Section(KernelObject):
         write=access.SECTION_MAP_WRITE,
         execute=access.SECTION_MAP_EXECUTE,
         all=access.STANDARD_RIGHTS_REQUIRED | 0x1F,
+        more=access.SYNCHRONIZE,
     )
     waitable = False
 

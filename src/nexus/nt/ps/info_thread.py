@@ -17,6 +17,7 @@ from nexus.nt.information import CUT, EXACT, Answer, deliver, processor_time, re
 from nexus.nt.ps.info_process import checked_affinity
 from nexus.nt.ps.peb import TEB_TLS_EXPANSION, TEB_TLS_SLOTS
 from nexus.nt.ps.thread import Thread
+from nexus.nt.query import pointer
 from nexus.nt.se.token import Token
 from nexus.nt.status import Status
 
@@ -73,7 +74,7 @@ def _query_name(call: Call, thread: Thread, buffer: int, length: int, returned: 
         returned.write(16 + len(text))
     if length < 16 + len(text) or not buffer:
         raise NtError(Status.BUFFER_TOO_SMALL)
-    call.memory.write(buffer, struct.pack("<HHIQ", len(text), len(text), 0, buffer + 16) + text)
+    call.memory.write(buffer, struct.pack("<HHIQ", len(text), len(text), 0, pointer(buffer + 16)) + text)
 
 
 # -- queries of a fixed form ------------------------------------------------------------------------------

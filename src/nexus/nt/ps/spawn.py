@@ -5,7 +5,7 @@ from __future__ import annotations
 from nexus.base.errors import BadImage
 from nexus.nt.access import FILE_EXECUTE, FILE_READ_DATA, SYNCHRONIZE
 from nexus.nt.errors import NtError
-from nexus.nt.handles import INHERIT, HandleTable
+from nexus.nt.handles import INHERIT, HandleTable, release_unused
 from nexus.nt.io.file import OpenRequest
 from nexus.nt.io.file_open import VolumeDevice
 from nexus.nt.mm.section import SEC_IMAGE, Section, image_section, source_of
@@ -68,7 +68,7 @@ def spawn(call: Call, request: Request) -> tuple[Process, Thread, bytes]:
         child.terminate(Status.UNSUCCESSFUL)
         raise
     finally:
-        program.last_handle_closed()
+        release_unused(program)
 
 
 def open_program(call: Call, path: str) -> Section:
@@ -87,7 +87,7 @@ def open_program(call: Call, path: str) -> Section:
     except BadImage as error:
         raise NtError(Status.INVALID_IMAGE_FORMAT) from error
     finally:
-        file.last_handle_closed()
+        release_unused(file)
     return section
 
 

@@ -13,6 +13,7 @@ from nexus.loader.source import FileBytes
 from nexus.nt.cm.registry import REG_DWORD, Value
 from nexus.nt.cm.registry_sorting import SORTING_IDS, fill_sorting_ids
 from nexus.nt.errors import NtError
+from nexus.nt.handles import release_unused
 from nexus.nt.mm.memory import ANYWHERE
 from nexus.nt.mm.section import SEC_IMAGE, Section, SectionSource, image_section
 from nexus.nt.mm.vad import MEM_MAPPED, PAGE, PAGE_EXECUTE_READ, PAGE_READONLY, READ, round_up
@@ -71,6 +72,13 @@ class Starter:
         kernel.on_thread_end.append(_thread_ended)
         kernel.on_process_end.append(_process_ended)
 
+    def close(self) -> None:
+        """Give the host's descriptors back."""
+        self.shared_data.close()
+        if self._apiset is not None and self._apiset[0] >= 0:
+            os.close(self._apiset[0])
+        self._apiset = None
+
     # what is mapped --------------------------------------------------------------------------------
 
     def system_image(self, name: str) -> Section:
@@ -124,7 +132,10 @@ class Starter:
         return thread
 
     def _map(self, process: Process, section: Section) -> int:
-        region = section.map(process.space, 0, 0, 0, 0, PAGE_EXECUTE_READ, ANYWHERE)
+        try:
+            region = section.map(process.space, 0, 0, 0, 0, PAGE_EXECUTE_READ, ANYWHERE)
+        finally:
+            release_unused(section)
         process.module_mapped(region)
         return region.base
 

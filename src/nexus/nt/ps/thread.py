@@ -35,6 +35,15 @@ class Frame:
         self.registers = registers
 
 
+class UserApcReserve(KernelObject):
+    """Memory for a user APC, set aside."""
+
+    __slots__ = ()
+
+    type = ObjectType("UserApcReserve", read=1, write=2, execute=0, all=access.STANDARD_RIGHTS_REQUIRED | 3)
+    waitable = False
+
+
 class Thread(KernelObject):
     """Scheduling states: queued, current, waiting (`wait` is set), suspended (counted), terminated."""
 

@@ -7,8 +7,10 @@ import struct
 
 from nexus.abi.pointer import In
 from nexus.abi.types import boolean, i64, u32, uptr
+from nexus.base.errors import GuestFault
 from nexus.nt import access
 from nexus.nt.errors import NtError
+from nexus.nt.handles import release_unused
 from nexus.nt.io import file_info, volume_info
 from nexus.nt.io.file import (
     FILE_DELETE_ON_CLOSE,
@@ -28,6 +30,7 @@ from nexus.nt.wait import Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from nexus.abi.pointer import Ptr
     from nexus.nt.attributes import Attributes
     from nexus.nt.call import Call
 
@@ -56,13 +59,25 @@ def _open(
     file, information = call.kernel.io.open(
         call, attributes, desired, share, disposition, options, file_attributes, allocation, ea
     )
+    give_file(call, out, file, file.granted, attributes, iosb, information)
+
+
+def give_file(
+    call: Call,
+    out: Ptr[int],
+    file: FileObject,
+    granted: int,
+    attributes: Attributes,
+    iosb: int,
+    information: int,
+) -> None:
+    """Report a file that was opened: its status block and handle. If they cannot be written it is closed."""
     try:
         iosb_write(call, iosb, Status.SUCCESS, information)
-        call.give_handle(out, file, file.granted, attributes)
-    except BaseException:
-        if not file.handle_count:
-            file.last_handle_closed()
+    except GuestFault:
+        release_unused(file)
         raise
+    call.give_handle(out, file, granted, attributes)
 
 
 @syscall
@@ -467,19 +482,3 @@ def NtQueryEaFile(
 def NtSetEaFile(call: Call, file: Handle[FileObject, 0], iosb: uptr, buffer: uptr, length: u32) -> None:
     """See NtQueryEaFile."""
     raise NtError(Status.EAS_NOT_SUPPORTED)
-
-
-@syscall
-def NtCreateMailslotFile(
-    call: Call,
-    handle: NewHandle,
-    desired: u32,
-    attributes: ObjectAttributes,
-    iosb: uptr,
-    options: u32,
-    quota: u32,
-    message_size: u32,
-    timeout: uptr,
-) -> None:
-    """Mailslots are not written yet."""
-    raise call.unsupported("NtCreateMailslotFile", _FILE)
