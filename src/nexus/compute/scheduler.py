@@ -136,7 +136,9 @@ class Run:
                 return
             if result is not None:
                 self.job.out[chunk.start : chunk.stop] = result
-        wrong = self.job.check(chunk.start, chunk.stop) if self.job.check and not device.trusted else ""
+        wrong = ""
+        if self.job.check and not device.trusted:
+            wrong = self.job.check(chunk.start, chunk.stop, device.roundoff(self.job))
         with self.changed:
             if self.active.get(device) is not chunk:
                 return
