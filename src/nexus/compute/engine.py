@@ -20,7 +20,7 @@ from nexus.compute.devices.worker import WorkerDevice
 from nexus.compute.errors import BadInput, ComputeError
 from nexus.compute.formats import Array
 from nexus.compute.job import Job
-from nexus.compute.operations import matrix, physics, pointwise, resident
+from nexus.compute.operations import cloth, matrix, physics, pointwise, resident
 from nexus.compute.report import Report
 from nexus.compute.scheduler import Run
 
@@ -107,6 +107,16 @@ class Engine:
         """Positions and velocities after `steps` of leapfrog integration under gravity."""
         with self.queue:
             return physics.nbody(self, positions, velocities, masses, dt, steps, softening, g)
+
+    def cloth(
+        self, positions: object, velocities: object, springs: object, *, dt: float, steps: int = 1,
+        lengths: object | None = None, stiffness: float = 1e3, damping: float = 0.0, mass: float = 1.0,
+        pinned: Sequence[int] = (), gravity: Sequence[float] = (0.0, 0.0, -9.81),
+    ) -> tuple[Array, Array]:  # fmt: skip
+        """Positions and velocities of a net of springs (m pairs of points) after `steps` steps."""
+        net = cloth.Net(springs, lengths, stiffness, damping, mass, pinned, gravity)
+        with self.queue:
+            return cloth.simulate(self, positions, velocities, net, dt, steps)
 
     def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike = np.float32) -> Array:
         """A zeroed array in memory that workers share: operands in such arrays are never copied to them."""
