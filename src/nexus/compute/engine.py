@@ -216,7 +216,12 @@ def one_thread() -> contextlib.AbstractContextManager[object]:
     """BLAS on one thread, in deterministic mode: a product's bits may depend on how it is divided over
     threads.
     """
-    from threadpoolctl import threadpool_limits
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        raise ComputeError(
+            "deterministic mode needs the library threadpoolctl", hint="pip install threadpoolctl"
+        ) from None
 
     limits: contextlib.AbstractContextManager[object] = threadpool_limits(1)
     return limits

@@ -187,16 +187,15 @@ class Run:
 
     def fresh_chunk(self, device: Device) -> Chunk | None:
         left = self.job.units - self.next
-        if not left or (self.equal and device in self.fed):
-            return None
         working = [other for other in self.devices if other not in self.out]
+        unfed = [other for other in working if other not in self.fed]
+        if not left or (self.equal and unfed and device in self.fed):
+            return None
         share = self.rates[device] / sum(self.rates[other] for other in working)
         if len(working) == 1:
             size = float(left)
         elif self.equal:
-            size = self.job.units / len(self.devices)
-            if len(self.fed) == len(self.devices) - 1:
-                size = left
+            size = self.job.units / len(self.devices) if len(unfed) > 1 else left
         elif device not in self.fed:
             size = self.job.units * share * FIRST
         else:
