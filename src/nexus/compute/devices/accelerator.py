@@ -205,8 +205,9 @@ class Accelerator(Device):
         return None
 
     def attracted(self, job: Job, start: int, stop: int) -> Array | None:
-        positions, masses = self.part(job.inputs[0], 0, job.units), self.part(job.inputs[1], 0, job.units)
-        room = self.library.free_memory() * PART_OF_FREE / (4 * 8 * job.units)
+        count = len(job.inputs[0])
+        positions, masses = (self.part(array, 0, count) for array in job.inputs)
+        room = self.library.free_memory() * PART_OF_FREE / (4 * 8 * count)
         block = max(1, min(int(room), job.params["tile"] or stop - start))
         for low, high in steps(start, stop, block):
             got = self.library.gravity(positions, masses, low, high, job.params["softening"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nexus.compute.chunks import SHORTEST
 from nexus.compute.formats import Array
 from nexus.compute.job import Job
 
@@ -17,6 +18,7 @@ class Device:
     `abandonable` device's `run` can be given up; of a `detached` one it then goes on in the background.
     `family` is the same for devices whose results are the same in every bit; `address` is that on the PCI
     bus, where there is one. `copied` counts bytes copied to and from the device since it was made.
+    `shortest` is the seconds a chunk should take at least to be worth its message.
     """
 
     name = "device"
@@ -27,6 +29,7 @@ class Device:
     abandonable = True
     detached = False
     memory: int | None = None
+    shortest = SHORTEST
     address = ""
 
     def __init__(self) -> None:
@@ -63,6 +66,11 @@ class Device:
 
     def abandon(self) -> None:
         """Give up a `run` that does not return; afterwards the device writes nothing into `job.out`."""
+
+    def refuted(self) -> None:
+        """Called when a result of this device was found wrong; it gets nothing more of that job. Must not
+        wait.
+        """
 
     def close(self) -> None:
         """Free what the device holds."""
