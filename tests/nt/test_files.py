@@ -469,7 +469,7 @@ def test_a_mapped_file_that_vanished_leaves_its_number(files: Files) -> None:
 def test_who_opens_a_file_that_is_mapped_for_writing_shares_it(
     files: Files, protection: int, status: int
 ) -> None:
-    """Wine's test_file_sharing: PAGE_READWRITE sections demand FILE_SHARE_WRITE, even for no access at all."""
+    """Wine's test_file_sharing: PAGE_READWRITE sections demand FILE_SHARE_WRITE, even for no access."""
     (files.host / "a").write_bytes(b"x" * 100)
     handle = files.open("a", READ | WRITE | SYNC)
     files.machine.new_handle("NtCreateSection", 0xF001F, 0, 0, protection, 0x8000000, handle)

@@ -15,8 +15,8 @@ class Version:
     `unix_calls`: the number of each of ntdll's unix calls, by name. `user_thread_end`: the codes of
     NtUserCallNoParam with which user32 says that a thread ends. `pipe_overwrite`: CreatePipe asks for
     FILE_OVERWRITE_IF, which pipes do not have, and means FILE_OPEN_IF. `release_whole`: VirtualFree leaves it
-    to the kernel to refuse MEM_RELEASE of a part, which NT allows. `dos_masks`: FindFirstFile passes masks on as
-    its callers wrote them.
+    to the kernel to refuse MEM_RELEASE of a part, which NT allows. `dos_masks`: FindFirstFile passes masks on
+    as its callers wrote them.
     """
 
     __slots__ = (

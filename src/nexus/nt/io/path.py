@@ -137,8 +137,8 @@ def units(text: str) -> int:
 
 def from_dos_mask(mask: str) -> str:
     """The search expression for a mask as DOS programs write it, which FindFirstFile makes before it asks:
-    `?` may stand for nothing at the end of a name (`>`), a dot before a wildcard too (`"`), and a `*` before a
-    dot takes all but the last (`<`). The four are described with RtlIsNameInExpression.
+    `?` may stand for nothing at the end of a name (`>`), a dot before a wildcard too (`"`), and a `*` before
+    a dot takes all but the last (`<`). These are described with RtlIsNameInExpression.
     """
     out = []
     for here, following in zip(mask, mask[1:] + "\0", strict=True):
