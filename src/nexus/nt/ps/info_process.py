@@ -36,7 +36,7 @@ COOKIE, INSTRUMENTATION_CALLBACK, THREAD_STACK, IMAGE_FILE_NAME_WIN32 = 36, 40, 
 HANDLE_TABLE, COMMAND_LINE, POWER_THROTTLING, MANAGE_WRITES = 58, 60, 77, 83
 WINE_MAKE_SYSTEM, WINE_LDT_COPY, WINE_GRANT_ADMIN = 1000, 1001, 1002
 MISSING = (WINE_LDT_COPY,)
-MISSING_TO_SET = (INSTRUMENTATION_CALLBACK, WINE_MAKE_SYSTEM, WINE_GRANT_ADMIN)
+MISSING_TO_SET = (WINE_MAKE_SYSTEM, WINE_GRANT_ADMIN)
 
 _EXECUTE_DISABLE, _EXECUTE_DISABLE_THUNKS, _EXECUTE_PERMANENT = 1, 4, 8
 _VM_COUNTERS_SIZE, _VM_COUNTERS_EX_SIZE = 88, 96
@@ -62,7 +62,7 @@ def query_process(
         deliver(call, unicode_string(text, buffer), AT_LEAST, buffer, length, returned)
         return
     if kind == DEBUG_OBJECT:
-        _no_debug_object(call, handle, buffer, length, returned)
+        _debug_object(call, handle, buffer, length, returned)
         return
     if kind == VM_COUNTERS:
         _vm_counters(call, handle, buffer, length, returned)
@@ -112,15 +112,18 @@ def _command_line(process: Process) -> str:
     return process.command_line
 
 
-def _no_debug_object(call: Call, handle: int, buffer: int, length: int, returned: Out[int] | None) -> None:
-    """No process is ever debugged: the handle is null and the status says so."""
+def _debug_object(call: Call, handle: int, buffer: int, length: int, returned: Out[int] | None) -> None:
+    """A handle to the debugger's object; a null one, and the status says so, when there is no debugger."""
     if length != 8:
         raise NtError(Status.INFO_LENGTH_MISMATCH)
-    target_process(call, handle, PROCESS_QUERY_INFORMATION)
+    process = target_process(call, handle, PROCESS_QUERY_INFORMATION)
     call.memory.w64(buffer, 0)
     if returned is not None:
         returned.write(8)
-    raise NtError(Status.PORT_NOT_SET)
+    if process.debug is None:
+        raise NtError(Status.PORT_NOT_SET)
+    opened = call.process.handles.add(process.debug, process.debug.type.all)
+    call.memory.w64(buffer, opened)
 
 
 def _vm_counters(call: Call, handle: int, buffer: int, length: int, returned: Out[int] | None) -> None:
@@ -206,7 +209,11 @@ def _session(process: Process) -> bytes:
 
 
 def _debug_flags(process: Process) -> bytes:
-    return struct.pack("<I", 1)
+    return struct.pack("<I", process.debug_children)
+
+
+def _debug_port(process: Process) -> bytes:
+    return struct.pack("<q", -1 if process.debug is not None else 0)
 
 
 def _execute_flags(process: Process) -> bytes:
@@ -237,7 +244,7 @@ _CLASSES = {
     QUOTA_LIMITS: Answer(_quota_limits),
     2: Answer(_io_counters),
     4: Answer(_times),
-    DEBUG_PORT: Answer(_zero_pointer),
+    DEBUG_PORT: Answer(_debug_port),
     HARD_ERROR_MODE: Answer(_hard_error_mode),
     PRIORITY_CLASS: Answer(_priority_class),
     HANDLE_COUNT: Answer(_handle_count),
@@ -276,10 +283,20 @@ def set_process(call: Call, process: Process, kind: int, buffer: int, length: in
         _allocate_stack(call, buffer, length)
     elif kind == POWER_THROTTLING:
         read_exactly(call, buffer, length, 12, Status.INFO_LENGTH_MISMATCH)
+    elif kind == INSTRUMENTATION_CALLBACK:
+        _instrument(call, buffer, length)
     elif kind == MANAGE_WRITES:
         raise NtError(Status.NOT_SUPPORTED)
     else:
         raise refuse(call, "NtSetInformationProcess", kind, MISSING_TO_SET, FILE, Status.NOT_IMPLEMENTED)
+
+
+def _instrument(call: Call, buffer: int, length: int) -> None:
+    """PROCESS_INSTRUMENTATION_CALLBACK_INFORMATION, or its callback alone: there can be none."""
+    if length < 8:
+        raise NtError(Status.INFO_LENGTH_MISMATCH)
+    if call.memory.u64(buffer + 8 if length >= 16 else buffer):
+        raise call.unsupported("an instrumentation callback", FILE)
 
 
 def checked_affinity(call: Call, mask: int) -> int:

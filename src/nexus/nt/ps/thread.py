@@ -140,7 +140,9 @@ class Thread(KernelObject):
 
     @property
     def runnable(self) -> bool:
-        return not self.terminated and self.wait is None and not self.suspend_count
+        return (
+            not self.terminated and self.wait is None and not self.suspend_count and not self.process.frozen
+        )
 
     def make_ready(self) -> None:
         """Queue the thread for running if it can run."""
@@ -160,6 +162,8 @@ class Thread(KernelObject):
         previous = self.suspend_count
         if previous:
             self.suspend_count -= 1
+            if not self.suspend_count and self.process.debug is not None:
+                self.process.debug.thread_resumed(self)
             self.make_ready()
         return previous
 
