@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import struct
 
-from nexus.nt.access import PROCESS_QUERY_INFORMATION, PROCESS_QUERY_LIMITED_INFORMATION
+from nexus.nt.access import (
+    PROCESS_QUERY_INFORMATION,
+    PROCESS_QUERY_LIMITED_INFORMATION,
+    TOKEN_ASSIGN_PRIMARY,
+)
 from nexus.nt.errors import NtError
 from nexus.nt.information import (
     AT_LEAST,
     EXACT,
+    SILENT,
     Answer,
     deliver,
     processor_time,
@@ -21,6 +26,7 @@ from nexus.nt.mm.vad import MEM_RESERVE, PAGE_READWRITE
 from nexus.nt.ps.process import Process
 from nexus.nt.se.token import Token
 from nexus.nt.status import Status
+from nexus.nt.versions import WINDOWS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,10 +75,6 @@ def query_process(
         return
     if kind == COOKIE and call.process.handles.pseudo(handle) is not call.process:
         raise NtError(Status.INVALID_PARAMETER)
-    if kind == HANDLE_COUNT and length >= 8:
-        process = target_process(call, handle, PROCESS_QUERY_INFORMATION)
-        deliver(call, struct.pack("<II", len(process.handles), 0), EXACT, buffer, length, returned)
-        return
     answer = _CLASSES.get(kind)
     if answer is None:
         raise refuse(call, "NtQueryInformationProcess", kind, MISSING, FILE)
@@ -80,8 +82,10 @@ def query_process(
         process = target_process(call, handle, PROCESS_QUERY_INFORMATION)
     except NtError:
         size = len(answer.function(call.process))
-        if answer.rule == EXACT and length != size:  # the length is looked at before the handle
-            deliver(call, bytes(size), EXACT, buffer, length, returned)
+        if answer.rule in (EXACT, SILENT) and length != size:  # the length is looked at before the handle
+            deliver(call, bytes(size), answer.rule, buffer, length, returned)
+        if kind == PRIORITY_CLASS and not buffer:
+            raise NtError(Status.ACCESS_VIOLATION) from None
         raise
     deliver(call, answer.function(process), answer.rule, buffer, length, returned)
 
@@ -158,13 +162,13 @@ def vm_counters(process: Process) -> bytes:
 
 
 def _basic(process: Process) -> bytes:
-    """PROCESS_BASIC_INFORMATION."""
+    """PROCESS_BASIC_INFORMATION; Wine's DLLs look for the priority class where the base priority belongs."""
     return struct.pack(
         "<I4xQQi4xQQ",
         process.exit_status,
         process.peb,
         process.affinity,
-        process.base_priority,
+        process.base_priority if process.version is WINDOWS else process.priority_class,
         process.id,
         process.parent_id,
     )
@@ -244,13 +248,13 @@ _CLASSES = {
     QUOTA_LIMITS: Answer(_quota_limits),
     2: Answer(_io_counters),
     4: Answer(_times),
-    DEBUG_PORT: Answer(_debug_port),
+    DEBUG_PORT: Answer(_debug_port, SILENT),
     HARD_ERROR_MODE: Answer(_hard_error_mode),
     PRIORITY_CLASS: Answer(_priority_class),
     HANDLE_COUNT: Answer(_handle_count),
     AFFINITY: Answer(_affinity),
     24: Answer(_session),
-    WOW64: Answer(_zero_pointer),
+    WOW64: Answer(_zero_pointer, SILENT),
     31: Answer(_debug_flags),
     EXECUTE_FLAGS: Answer(_execute_flags),
     COOKIE: Answer(_cookie),
@@ -267,7 +271,9 @@ def set_process(call: Call, process: Process, kind: int, buffer: int, length: in
     """NtSetInformationProcess."""
     if kind == ACCESS_TOKEN:
         content = read_exactly(call, buffer, length, 16, Status.INFO_LENGTH_MISMATCH)
-        process.token = call.process.handles.resolve(int.from_bytes(content[:8], "little"), Token, 0)
+        process.token = call.process.handles.resolve(
+            int.from_bytes(content[:8], "little"), Token, TOKEN_ASSIGN_PRIMARY
+        )
     elif kind == HARD_ERROR_MODE:
         content = read_exactly(call, buffer, length, 4, Status.INVALID_PARAMETER)
         process.hard_error_mode = int.from_bytes(content, "little")

@@ -51,6 +51,7 @@ class Process(KernelObject):
         write=0x0BEA,
         execute=access.SYNCHRONIZE | access.PROCESS_QUERY_LIMITED_INFORMATION | access.PROCESS_TERMINATE,
         all=access.PROCESS_ALL_ACCESS,
+        implied=((access.PROCESS_QUERY_INFORMATION, access.PROCESS_QUERY_LIMITED_INFORMATION),),
     )
 
     def __init__(self, kernel: Kernel, window: Window, vcpu: Vcpu, parent: Process | None = None) -> None:

@@ -93,6 +93,7 @@ class Thread(KernelObject):
         write=0x0437,
         execute=access.SYNCHRONIZE | access.THREAD_RESUME | access.THREAD_QUERY_LIMITED_INFORMATION,
         all=access.THREAD_ALL_ACCESS,
+        implied=((access.THREAD_QUERY_INFORMATION, access.THREAD_QUERY_LIMITED_INFORMATION),),
     )
 
     def __init__(self, process: Process) -> None:

@@ -55,7 +55,7 @@ def NtSetInformationDebugObject(
 ) -> None:
     """Whether closing the object kills the processes attached to it."""
     if returned is not None:
-        returned.write(4)
+        returned.write(4 if length != 4 else 0)
     if information_class != _KILL_ON_CLOSE_CLASS:
         raise NtError(Status.INVALID_PARAMETER)
     if length != 4:
