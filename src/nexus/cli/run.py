@@ -68,6 +68,7 @@ def execute(parsed: Parsed, trace: Trace | None = None) -> int:
     settings.drive = parsed.value("drive")
     settings.seed = seed
     settings.engine = run_options.engine(parsed)
+    settings.cpu_name = run_options.cpu(parsed)
     settings.wine_debug = run_options.wine_debug(parsed)
     settings.processes = limits.processes or settings.processes
     settings.handles = limits.handles or settings.handles

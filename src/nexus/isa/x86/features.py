@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from iced_x86 import Code, CpuidFeature, EncodingKind, Instruction, Mnemonic, OpCodeInfo
 
-from nexus.isa.x86.masks import NOT_COMPARED
+from nexus.isa.x86.masks import NOT_COMPARED, VENDORS_DIFFER
 from nexus.isa.x86.semantics import SEMANTICS
 
 TYPE_CHECKING = False
@@ -75,7 +75,8 @@ def groups() -> dict[str, list[Numbered]]:
     for mnemonic in SEMANTICS:
         if known[mnemonic] not in NOT_COMPARED:
             for code in codes_of(mnemonic):
-                out.setdefault(group_of(code), []).append(code)
+                if code not in VENDORS_DIFFER:
+                    out.setdefault(group_of(code), []).append(code)
     return out
 
 
@@ -86,7 +87,7 @@ def families() -> dict[str, list[Numbered]]:
     for mnemonic, function in SEMANTICS.items():
         if known[mnemonic] not in NOT_COMPARED:
             family = function.__module__.rpartition(".")[2]
-            out.setdefault(family, []).extend(codes_of(mnemonic))
+            out.setdefault(family, []).extend(c for c in codes_of(mnemonic) if c not in VENDORS_DIFFER)
     return out
 
 
@@ -96,4 +97,6 @@ def encodings(group: str) -> list[Numbered]:
         if group in table:
             return table[group]
     mnemonic = vars(Mnemonic).get(group)
-    return codes_of(mnemonic) if isinstance(mnemonic, int) else []
+    if not isinstance(mnemonic, int):
+        return []
+    return [code for code in codes_of(mnemonic) if code not in VENDORS_DIFFER]

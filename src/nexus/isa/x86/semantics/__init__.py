@@ -15,11 +15,16 @@ from nexus.isa.x86.semantics import (
     aes,
     arithmetic,
     bits,
+    extended,
+    far,
     flow,
     moves,
+    refused,
     segments,
+    sha,
     shared_names,
     shifts,
+    sse4a,
     sse_float,
     sse_integer,
     sse_moves,
@@ -40,11 +45,15 @@ MODULES = (
     flow,
     system,
     segments,
+    far,
+    extended,
     sse_moves,
     sse_integer,
     sse_float,
     sse_string,
     aes,
+    sha,
+    sse4a,
     shared_names,
     x87,
     x87_control,
@@ -68,7 +77,7 @@ def lower(instruction: Instruction, block: Block) -> bool:
         if instruction.is_privileged:
             i.trap(Exit.PRIVILEGED, PRIVILEGED_INSTRUCTION)
         else:
-            i.trap(Exit.UNIMPLEMENTED)
+            i.trap(Exit.UNIMPLEMENTED if refused.reason(instruction) is None else Exit.ILLEGAL)
         return True
     try:
         function(i)
