@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from functools import cache
 
 import pytest
@@ -46,7 +47,7 @@ def run_t1(case: fuzz.Case) -> Result:
 
 
 def run_engine(engine: t0.T0, case: fuzz.Case) -> Result:
-    engine.memory[:] = patched(MEMORY, case)
+    ctypes.memmove(engine.memory, patched(MEMORY, case), fuzz.MEMORY_SIZE)
 
     def run(block: Block, state: State) -> State:
         out = engine.run(block, state)
