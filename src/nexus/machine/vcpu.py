@@ -17,6 +17,8 @@ from nexus.machine.translation import Translations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nexus.machine.tiers import Policy
     from nexus.machine.translation import Translation
     from nexus.machine.window import Window
