@@ -15,6 +15,7 @@ from array import array
 from nexus.backend.interp.layout import OutOfSlots
 from nexus.backend.interp.survey import (
     BRANCH,
+    CLEAR,
     CONST,
     CONSTANTS,
     GET,
@@ -270,6 +271,8 @@ class _Assembly:
                 if i == 0 or plans[block.ops[i - 1].row].kind != BRANCH:
                     self.links.append((len(words) + 2, op.imm))
                     words += (self.symbols["goto"], 0, 0, 0)
+            elif kind == CLEAR:
+                words += (plan.plain, op.imm)
             elif kind == BRANCH:
                 self.branch(i, op)
             elif kind == JUMP:

@@ -57,6 +57,7 @@ def _binary(name: str, llvm: str, function: Callable[[int, int, int], int], doc:
         "%d = insertelement {L} %a, {E} %r, i64 0",
         lowest(function),
         doc + " of the lowest lanes.",
+        wide=False,
     )
 
 
@@ -78,6 +79,7 @@ def _intrinsic(
             f"%d = call {{L}} @llvm.x86.{{sse}}.{x86}.{form}{{s}}({{L}} %a, {{L}} %b{more})",
             oracle,
             doc,
+            wide=not suffix,
         )
 
 
@@ -136,6 +138,7 @@ lanes(
     "%d = insertelement {L} %a, {E} %r, i64 0",
     lowest(lambda w, a, b: _square_root(w, b)),
     "a with the square root of b's lowest lane.",
+    wide=False,
 )
 for _name in ("rcp", "rsqrt"):
     _doc = "Approximate " + ("reciprocal" if _name == "rcp" else "reciprocal square root")
@@ -155,6 +158,7 @@ for _name in ("rcp", "rsqrt"):
         "%d = insertelement {L} %a, {E} %x, i64 0",
         None,
         _doc + " of b's lowest lane, the other lanes a's.",
+        wide=False,
     )
 
 
@@ -230,6 +234,7 @@ for _kind, _parts in (("f32", 4), ("f64", 2)):
         + "%d = select {bools} %give, {L} %all, {L} zeroinitializer",
         parts(2, _dot),
         "Sum of the products of the lanes that imm takes, into the lanes that imm names (DPPS, DPPD).",
+        wide=_kind == "f32",
         imm=True,
     )
 
