@@ -180,7 +180,8 @@ class _Assembly:
         )
         into, done = self.survey.into, self.done
         marks = block.marks
-        words += (self.symbols["enter"], len(marks) << 32, block.start & _QUAD, 0)
+        instructions = len({address for _, address in marks})
+        words += (self.symbols["enter"], instructions << 32, block.start & _QUAD, 0)
         next_mark, mark_at = 0, marks[0][0] if marks else -1
         pc = block.start
         pending: tuple[int, int] | None = None  # handlers of the op before together with this one

@@ -128,7 +128,7 @@ for _kind, (_vector, _llvm, _fmt, _, _) in _FLOATS.items():
             "a with its lowest lane replaced by the converted signed integer.",
         )
 row(
-    "v.cvt.f32x1.f64x1",
+    "v.cvt.f32x1.f64x1.v128",
     "v128 v128 -> v128",
     "%x = bitcast i128 $a to <2 x double>\n%y = bitcast i128 $b to <4 x float>\n"
     "%s = extractelement <4 x float> %y, i64 0\n"
@@ -138,7 +138,7 @@ row(
     "a with its lowest double replaced by b's lowest float.",
 )
 row(
-    "v.cvt.f64x1.f32x1",
+    "v.cvt.f64x1.f32x1.v128",
     "v128 v128 -> v128",
     "%x = bitcast i128 $a to <4 x float>\n%y = bitcast i128 $b to <2 x double>\n"
     "%s = extractelement <2 x double> %y, i64 0\n"

@@ -134,14 +134,15 @@ def lanes(
     Vector operands stand ready as `%a`, `%b`, `%c` of type {L}; the template defines `%d` of type {L}, unless
     it defines `$d` itself. `oracle` gets the lane's bits and makes the row's oracle.
     """
-    fixed = _FIXED.search(template) is not None if parts is None else parts
+    longer = _SHORT.sub(_longer, template)
+    fixed = _FIXED.search(longer) is not None if parts is None else parts
     for vector in BUILT[:1] if fixed or not wide else BUILT:
         for kind in kinds.split():
             full = signature.replace("{v}", vector.name).replace("{e}", kind)
             row(
                 name.replace("{v}", vector.name).replace("{e}", kind),
                 full,
-                _later(template, full, kind, vector),
+                _later(template if vector is V128 else longer, full, kind, vector),
                 oracle(LANE_BITS[kind]) if oracle else None,
                 doc,
                 bits=vector.bits,
@@ -151,7 +152,17 @@ def lanes(
                 by_parts(name.replace("{v}", vector.name).replace("{e}", kind))
 
 
-_FIXED = re.compile(r"<\d+ x|@llvm\.x86\.|\basm\b")
+_FIXED = re.compile(r"<\d+ x|@llvm\.x86\.(?!avx)|\basm\b")
+# intrinsics of SSE that AVX has for 256 bits, under another name
+_SHORT = re.compile(
+    r"@llvm\.x86\.(?:(?:\{sse\}|sse\d*)\.((?:min|max|cmp|addsub|round|rcp|rsqrt)\.p(?:\{s\}|[sd]))"
+    r"|ssse3\.(pshuf\.b)\.128)\("
+)
+
+
+def _longer(match: re.Match[str]) -> str:
+    name, bytewise = match.groups()
+    return f"@llvm.x86.avx2.{bytewise}(" if bytewise else f"@llvm.x86.avx.{name}.256("
 
 
 def by_parts(name: str) -> None:

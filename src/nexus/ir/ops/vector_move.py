@@ -34,7 +34,7 @@ lanes(
     "i8",
     "v.shuffle.{e}.{v}",
     _TWO,
-    f"%d = {_PSHUFB}%a, <16 x i8> %b)",
+    "%d = call {L} @llvm.x86.ssse3.pshuf.b.128({L} %a, {L} %b)",
     parts(2, lambda lane, a, b: join((0 if c & 0x80 else a[c & 15] for c in b), 8)),
     "Bytes of a chosen by the low four bits of b's bytes; 0 where the byte's top bit is set (PSHUFB).",
 )

@@ -188,9 +188,9 @@ def differences(case: Case, expected: Result, got: Result, sticky: bool = True) 
     if (want.eflags ^ have.eflags) & mask:
         out.append(f"eflags: expected {want.eflags & mask:#x}, got {have.eflags & mask:#x}")
     for number in range(16):
-        if want.xmm(number) != have.xmm(number):
+        if want.ymm(number) != have.ymm(number):
             out.append(
-                f"xmm{number}: expected {want.xmm(number)[::-1].hex()}, got {have.xmm(number)[::-1].hex()}"
+                f"ymm{number}: expected {want.ymm(number)[::-1].hex()}, got {have.ymm(number)[::-1].hex()}"
             )
     if want.fxsave()[:160] != have.fxsave()[:160]:
         out += _x87_differences(want, have, MXCSR_BITS if sticky else MXCSR_BITS & ~STICKY)

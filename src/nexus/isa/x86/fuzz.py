@@ -26,9 +26,10 @@ from iced_x86 import (
     RflagsBits,
 )
 
+from nexus.ir.ops.vector import signed, split
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.fuzz_state import AT, MEMORY, MEMORY_SIZE, place, random_integer, random_state
-from nexus.isa.x86.operands import GENERAL, SEGMENT_BASE
+from nexus.isa.x86.operands import GENERAL, SEGMENT_BASE, VECTOR
 from nexus.isa.x86.table import SEMANTICS
 
 TYPE_CHECKING = False
@@ -145,7 +146,8 @@ for _kinds, _first, _count in (
     ("R16_REG R16_RM R16_OPCODE R16_OR_MEM R16_REG_MEM", Register.AX, 16),
     ("R32_REG R32_RM R32_OPCODE R32_OR_MEM R32_REG_MEM R32_VVVV", Register.EAX, 16),
     ("R64_REG R64_RM R64_OPCODE R64_OR_MEM R64_REG_MEM R64_VVVV", Register.RAX, 16),
-    ("XMM_REG XMM_RM XMM_OR_MEM XMM_VVVV", Register.XMM0, 16),
+    ("XMM_REG XMM_RM XMM_OR_MEM XMM_VVVV XMM_IS4", Register.XMM0, 16),
+    ("YMM_REG YMM_RM YMM_OR_MEM YMM_VVVV YMM_IS4", Register.YMM0, 16),
     ("MM_REG MM_RM MM_OR_MEM", Register.MM0, 8),
     ("STI_OPCODE", Register.ST0, 8),
     ("ST0", Register.ST0, 1),
@@ -174,6 +176,13 @@ _STRINGS = {
     _K.SEG_RSI: (OpKind.MEMORY_SEG_RSI, OpKind.MEMORY_SEG_ESI),
     _K.ES_RDI: (OpKind.MEMORY_ESRDI, OpKind.MEMORY_ESEDI),
     _K.SEG_RDI: (OpKind.MEMORY_SEG_RDI, OpKind.MEMORY_SEG_EDI),
+}
+# memory with a vector of indices: kind -> (first index register, bits of an index)
+_VECTOR_INDEX = {
+    _K.MEM_VSIB32X: (Register.XMM0, 32),
+    _K.MEM_VSIB32Y: (Register.YMM0, 32),
+    _K.MEM_VSIB64X: (Register.XMM0, 64),
+    _K.MEM_VSIB64Y: (Register.YMM0, 64),
 }
 _BRANCHES = (_K.BR64_1, _K.BR64_4)
 _BIT_STRINGS = (Mnemonic.BT, Mnemonic.BTS, Mnemonic.BTR, Mnemonic.BTC)
@@ -243,6 +252,9 @@ def _operands(rng: random.Random, raw: Instruction, info: OpCodeInfo, state: r.C
             raw.set_op_kind(n, _STRINGS[kind][narrow])
             if rng.random() < 0.2:
                 state.set_gpr(r.RCX, state.rcx & 63)
+        elif kind in _VECTOR_INDEX:
+            raw.set_op_kind(n, OpKind.MEMORY)
+            _aim_indices(rng, raw, state, *_VECTOR_INDEX[kind])
         elif kind in _BRANCHES:
             raw.set_op_kind(n, OpKind.NEAR_BRANCH64)
             raw.near_branch64 = AT + rng.randrange(-100, 100)
@@ -306,6 +318,18 @@ def _aim(rng: random.Random, raw: Instruction, state: r.CpuState, narrow: bool) 
     state.set_gpr(base, rest & _U64)
 
 
+def _aim_indices(rng: random.Random, raw: Instruction, state: r.CpuState, first: Numbered, bits: int) -> None:
+    """A base register that points to a random place, and indices that do not lead far away from it."""
+    base, index = rng.choice([n for n in range(16) if n != r.RSP]), rng.randrange(16)
+    raw.memory_base, raw.memory_index = Register.RAX + base, first + index
+    raw.memory_index_scale = rng.choice((1, 2, 4, 8))
+    disp = rng.choice((0, rng.randrange(-128, 128), rng.randrange(-(1 << 31), 1 << 31)))
+    raw.memory_displacement, raw.memory_displ_size = disp & _U64, 1 if -128 <= disp < 128 else 4
+    state.set_gpr(base, place(rng) - disp & _U64)
+    lanes = (rng.randrange(-64, 64) & (1 << bits) - 1 for _ in range(256 // bits))
+    state.set_ymm(index, b"".join(lane.to_bytes(bits // 8, "little") for lane in lanes))
+
+
 def _set_target(rng: random.Random, case: Case) -> None:
     """Indirect branches go somewhere into the code pages."""
     target = CODE + 0x100 + rng.randrange(0x1E00)
@@ -324,6 +348,9 @@ def accesses(case: Case) -> list[tuple[int, int]]:
     out = []
     repeats = state.rcx if raw.has_rep_prefix or raw.has_repne_prefix else 1
     for used in _INFO.info(raw).used_memory():
+        if used.vsib_size:
+            out += _gathered(case, 8 * used.vsib_size, MemorySizeInfo(used.memory_size).element_size)
+            continue
         narrow = used.base in range(Register.EAX, Register.R15D + 1) or used.index in range(
             Register.EAX, Register.R15D + 1
         )
@@ -344,6 +371,17 @@ def accesses(case: Case) -> list[tuple[int, int]]:
         address, size = out[0]
         out[0] = (address + (offset >> {16: 4, 32: 5, 64: 6}[width.bits]) * size & _U64, size)
     return out
+
+
+def _gathered(case: Case, bits: int, size: int) -> list[tuple[int, int]]:
+    """The accesses of a gather with indices of so many bits: those of the lanes whose mask is negative."""
+    raw, state = case.instruction, case.state
+    number, type = VECTOR[raw.memory_index]
+    indices = split(int.from_bytes(state.ymm(number), "little"), bits, type.bits)
+    masks = split(int.from_bytes(state.ymm(VECTOR[raw.op2_register][0]), "little"), 8 * size, 256)
+    base = raw.memory_displacement + _register(raw.memory_base, state)
+    places = (base + signed(index, bits) * raw.memory_index_scale & _U64 for index in indices)
+    return [(at, size) for at, mask in zip(places, masks, strict=False) if mask >> 8 * size - 1]
 
 
 def _register(register: int, state: r.CpuState) -> int:

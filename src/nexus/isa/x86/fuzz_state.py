@@ -118,7 +118,7 @@ def random_state(rng: random.Random) -> r.CpuState:
     state.reset()
     for number in range(16):
         state.set_gpr(number, random_integer(rng))
-        state.set_xmm(number, random_vector(rng))
+        state.set_ymm(number, random_vector(rng) + random_vector(rng))
     for number in (r.RSP, r.RBP, r.RSI, r.RDI):
         state.set_gpr(number, place(rng))
     if rng.random() < 0.7:

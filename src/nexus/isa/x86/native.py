@@ -25,8 +25,12 @@ CODE_SIZE = 0x2000
 _CONTROL = 0x60000  # page 0: stubs, page 1: what they read and write
 _STUBS, _IN, _OUT = _CONTROL, _CONTROL + 0x1000, _CONTROL + 0x1800
 _IN_PC, _IN_FLAGS, _IN_GS, _HOST_RSP = _IN + 128, _IN + 136, _IN + 144, _IN + 152
-_IN_FX, _HOST_FX = _IN + 0x200, _IN + 0x400
+_IN_FX, _HOST_FX = _IN + 0x200, _OUT + 0x600  # XSAVE and FXSAVE images
 _OUT_SIGNAL, _OUT_ADDRESS, _OUT_REGISTERS, _OUT_FX = _OUT, _OUT + 8, _OUT + 16, _OUT + 0x200
+# of an XSAVE image in the standard format: its size with the upper halves of the YMM registers, what it holds
+# (bits 0 x87, 1 SSE, 2 those halves), and where they are
+_IMAGE, _HOLDS, _UPPER = 832, 512, 576
+_X87_SSE_AVX = 7
 _BREAKPOINT = 0xCC
 
 # ucontext_t: the order of its registers, and offsets (asm/sigcontext_64.h)
@@ -134,7 +138,9 @@ class Native:
         self._input = (ctypes.c_uint64 * 19).from_address(_IN)
         self._signal = (ctypes.c_uint64 * 2).from_address(_OUT_SIGNAL)
         self._output = (ctypes.c_uint64 * 23).from_address(_OUT_REGISTERS)
-        self._output_fx = (ctypes.c_char * 512).from_address(_OUT_FX)
+        if "avx" not in self.features:
+            raise Unavailable("the host has no AVX")
+        self._output_fx = (ctypes.c_char * _IMAGE).from_address(_OUT_FX)
         back = self._write_stub(_STUBS, _return_stub())
         handler = self._write_stub(back, _handler(_STUBS))
         self._write_stub(handler, _entry("fsgsbase" in self.features))
@@ -176,7 +182,7 @@ class Native:
             self._input[number] = state.gpr(number)
         self._input[16], self._input[17] = state.rip, state.eflags & r.SPLIT_FLAGS | r.FLAG_IF | r.ALWAYS_SET
         self._input[18] = state.gs_base
-        ctypes.memmove(_IN_FX, state.fxsave(), 512)
+        ctypes.memmove(_IN_FX, _image(state), _IMAGE)
         saved = [_Sigaction() for _ in SIGNALS]
         for number, old in zip(SIGNALS, saved, strict=True):
             _libc.sigaction(number, ctypes.byref(self._action), ctypes.byref(old))
@@ -191,7 +197,11 @@ class Native:
             state.set_gpr(number, out[index])
         kept = state.eflags & ~r.SPLIT_FLAGS
         state.eflags = kept | (out[_FLAGS_INDEX] & r.SPLIT_FLAGS)
-        state.fxrstor(self._output_fx.raw)
+        image = self._output_fx.raw
+        state.fxrstor(image)
+        upper = image[_UPPER:] if image[_HOLDS] & 4 else bytes(256)
+        for number in range(16):
+            state.set_ymm(number, state.xmm(number) + upper[16 * number : 16 * number + 16])
         pc = out[_RIP_INDEX]
         if self._signal[0] == 5:
             pc -= 1
@@ -205,6 +215,16 @@ class Native:
         if kind == Exit.FAULT:
             return Outcome(kind, pc, self._signal[1], bool(out[_ERROR_INDEX] & 2))
         return Outcome(kind, pc)
+
+
+def _image(state: r.CpuState) -> bytes:
+    """The XSAVE image of the x87 and vector registers."""
+    upper = b"".join(state.ymm(number)[16:] for number in range(16))
+    return state.fxsave() + _X87_SSE_AVX.to_bytes(8, "little") + bytes(_UPPER - _HOLDS - 8) + upper
+
+
+def _set_number(register: Numbered, number: int) -> Instruction:
+    return Instruction.create_reg_i32(Code.MOV_RM64_IMM32, register, number)
 
 
 def _absolute(address: int) -> MemoryOperand:
@@ -237,7 +257,8 @@ def _entry(has_gs_base: bool) -> list[Instruction]:
     out.append(_store(_HOST_RSP, Register.RSP))
     if has_gs_base:
         out += [_load(Register.RAX, _IN_GS), Instruction.create_reg(Code.WRGSBASE_R64, Register.RAX)]
-    out.append(Instruction.create_mem(Code.FXRSTOR64_M512BYTE, _absolute(_IN_FX)))
+    out += [_set_number(Register.RAX, _X87_SSE_AVX), _set_number(Register.RDX, 0)]
+    out.append(Instruction.create_mem(Code.XRSTOR64_MEM, _absolute(_IN_FX)))
     out.append(Instruction.create_mem(Code.PUSH_RM64, _absolute(_IN_FLAGS)))
     out.append(Instruction.create(Code.POPFQ))
     out += [_load(Register.RAX + number, _IN + 8 * number) for number in range(16)]
@@ -246,13 +267,14 @@ def _entry(has_gs_base: bool) -> list[Instruction]:
 
 
 def _return_stub() -> list[Instruction]:
-    out = [Instruction.create_mem(Code.FXRSTOR64_M512BYTE, _absolute(_HOST_FX))]
+    out = [Instruction.create(Code.VEX_VZEROUPPER)]
+    out.append(Instruction.create_mem(Code.FXRSTOR64_M512BYTE, _absolute(_HOST_FX)))
     out += [_pop(register) for register in reversed(_KEPT)]
     return [*out, Instruction.create(Code.RETNQ)]
 
 
 def _handler(return_stub: int) -> list[Instruction]:
-    """Copy signal number, address, registers and the FXSAVE image out; make the signal return to the host's
+    """Copy signal number, address, registers and the XSAVE image out; make the signal return to the host's
     code."""
     context, scratch = Register.R8, Register.RAX
     copy = Instruction.create_rep_movsq(64)
@@ -260,27 +282,24 @@ def _handler(return_stub: int) -> list[Instruction]:
     def field(base: Numbered, offset: int) -> MemoryOperand:
         return MemoryOperand(base=base, displ=offset, displ_size=8)
 
-    def set_number(register: Numbered, number: int) -> Instruction:
-        return Instruction.create_reg_i32(Code.MOV_RM64_IMM32, register, number)
-
     return [
         _store(_OUT_SIGNAL, Register.RDI),
         Instruction.create_reg_mem(Code.MOV_R64_RM64, scratch, field(Register.RSI, 16)),
         _store(_OUT_ADDRESS, scratch),
         Instruction.create_reg_reg(Code.MOV_R64_RM64, context, Register.RDX),
         Instruction.create_reg_mem(Code.LEA_R64_M, Register.RSI, field(context, _REGISTERS)),
-        set_number(Register.RDI, _OUT_REGISTERS),
-        set_number(Register.RCX, 23),
+        _set_number(Register.RDI, _OUT_REGISTERS),
+        _set_number(Register.RCX, 23),
         copy,
         Instruction.create_reg_mem(Code.MOV_R64_RM64, Register.RSI, field(context, _FPU)),
-        set_number(Register.RDI, _OUT_FX),
-        set_number(Register.RCX, 64),
+        _set_number(Register.RDI, _OUT_FX),
+        _set_number(Register.RCX, _IMAGE // 8),
         copy,
-        set_number(scratch, return_stub),
+        _set_number(scratch, return_stub),
         Instruction.create_mem_reg(Code.MOV_RM64_R64, field(context, _RIP), scratch),
         _load(scratch, _HOST_RSP),
         Instruction.create_mem_reg(Code.MOV_RM64_R64, field(context, _RSP), scratch),
-        set_number(scratch, r.FLAG_IF | r.ALWAYS_SET),
+        _set_number(scratch, r.FLAG_IF | r.ALWAYS_SET),
         Instruction.create_mem_reg(Code.MOV_RM64_R64, field(context, _FLAGS), scratch),
         Instruction.create(Code.RETNQ),
     ]
