@@ -4,14 +4,16 @@ against Wine.
 
 from __future__ import annotations
 
+import os
+import resource
 import struct
 from pathlib import Path
 
 import pytest
 
 from fake_machine import Machine
+from nexus.nt.io.volume import Grant, Volume
 from nexus.nt.status import Status
-from nexus.nt.volume import Grant, Volume
 
 READ, WRITE, DELETE, SYNC = 0x80000000, 0x40000000, 0x10000, 0x100000
 OPEN, CREATE, OPEN_IF, OVERWRITE, OVERWRITE_IF = 1, 2, 3, 4, 5
@@ -397,7 +399,7 @@ def test_null_device(files: Files) -> None:
 def test_host_stream(files: Files) -> None:
     import os
 
-    from nexus.nt.file_stream import HostStream
+    from nexus.nt.io.file_stream import HostStream
 
     machine = files.machine
     out, into = os.pipe()
@@ -417,3 +419,28 @@ def test_host_stream(files: Files) -> None:
         os.close(out)
         if into >= 0:
             os.close(into)
+
+
+def test_a_file_without_room_for_its_handle_is_closed(files: Files) -> None:
+    (files.host / "a").write_bytes(b"x")
+    handles = files.machine.process.handles
+    limit, handles.limit = handles.limit, 0
+    assert files.create("a", share=0) == Status.INSUFFICIENT_RESOURCES
+    handles.limit = limit
+    assert files.create("a", share=0) == Status.SUCCESS
+
+
+def test_too_many_files_for_the_host(files: Files) -> None:
+    (files.host / "a").write_bytes(b"x")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        assert files.create("a") == Status.TOO_MANY_OPENED_FILES
+        machine = files.machine
+        out, length = machine.put(8), machine.put(struct.pack("<q", 0x1000))
+        section = machine.NtCreateSection(out, 0xF001F, 0, length, 4, 0x8000000, 0)
+        assert section == Status.TOO_MANY_OPENED_FILES
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -9,7 +9,7 @@ import pytest
 
 from fake_machine import Machine
 from nexus.base.errors import Unsupported
-from nexus.nt.registry_sorting import sorting_ids
+from nexus.nt.cm.registry_sorting import sorting_ids
 from nexus.nt.status import Status
 
 SELF, THREAD = -1, -2

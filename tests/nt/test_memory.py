@@ -12,8 +12,8 @@ import pytest
 from fake_machine import SCRATCH, SCRATCH_SIZE, Machine
 from nexus.base.errors import GuestFault
 from nexus.nt.errors import NtError
+from nexus.nt.mm.vad import PAGE_READWRITE, Region
 from nexus.nt.status import Status
-from nexus.nt.vad import PAGE_READWRITE, Region
 
 SELF = -1
 COMMIT, RESERVE, DECOMMIT, RELEASE, TOP_DOWN = 0x1000, 0x2000, 0x4000, 0x8000, 0x100000

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus.nt.path import BadName, guest_name, host_name, matches, short_name, split_path, upcase
+from nexus.nt.io.path import BadName, guest_name, host_name, matches, short_name, split_path, upcase
 
 HOST_BYTES = st.binary(min_size=1, max_size=60).filter(
     lambda b: b"/" not in b and b"\0" not in b and b not in (b".", b"..")

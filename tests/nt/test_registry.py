@@ -12,11 +12,11 @@ import pytest
 
 from fake_machine import Machine
 from nexus.base.errors import NexusError
-from nexus.nt import registry_defaults, registry_store
-from nexus.nt.path import wide
-from nexus.nt.registry import MAX_NOTED, REG_LINK, Registry
+from nexus.nt.cm import registry_defaults, registry_store
+from nexus.nt.cm.registry import MAX_NOTED, REG_LINK, Registry
+from nexus.nt.io.path import wide
+from nexus.nt.io.volume import Grant, Volume
 from nexus.nt.status import Status
-from nexus.nt.volume import Grant, Volume
 
 ALL = 0xF003F
 READ = 0x20019

@@ -9,9 +9,10 @@ import pytest
 from fake_machine import SCRATCH, STACK, Machine
 from nexus.ir.state import Exit
 from nexus.machine.stop import Stop
-from nexus.nt import callback, exceptions
-from nexus.nt import context as ctx
+from nexus.nt import callback
 from nexus.nt.apc import Apc
+from nexus.nt.ps import context as ctx
+from nexus.nt.ps import exceptions
 from nexus.nt.status import Status
 from nexus.nt.versions import WINE_8, WINE_10
 from nexus.nt.wait import RESUME, UserCallback

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from nexus.nt import path_beneath
 from nexus.nt.errors import NtError
+from nexus.nt.io import path_beneath
+from nexus.nt.io.volume import Grant, Place, Volume
 from nexus.nt.status import Status
-from nexus.nt.volume import Grant, Place, Volume
 
 
 @pytest.fixture(params=["openat2", "walk"])

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from fake_machine import Machine
+from nexus.nt.io.volume import Grant, Volume
 from nexus.nt.status import Status
-from nexus.nt.volume import Grant, Volume
 
 GENERIC_READ, GENERIC_WRITE, SYNCHRONIZE = 0x80000000, 0x40000000, 0x100000
 SYNCHRONOUS, DIRECTORY = 0x20, 0x1

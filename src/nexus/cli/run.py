@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nexus.nt.process import Process
+    from nexus.nt.ps.process import Process
     from nexus.nt.trace import Trace
     from nexus.system.sysroot import Sysroot
 

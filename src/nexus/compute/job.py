@@ -13,7 +13,8 @@ class Job:
     `counted` or (a user's function) only assumed, to tell small jobs from large ones.
 
     `check(start, stop)` returns what is wrong with those units of `out`, or an empty text. `granule` is the
-    fewest units worth a message; chunks are multiples of it, which deterministic mode relies on.
+    fewest units worth a message; chunks are multiples of it, which deterministic mode relies on. A job that
+    is a part of another one begins at unit `first` of the same inputs and output.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Job:
         counted: bool = True,
         check: Callable[[int, int], str] | None = None,
         dtype: str = "fp32",
+        first: int = 0,
     ) -> None:
         self.kernel = kernel
         self.units = units
@@ -40,3 +42,9 @@ class Job:
         self.counted = counted
         self.check = check
         self.dtype = dtype
+        self.first = first
+
+    @property
+    def stop(self) -> int:
+        """The unit after the last."""
+        return self.first + self.units

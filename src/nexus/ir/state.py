@@ -84,4 +84,5 @@ class Exit:
     FP_ERROR = 12  # #XM or #MF (vector)
     HELPER = 13  # an instruction done by the host in Python, by number (n); pc is the instruction after
     HALT = 14  # a test block ended
+    ALIGNMENT = 16  # #AC
     HOOK = 15  # about to execute an address that somebody wants to see reached

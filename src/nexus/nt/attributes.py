@@ -9,7 +9,7 @@ from nexus.abi.types import u16, uptr
 from nexus.nt.errors import NtError
 from nexus.nt.handles import OBJ_INHERIT
 from nexus.nt.objects import KernelObject
-from nexus.nt.security import read_descriptor
+from nexus.nt.se.security import read_descriptor
 from nexus.nt.status import Status
 
 TYPE_CHECKING = False

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from nexus.nt import context as ctx
-from nexus.nt import exceptions, frames
 from nexus.nt.errors import NtError
+from nexus.nt.ps import context as ctx
+from nexus.nt.ps import exceptions, frames
+from nexus.nt.ps.thread import Frame
 from nexus.nt.status import Status
-from nexus.nt.thread import Frame
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nexus.nt.thread import Thread
+    from nexus.nt.ps.thread import Thread
     from nexus.nt.wait import UserCallback
 
 MAXIMUM_DEPTH = 64

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from nexus.abi.types import Memory, boolean, i8, i16, i32, i64, u8, u16, u32, u64, uptr
     from nexus.nt.kernel import Kernel
-    from nexus.nt.process import Process
-    from nexus.nt.thread import Thread
+    from nexus.nt.ps.process import Process
+    from nexus.nt.ps.thread import Thread
 
     WideString = str
     AnsiString = bytes

@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from nexus.base.errors import BadImage, GuestFault, NexusError
 from nexus.loader import directories, pe
 from nexus.nt.hook import Hook, HookCall, module_key
-from nexus.nt.section import Section
+from nexus.nt.mm.section import Section
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from nexus.loader.directories import Export
     from nexus.nt.kernel import Kernel
-    from nexus.nt.process import Module, Process
-    from nexus.nt.thread import Thread
+    from nexus.nt.ps.process import Module, Process
+    from nexus.nt.ps.thread import Thread
 
 MAXIMUM_RETURNS = 1 << 12  # return addresses that stay hooked in a process
 MAXIMUM_NESTING = 1 << 16  # awaited calls of one thread

@@ -8,11 +8,11 @@ import time
 
 from nexus.nt.errors import NtError
 from nexus.nt.info_firmware import firmware_table
-from nexus.nt.info_process_list import handle_list, handle_list_ex, process_list
 from nexus.nt.information import AT_LEAST, EXACT, Answer, deliver, processor_time, refuse
-from nexus.nt.process import Process
+from nexus.nt.mm.vad import GRANULARITY, LOWEST, PAGE
+from nexus.nt.ps.info_process_list import handle_list, handle_list_ex, process_list
+from nexus.nt.ps.process import Process
 from nexus.nt.status import Status
-from nexus.nt.vad import GRANULARITY, LOWEST, PAGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

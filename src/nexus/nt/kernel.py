@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from errno import EMFILE, ENFILE
 from functools import partial
 
 from nexus.base.errors import GuestFault, NexusError, Unsupported
 from nexus.ir.state import Exit
 from nexus.machine.host import HostMemoryError
-from nexus.nt import callback, exceptions
+from nexus.nt import callback
 from nexus.nt.atoms import AtomTable
 from nexus.nt.clock import TICKS_PER_SECOND, Clock, VirtualClock
-from nexus.nt.device_io import IoManager
 from nexus.nt.errors import NtError
-from nexus.nt.memory import Commitment
+from nexus.nt.io.device_io import IoManager
+from nexus.nt.mm.memory import Commitment
 from nexus.nt.namespace import Namespace
 from nexus.nt.poller import HostPoller
-from nexus.nt.process import Process
+from nexus.nt.ps import exceptions
+from nexus.nt.ps.process import Process
+from nexus.nt.ps.thread import Thread
+from nexus.nt.se.token import Token
 from nexus.nt.status import Status
 from nexus.nt.sync import KeyedEvent
-from nexus.nt.thread import Thread
 from nexus.nt.timers import TimerQueue
-from nexus.nt.token import Token
 from nexus.nt.wait import Resume, UserCallback, Wait
 
 TYPE_CHECKING = False
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from nexus.nt.hooks import Hooks
     from nexus.nt.numbers import Numbers
     from nexus.nt.objects import KernelObject
-    from nexus.nt.start import Starter
+    from nexus.nt.ps.start import Starter
     from nexus.nt.trace import Trace
 
 SLICE = 100_000  # guest instructions; well below a millisecond on every engine but the slowest
@@ -169,6 +171,14 @@ class Kernel:
         for hook in self.on_process_end:
             hook(process)
         self.processes.remove(process)
+
+    def close(self) -> None:
+        """End what still runs and give the host's descriptors back."""
+        for process in list(self.processes):
+            process.terminate(Status.PROCESS_IS_TERMINATING)
+        self.io.close()
+        if self.starter is not None:
+            self.starter.close()
 
     # -- the loop -----------------------------------------------------------------------------------------
 
@@ -339,17 +349,26 @@ class Kernel:
     def _after_wait(self, thread: Thread, wait: Wait, status: int, acquired: object) -> Any:
         return status if wait.then is None else wait.then(thread.call, status, acquired, *wait.data)
 
+    @staticmethod
+    def attempt(step: Callable[[], Any]) -> Any:
+        """The result of one step of a syscall; failures that a guest may cause become its status."""
+        try:
+            return step()
+        except NtError as error:
+            return error.status
+        except GuestFault:
+            return Status.ACCESS_VIOLATION
+        except HostMemoryError:
+            return Status.NO_MEMORY
+        except OSError as error:
+            if error.errno not in (EMFILE, ENFILE):
+                raise
+            return Status.TOO_MANY_OPENED_FILES
+
     def _finish(self, thread: Thread, step: Callable[[], Any]) -> None:
         """Do the next step of a syscall and turn its result into what the guest sees."""
         while True:
-            try:
-                result = step()
-            except NtError as error:
-                result = error.status
-            except GuestFault:
-                result = Status.ACCESS_VIOLATION
-            except HostMemoryError:
-                result = Status.NO_MEMORY
+            result = self.attempt(step)
             if not isinstance(result, Wait):
                 break
             ended = self._try_wait(thread, result)

@@ -10,7 +10,7 @@ from nexus.nt.objects import KernelObject
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nexus.nt.thread import Thread
+    from nexus.nt.ps.thread import Thread
 
 WM_QUIT = 0x12
 MAXIMUM_MESSAGES = 10_000  # as on Windows

@@ -10,14 +10,14 @@ import mmap
 import os
 import struct
 
-from nexus.nt.memory import ANYWHERE
-from nexus.nt.vad import MEM_PRIVATE, PAGE_READONLY, READ
+from nexus.nt.mm.memory import ANYWHERE
+from nexus.nt.mm.vad import MEM_PRIVATE, PAGE_READONLY, READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.nt.clock import Clock
     from nexus.nt.kernel import Kernel
-    from nexus.nt.memory import AddressSpace
+    from nexus.nt.mm.memory import AddressSpace
 
 ADDRESS = 0x7FFE0000
 SIZE = 0x1000
@@ -84,6 +84,11 @@ class SharedData:
         _put_time(page, 0x14, clock.system())
         _put_time(page, 0x320, ticks)
         struct.pack_into("<I", page, 0x00, ticks & 0xFFFF_FFFF)
+
+    def close(self) -> None:
+        """Give the page and its descriptor back; views in processes stay."""
+        self._page.close()
+        os.close(self.fd)
 
     def map_into(self, space: AddressSpace) -> None:
         region = space.new_region(ADDRESS, SIZE, MEM_PRIVATE, 0, PAGE_READONLY, ANYWHERE)

@@ -10,7 +10,7 @@ from nexus.nt.status import Status
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.nt.kernel import Kernel
-    from nexus.nt.thread import Thread
+    from nexus.nt.ps.thread import Thread
 
 _ALL = access.STANDARD_RIGHTS_ALL
 
@@ -210,6 +210,7 @@ class KeyedEvent(KernelObject):
         write=access.KEYEDEVENT_WAKE,
         execute=0,
         all=access.STANDARD_RIGHTS_REQUIRED | 0x3,
+        more=access.SYNCHRONIZE,
     )
 
     def __init__(self) -> None:

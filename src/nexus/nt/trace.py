@@ -14,10 +14,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nexus.nt.crash import Crash
     from nexus.nt.hook import Hook
+    from nexus.nt.ps.crash import Crash
+    from nexus.nt.ps.thread import Thread
     from nexus.nt.syscall import Syscall
-    from nexus.nt.thread import Thread
 
 
 class Trace:

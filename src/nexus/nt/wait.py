@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nexus.nt.objects import KernelObject
-    from nexus.nt.thread import Thread
+    from nexus.nt.ps.thread import Thread
 
 
 class Wait:

@@ -13,14 +13,14 @@ import os
 
 from nexus.base.errors import NexusError
 from nexus.base.folders import private_folder
-from nexus.nt.volume import Grant, Volume
+from nexus.nt.io.volume import Grant, Volume
 from nexus.system.guest_environment import FOLDERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nexus.nt.volume import Refusals
+    from nexus.nt.io.volume import Refusals
     from nexus.system.sysroot import Sysroot
 
 REGISTRY = "windows/system32/config/registry"

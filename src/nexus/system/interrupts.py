@@ -14,8 +14,8 @@ import os
 
 from nexus.base.errors import NexusError
 from nexus.nt.poller import READABLE
-from nexus.nt.start_thread import start_thread
-from nexus.nt.thread import Thread
+from nexus.nt.ps.start_thread import start_thread
+from nexus.nt.ps.thread import Thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from nexus.nt.kernel import Kernel
-    from nexus.nt.process import Process
+    from nexus.nt.ps.process import Process
 
 if not TYPE_CHECKING:
     import _signal as signal  # without the enumerations that `signal` adds, for a quick start

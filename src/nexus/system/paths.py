@@ -1,6 +1,6 @@
 """Host paths and the Windows paths the guest sees them under.
 
-The host's `/` is `Z:`. Names that are illegal on Windows are mapped reversibly by `nexus.nt.path`.
+The host's `/` is `Z:`. Names that are illegal on Windows are mapped reversibly by `nexus.nt.io.path`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from nexus.base.errors import UsageError
-from nexus.nt.path import BadName, guest_name, host_name
+from nexus.nt.io.path import BadName, guest_name, host_name
 
 
 def to_guest(path: str) -> str:

@@ -12,7 +12,7 @@ from nexus.base.errors import NexusError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nexus.nt.process import Process
+    from nexus.nt.ps.process import Process
     from nexus.system.windows import Machine
 
 VERSION = 1

@@ -16,16 +16,17 @@ from nexus.base.errors import NexusError, NotFound
 from nexus.loader.runnable import check_program
 from nexus.loader.source import FileBytes
 from nexus.machine.window import Window
-from nexus.nt import access, registry_defaults, registry_store, syscalls
-from nexus.nt.file_stream import HostStream
+from nexus.nt import access, syscalls
+from nexus.nt.cm import registry_defaults, registry_store
+from nexus.nt.io.file_stream import HostStream
 from nexus.nt.kernel import Kernel
+from nexus.nt.mm.section import SEC_IMAGE, SectionSource, image_section
+from nexus.nt.mm.vad import PAGE_EXECUTE_READ
 from nexus.nt.numbers import Numbers
-from nexus.nt.peb import Parameters
-from nexus.nt.process import Process
-from nexus.nt.section import SEC_IMAGE, SectionSource, image_section
-from nexus.nt.start import Starter
+from nexus.nt.ps.peb import Parameters
+from nexus.nt.ps.process import Process
+from nexus.nt.ps.start import Starter
 from nexus.nt.trace import Trace
-from nexus.nt.vad import PAGE_EXECUTE_READ
 from nexus.system import command_line, guest_environment, paths, sysroot
 from nexus.system.drive import Drive, volumes
 from nexus.system.interrupts import Interrupts, TimeLimit
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from nexus.machine.vcpu import Vcpu
-    from nexus.nt.crash import Crash
     from nexus.nt.hook import Hook
+    from nexus.nt.ps.crash import Crash
 
     F = TypeVar("F", bound=Callable[..., Any])
 
@@ -157,18 +158,30 @@ class Machine:
             trace=trace,
         )
         self.kernel = kernel
-        self.drive = Drive(settings.drive)
         self.io = kernel.io
+        self.seen: list[Process] = []
+        self._closed = False
+        kernel.on_process_end.append(self._process_ended)
+        self.drive = Drive(settings.drive)
+        try:
+            self._furnish(hooks)
+        except BaseException:
+            self.io.registry_path = None  # what could not be read is not written over
+            self.close()
+            raise
+
+    def _furnish(self, hooks: list[Hook]) -> None:
+        """Volumes, network, registry, what starts processes, and hooks."""
+        settings, kernel = self.settings, self.kernel
         self.io.disk.limit = settings.disk
-        grants, self.left_out = settings.permissions.grants(self.program, folder, settings.package)
-        self.grants = grants
+        self.grants, self.left_out = settings.permissions.grants(self.program, self.folder, settings.package)
         self.never_writable = protected(os.path.dirname(settings.sysroot.windows))
-        for volume in volumes(self.drive, settings.sysroot, grants, self.never_writable, self.io.refusals):
+        for volume in volumes(
+            self.drive, settings.sysroot, self.grants, self.never_writable, self.io.refusals
+        ):
             self.io.add_volume(volume)
         self.network = settings.network or settings.permissions.network()
         self.io.network = self.network
-        self.seen: list[Process] = []
-        kernel.on_process_end.append(self._process_ended)
         registry_defaults.fill(
             self.io.registry,
             USER_SID_TEXT,
@@ -184,6 +197,8 @@ class Machine:
             kernel.starter.debug_options = settings.wine_debug
             kernel.debug_output = terminal.pass_on
         if hooks:
+            from nexus.system import hooking
+
             hooking.install(kernel, settings.sysroot, hooks)
 
     def _make_vcpu(self, window: Window) -> Vcpu:
@@ -243,9 +258,14 @@ class Machine:
 
     def close(self) -> None:
         """Store what is kept, remove the rest, give all memory back. May be called again."""
-        for process in (*self.seen, *self.kernel.processes):
+        if self._closed:
+            return
+        self._closed = True
+        self.kernel.close()
+        for process in self.seen:
             process.vcpu.close()
             process.window.close()
+            process.space.detach()
         self.io.save_registry()
         self.drive.close()
 

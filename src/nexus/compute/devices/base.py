@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nexus.compute.chunks import SHORTEST
 from nexus.compute.formats import Array
 from nexus.compute.job import Job
 
@@ -12,7 +13,8 @@ class Device:
     `kind` is cpu or gpu; `shares_host` tells that it runs on this machine's processor cores, so that it takes
     from the others what it gives. `trusted` is this process itself, whose results need no check. An
     `abandonable` device's `run` can be given up; of a `detached` one it then goes on in the background.
-    `copied` counts bytes copied to and from the device since it was made.
+    `copied` counts bytes copied to and from the device since it was made. `shortest` is the seconds a chunk
+    should take at least to be worth its message.
     """
 
     name = "device"
@@ -23,6 +25,7 @@ class Device:
     abandonable = True
     detached = False
     memory: int | None = None
+    shortest = SHORTEST
 
     def __init__(self) -> None:
         self.copied = 0
@@ -46,6 +49,11 @@ class Device:
 
     def abandon(self) -> None:
         """Give up a `run` that does not return; afterwards the device writes nothing into `job.out`."""
+
+    def refuted(self) -> None:
+        """Called when a result of this device was found wrong; it gets nothing more of that job. Must not
+        wait.
+        """
 
     def close(self) -> None:
         """Free what the device holds."""

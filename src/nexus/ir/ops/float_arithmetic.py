@@ -111,8 +111,8 @@ PREDICATES: dict[int, tuple[str, tuple[int, ...]]] = {
     0x17: ("ord_s", (-1, 0, 1)), 0x18: ("eq_us", (0, 2)), 0x1B: ("false_os", ()),
     0x1C: ("neq_os", (-1, 1)), 0x1F: ("true_us", (-1, 0, 1, 2)),
 }  # fmt: skip
-"""Immediate of VCMPPS (the first 8: of CMPPS) -> name in the row, and for which of below, equal, above and
-unordered (as `float_model.compare` has them) it holds. The missing ones are others with operands exchanged."""
+"""Immediate of VCMPPS (the first 8: of CMPPS) -> name in the row, and for which answers of
+`float_model.compare` it holds. The missing ones are others with the operands exchanged."""
 
 for _number, (_predicate, _holds) in PREDICATES.items():
 

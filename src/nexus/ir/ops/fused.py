@@ -80,8 +80,8 @@ for _name, _first in (("fmaddsub", True), ("fmsubadd", False)):
             _THREE,
             _asm(_name, "p" + _letter),
             _alternating(_first),
-            f"a * b {'-' if _first else '+'} c in the even lanes, a * b {'+' if _first else '-'} c in the odd "
-            "ones, rounded once.",
+            f"a * b {'-' if _first else '+'} c in the even lanes, a * b {'+' if _first else '-'} c in the "
+            "odd ones, rounded once.",
             parts=False,
             avx=True,
         )

@@ -295,4 +295,15 @@ family(
     "The second operand where the first is 1, else the third.",
 )
 
-__all__ = ["BUILT", "LANE_BITS", "LONG_ENOUGH", "by_parts", "each", "join", "lanes", "parts", "signed", "split"]
+__all__ = [
+    "BUILT",
+    "LANE_BITS",
+    "LONG_ENOUGH",
+    "by_parts",
+    "each",
+    "join",
+    "lanes",
+    "parts",
+    "signed",
+    "split",
+]

@@ -17,8 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nexus.ir.oracle import Memory
     from nexus.ir.ops.vector import Oracle
+    from nexus.ir.oracle import Memory
 
 MISALIGNED = (1 << 64) - 1  # what Windows gives as address of an access violation that is a #GP
 

@@ -97,14 +97,14 @@ def _lookup(lane: int) -> Callable[..., int]:
 
 for _kind, _bits, _letter in (("float", 32, "s"), ("double", 64, "d")):
     for _t in BUILT:
-        _from = f"<{_t.bits // _bits} x {_kind}>"
+        _values = f"<{_t.bits // _bits} x {_kind}>"
         _by = f"<{_t.bits // _bits} x i{_bits}>"
         row(
             f"v.lookup.i{_bits}.{_t}",
             f"{_t} {_t} -> {_t}",
-            f"%x = bitcast {_t.llvm} $a to {_from}\n%y = bitcast {_t.llvm} $b to {_by}\n"
-            f"%r = call {_from} @llvm.x86.avx.vpermilvar.p{_letter}{'.256' if _t is V256 else ''}"
-            f"({_from} %x, {_by} %y)\n$d = bitcast {_from} %r to {_t.llvm}",
+            f"%x = bitcast {_t.llvm} $a to {_values}\n%y = bitcast {_t.llvm} $b to {_by}\n"
+            f"%r = call {_values} @llvm.x86.avx.vpermilvar.p{_letter}{'.256' if _t is V256 else ''}"
+            f"({_values} %x, {_by} %y)\n$d = bitcast {_values} %r to {_t.llvm}",
             _lookup(_bits),
             "Lanes of a, inside each 128 bits, chosen by b's lanes (VPERMILPS, VPERMILPD).",
             avx=True,
@@ -163,13 +163,13 @@ def _masked_store(lane: int) -> Callable[..., None]:
 
 for _t in BUILT:
     for _bits, _letter in ((32, "d"), (64, "q")):
-        _from, _wide = f"<{_t.bits // _bits} x i{_bits}>", ".256" if _t is V256 else ""
-        _ready = f"%m = bitcast {_t.llvm} $b to {_from}\n"
+        _masked, _wide = f"<{_t.bits // _bits} x i{_bits}>", ".256" if _t is V256 else ""
+        _ready = f"%m = bitcast {_t.llvm} $b to {_masked}\n"
         row(
             f"load.mask.i{_bits}.{_t}",
             f"i64 {_t} -> {_t}",
-            f"{_ready}%r = call {_from} @llvm.x86.avx2.maskload.{_letter}{_wide}($p, {_from} %m)\n"
-            f"$d = bitcast {_from} %r to {_t.llvm}",
+            f"{_ready}%r = call {_masked} @llvm.x86.avx2.maskload.{_letter}{_wide}($p, {_masked} %m)\n"
+            f"$d = bitcast {_masked} %r to {_t.llvm}",
             _masked_load(_bits),
             "The lanes whose mask lane is negative, 0 in the others, which are not accessed.",
             effect=LOAD,
@@ -181,8 +181,8 @@ for _t in BUILT:
         row(
             f"store.mask.i{_bits}.{_t}",
             f"i64 {_t} {_t} ->",
-            f"{_ready}%v = bitcast {_t.llvm} $c to {_from}\n"
-            f"call void @llvm.x86.avx2.maskstore.{_letter}{_wide}($p, {_from} %m, {_from} %v)",
+            f"{_ready}%v = bitcast {_t.llvm} $c to {_masked}\n"
+            f"call void @llvm.x86.avx2.maskstore.{_letter}{_wide}($p, {_masked} %m, {_masked} %v)",
             _masked_store(_bits),
             "Store the lanes whose mask lane is negative; the others are not accessed.",
             effect=STORE,

@@ -32,8 +32,8 @@ _CONDITIONS = ("o", "b", "e", "be", "s", "p", "l", "le")
 class Ins:
     """`raw` is iced's instruction, `address` its guest address, `next` the one after it.
 
-    `vex`: it is one of AVX, whose first operand is only written, and which clears the rest of a vector register
-    that it writes."""
+    `vex`: it is one of AVX, whose first operand is only written, and which clears the rest of a vector
+    register that it writes."""
 
     __slots__ = ("_address", "address", "block", "ended", "next", "raw", "vex")
 

@@ -7,8 +7,8 @@ import struct
 from nexus.abi.pointer import In, Out
 from nexus.abi.types import boolean, i64, u32, uptr
 from nexus.nt.access import IO_COMPLETION_MODIFY_STATE, IO_COMPLETION_QUERY_STATE
-from nexus.nt.completion import IoCompletion, Packet
 from nexus.nt.errors import NtError
+from nexus.nt.io.completion import IoCompletion, IoCompletionReserve, Packet
 from nexus.nt.status import Status
 from nexus.nt.syscall import Handle, NewHandle, ObjectAttributes, syscall
 from nexus.nt.wait import Wait
@@ -51,7 +51,7 @@ def NtSetIoCompletion(
 def NtSetIoCompletionEx(
     call: Call,
     port: Handle[IoCompletion, IO_COMPLETION_MODIFY_STATE],
-    reserve: uptr,
+    reserve: Handle[IoCompletionReserve, 0],
     key: uptr,
     value: uptr,
     status: u32,
@@ -121,7 +121,7 @@ def _removed_many(
         return status
     packets = [packet]
     while len(packets) < count and port.queue.packets:
-        packets.append(port.queue.packets.popleft())
+        packets.append(port.queue.take())
     data = b"".join(struct.pack("<QQIxxxxQ", p.key, p.value, p.status, p.information) for p in packets)
     call.memory.write(entries, data)
     removed.write(len(packets))

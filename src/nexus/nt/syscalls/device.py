@@ -5,7 +5,7 @@ from __future__ import annotations
 from nexus.abi.types import u32, uptr
 from nexus.nt.access import EVENT_MODIFY_STATE
 from nexus.nt.errors import NtError
-from nexus.nt.file import FileObject, Operation, run
+from nexus.nt.io.file import FileObject, Operation, run
 from nexus.nt.status import Status
 from nexus.nt.sync import Event
 from nexus.nt.syscall import Handle, syscall

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from nexus.abi.types import boolean, u32, uptr
-from nexus.nt import access, directory
+from nexus.nt import access
 from nexus.nt.attributes import read_unicode_string
-from nexus.nt.directory_watch import DirectoryWatch
 from nexus.nt.errors import NtError
-from nexus.nt.file import FileObject, Operation, run
-from nexus.nt.file_disk import DiskFile
+from nexus.nt.io import directory
+from nexus.nt.io.directory_watch import DirectoryWatch
+from nexus.nt.io.file import FileObject, Operation, run
+from nexus.nt.io.file_disk import DiskFile
 from nexus.nt.status import Status
 from nexus.nt.sync import Event
 from nexus.nt.syscall import Handle, syscall

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from nexus.abi.types import boolean, u32, uptr
-from nexus.nt import callback, exceptions
-from nexus.nt import context as ctx
+from nexus.nt import callback
 from nexus.nt.call import Call
 from nexus.nt.errors import NtError
+from nexus.nt.ps import context as ctx
+from nexus.nt.ps import exceptions
 from nexus.nt.status import Status
 from nexus.nt.syscall import Out, stub, syscall
 from nexus.nt.wait import RESUME, Resume
@@ -15,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from nexus.nt.thread import Thread
+    from nexus.nt.ps.thread import Thread
 
 EXCEPTION_RECORD_SIZE = 0x98
 KCONTINUE_FLAG_TEST_ALERT = 1

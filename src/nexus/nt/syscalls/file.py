@@ -7,9 +7,12 @@ import struct
 
 from nexus.abi.pointer import In
 from nexus.abi.types import boolean, i64, u32, uptr
-from nexus.nt import access, file_info, volume_info
+from nexus.base.errors import GuestFault
+from nexus.nt import access
 from nexus.nt.errors import NtError
-from nexus.nt.file import (
+from nexus.nt.handles import release_unused
+from nexus.nt.io import file_info, volume_info
+from nexus.nt.io.file import (
     FILE_DELETE_ON_CLOSE,
     FILE_OPEN,
     FILE_SYNCHRONOUS_IO_NONALERT,
@@ -17,16 +20,17 @@ from nexus.nt.file import (
     Operation,
     run,
 )
-from nexus.nt.file_disk import MAX_TRANSFER, DiskFile, attributes_of, stored_attributes
-from nexus.nt.file_set import set_information
+from nexus.nt.io.file_disk import MAX_TRANSFER, DiskFile, attributes_of, stored_attributes
+from nexus.nt.io.file_set import set_information
+from nexus.nt.ps.thread import Thread
 from nexus.nt.status import Status
 from nexus.nt.sync import Event
 from nexus.nt.syscall import Handle, NewHandle, ObjectAttributes, syscall
-from nexus.nt.thread import Thread
 from nexus.nt.wait import Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from nexus.abi.pointer import Ptr
     from nexus.nt.attributes import Attributes
     from nexus.nt.call import Call
 
@@ -55,13 +59,25 @@ def _open(
     file, information = call.kernel.io.open(
         call, attributes, desired, share, disposition, options, file_attributes, allocation, ea
     )
+    give_file(call, out, file, file.granted, attributes, iosb, information)
+
+
+def give_file(
+    call: Call,
+    out: Ptr[int],
+    file: FileObject,
+    granted: int,
+    attributes: Attributes,
+    iosb: int,
+    information: int,
+) -> None:
+    """Report a file that was opened: its status block and handle. If they cannot be written it is closed."""
     try:
         iosb_write(call, iosb, Status.SUCCESS, information)
-        call.give_handle(out, file, file.granted, attributes)
-    except BaseException:
-        if not file.handle_count:
-            file.last_handle_closed()
+    except GuestFault:
+        release_unused(file)
         raise
+    call.give_handle(out, file, granted, attributes)
 
 
 @syscall
@@ -404,7 +420,9 @@ def NtQueryInformationFile(call: Call, handle: uptr, iosb: uptr, buffer: uptr, l
     file = call.process.handles.resolve(handle, FileObject, 0)
     found = file_info.query(file, kind, length, call.process.handles.access_of(handle))
     if found is None:
-        raise call.unsupported(f"file information class {kind} of {file.type.name}", "nexus/nt/file_info.py")
+        raise call.unsupported(
+            f"file information class {kind} of {file.type.name}", "nexus/nt/io/file_info.py"
+        )
     data, status = found
     call.memory.write(buffer, data)
     iosb_write(call, iosb, status, len(data))
@@ -417,7 +435,7 @@ def NtSetInformationFile(call: Call, handle: uptr, iosb: uptr, buffer: uptr, len
     file = call.process.handles.resolve(handle, FileObject, 0)
     data = call.memory.read(buffer, min(length, 0x10000)) if length else b""
     if not set_information(call, file, kind, data, call.process.handles.access_of(handle)):
-        raise call.unsupported(f"setting file information class {kind}", "nexus/nt/file_set.py")
+        raise call.unsupported(f"setting file information class {kind}", "nexus/nt/io/file_set.py")
     iosb_write(call, iosb, Status.SUCCESS, 0)
 
 
@@ -428,7 +446,7 @@ def NtQueryVolumeInformationFile(
     """Ask about the volume or device a file lies on."""
     found = volume_info.query(file, kind, length)
     if found is None:
-        raise call.unsupported(f"volume information class {kind}", "nexus/nt/volume_info.py")
+        raise call.unsupported(f"volume information class {kind}", "nexus/nt/io/volume_info.py")
     data, status = found
     call.memory.write(buffer, data)
     iosb_write(call, iosb, status, len(data))
@@ -464,19 +482,3 @@ def NtQueryEaFile(
 def NtSetEaFile(call: Call, file: Handle[FileObject, 0], iosb: uptr, buffer: uptr, length: u32) -> None:
     """See NtQueryEaFile."""
     raise NtError(Status.EAS_NOT_SUPPORTED)
-
-
-@syscall
-def NtCreateMailslotFile(
-    call: Call,
-    handle: NewHandle,
-    desired: u32,
-    attributes: ObjectAttributes,
-    iosb: uptr,
-    options: u32,
-    quota: u32,
-    message_size: u32,
-    timeout: uptr,
-) -> None:
-    """Mailslots are not written yet."""
-    raise call.unsupported("NtCreateMailslotFile", _FILE)

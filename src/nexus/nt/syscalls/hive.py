@@ -7,16 +7,17 @@ from __future__ import annotations
 import os
 
 from nexus.abi.types import u32, uptr
-from nexus.nt import access, registry_store
+from nexus.nt import access
 from nexus.nt.attributes import Attributes
+from nexus.nt.cm import registry_store
+from nexus.nt.cm.registry import Key, KeyObject
 from nexus.nt.errors import NtError
-from nexus.nt.file import FILE_OPEN, FILE_SYNCHRONOUS_IO_NONALERT, FileObject
-from nexus.nt.file_disk import DiskFile
-from nexus.nt.registry import Key, KeyObject
+from nexus.nt.io.file import FILE_OPEN, FILE_SYNCHRONOUS_IO_NONALERT, FileObject
+from nexus.nt.io.file_disk import DiskFile
+from nexus.nt.io.volume import host_failure
 from nexus.nt.status import Status
 from nexus.nt.syscall import Handle, ObjectAttributes, syscall
 from nexus.nt.syscalls.key import start_of
-from nexus.nt.volume import host_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

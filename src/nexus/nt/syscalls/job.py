@@ -16,10 +16,10 @@ from nexus.nt.access import (
     PROCESS_TERMINATE,
 )
 from nexus.nt.call import Call
-from nexus.nt.completion import IoCompletion
 from nexus.nt.errors import NtError
-from nexus.nt.job import MESSAGE_NEW_PROCESS, JobObject
-from nexus.nt.process import Process
+from nexus.nt.io.completion import IoCompletion
+from nexus.nt.ps.job import MESSAGE_NEW_PROCESS, JobObject
+from nexus.nt.ps.process import Process
 from nexus.nt.query import answer
 from nexus.nt.status import Status
 from nexus.nt.syscall import Handle, NewHandle, ObjectAttributes, Out, syscall

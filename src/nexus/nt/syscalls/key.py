@@ -8,9 +8,9 @@ from nexus.abi.pointer import In, Out
 from nexus.abi.types import boolean, u32, uptr
 from nexus.nt import access
 from nexus.nt.attributes import Attributes, read_unicode_string
+from nexus.nt.cm.registry import MAX_VALUE_NAME, ROOT, Key, KeyObject, Value, Watch
 from nexus.nt.errors import NtError
-from nexus.nt.path import units, upcase, wide
-from nexus.nt.registry import MAX_VALUE_NAME, ROOT, Key, KeyObject, Value, Watch
+from nexus.nt.io.path import units, upcase, wide
 from nexus.nt.status import Status
 from nexus.nt.sync import Event
 from nexus.nt.syscall import Handle, NewHandle, ObjectAttributes, UnicodeString, syscall

@@ -15,12 +15,9 @@ from nexus.nt.access import (
     PROCESS_VM_WRITE,
 )
 from nexus.nt.errors import NtError
-from nexus.nt.memory import ANYWHERE, Limits, zero_bits_limit
-from nexus.nt.memory_query import query_memory
-from nexus.nt.process import Process
-from nexus.nt.status import Status
-from nexus.nt.syscall import Handle, In, Out, Ptr, syscall
-from nexus.nt.vad import (
+from nexus.nt.mm.memory import ANYWHERE, Limits, zero_bits_limit
+from nexus.nt.mm.memory_query import query_memory
+from nexus.nt.mm.vad import (
     GRANULARITY,
     MEM_COMMIT,
     MEM_PRIVATE,
@@ -34,12 +31,15 @@ from nexus.nt.vad import (
     PAGE,
     round_up,
 )
+from nexus.nt.ps.process import Process
+from nexus.nt.status import Status
+from nexus.nt.syscall import Handle, In, Out, Ptr, syscall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.nt.call import Call
-    from nexus.nt.memory import AddressSpace
-    from nexus.nt.vad import Region
+    from nexus.nt.mm.memory import AddressSpace
+    from nexus.nt.mm.vad import Region
 
 _ALLOCATION_TYPES = MEM_COMMIT | MEM_RESERVE | MEM_TOP_DOWN | MEM_WRITE_WATCH | MEM_RESET
 _COPY_CHUNK = 1 << 20
@@ -177,7 +177,7 @@ def NtQueryVirtualMemory(
     length: uptr,
     returned: Out[uptr] | None,
 ) -> None:
-    """What lies at an address; the classes are in `nexus.nt.memory_query`."""
+    """What lies at an address; the classes are in `nexus.nt.mm.memory_query`."""
     target = call.process.handles.resolve(process, Process, PROCESS_QUERY_INFORMATION)
     written = query_memory(call, target, address, kind, buffer, length)
     if returned is not None:

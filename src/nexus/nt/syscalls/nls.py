@@ -6,12 +6,13 @@ import os
 
 from nexus.abi.types import boolean, u16, u32, u64, uptr
 from nexus.nt.errors import NtError
+from nexus.nt.handles import release_unused
 from nexus.nt.kernel import LOCALE_EN_US
-from nexus.nt.memory import ANYWHERE
-from nexus.nt.section import SEC_COMMIT, Section, SectionSource, file_section
+from nexus.nt.mm.memory import ANYWHERE
+from nexus.nt.mm.section import SEC_COMMIT, Section, SectionSource, file_section
+from nexus.nt.mm.vad import PAGE_READONLY
 from nexus.nt.status import Status
 from nexus.nt.syscall import Out, syscall
-from nexus.nt.vad import PAGE_READONLY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ def _map_table(call: Call, name: str) -> tuple[int, int]:
         )
     finally:
         os.close(fd)
-    region = section.map(call.process.space, 0, 0, 0, 0, PAGE_READONLY, ANYWHERE)
+    try:
+        region = section.map(call.process.space, 0, 0, 0, 0, PAGE_READONLY, ANYWHERE)
+    finally:
+        release_unused(section)
     return region.base, size
 
 

@@ -14,10 +14,10 @@ from nexus.nt.call import Call
 from nexus.nt.errors import NtError
 from nexus.nt.handles import INHERIT, OBJ_INHERIT, OBJ_PERMANENT, PROTECT
 from nexus.nt.namespace import Directory, SymbolicLink
-from nexus.nt.objects import KernelObject
-from nexus.nt.process import Process
-from nexus.nt.query import answer
-from nexus.nt.security import default_descriptor, read_descriptor, select_parts
+from nexus.nt.objects import KernelObject, ObjectType
+from nexus.nt.ps.process import Process
+from nexus.nt.query import LONGEST_STRING, answer, pointer
+from nexus.nt.se.security import default_descriptor, read_descriptor, select_parts
 from nexus.nt.status import Status
 from nexus.nt.syscall import Handle, NewHandle, ObjectAttributes, Out, UnicodeString, syscall
 
@@ -95,9 +95,8 @@ def NtQueryObject(
     """Basic facts, the name, the type or the handle flags of an object."""
     handles = call.process.handles
     if information_class == _TYPES:
-        raise call.unsupported(
-            "NtQueryObject class ObjectTypesInformation", "src/nexus/nt/syscalls/object.py"
-        )
+        _query_types(call, buffer, length, returned)
+        return
     target = handles.resolve(handle, KernelObject, 0)
     if information_class == _BASIC:
         if length != OBJECT_BASIC_INFORMATION.size:
@@ -114,7 +113,7 @@ def NtQueryObject(
     elif information_class == _NAME:
         _query_name(call, target, buffer, length, returned)
     elif information_class == _TYPE:
-        _query_type(call, target, buffer, length, returned)
+        answer(call, buffer, length, returned, _type_information(target.type, buffer))
     elif information_class == _HANDLE_FLAGS:
         flags = handles.entry(handle).flags
         data = bytes((1 if flags & INHERIT else 0, 1 if flags & PROTECT else 0))
@@ -133,23 +132,30 @@ def _query_name(
     if not text:
         answer(call, buffer, length, returned, bytes(16))
         return
-    data = struct.pack("<HH4xQ", len(text), len(text) + 2, buffer + 16) + text + b"\0\0"
+    if len(text) > LONGEST_STRING:
+        raise NtError(Status.NAME_TOO_LONG)
+    data = struct.pack("<HH4xQ", len(text), len(text) + 2, pointer(buffer + 16)) + text + b"\0\0"
     too_small = Status.INFO_LENGTH_MISMATCH if length < 16 else Status.BUFFER_OVERFLOW
     answer(call, buffer, length, returned, data, too_small)
 
 
-def _query_type(
-    call: Call, target: KernelObject, buffer: int, length: int, returned: Out[u32] | None
-) -> None:
-    """OBJECT_TYPE_INFORMATION."""
-    kind = target.type
+def _type_information(kind: ObjectType, at: int) -> bytes:
+    """OBJECT_TYPE_INFORMATION with its name behind it, as it lies at address `at`."""
     text = kind.name.encode("utf-16-le")
     mapping = (kind.read, kind.write, kind.execute, kind.all)
-    head = struct.pack("<HH4xQ", len(text), len(text) + 2, buffer + 0x68)
+    head = struct.pack("<HH4xQ", len(text), len(text) + 2, pointer(at + 0x68))
     counts = struct.pack("<11I", *(0,) * 11)
-    rest = struct.pack("<I4I I BBBx I", 0, *mapping, kind.all, 0, 0, kind.index, 0)
+    rest = struct.pack("<I4I I BBBx I", 0, *mapping, kind.valid, 0, 0, kind.index, 0)
     data = (head + counts + rest).ljust(0x68, b"\0") + text + b"\0\0"
-    answer(call, buffer, length, returned, data + bytes(-len(data) % 8))
+    return data + bytes(-len(data) % 8)
+
+
+def _query_types(call: Call, buffer: int, length: int, returned: Out[u32] | None) -> None:
+    """OBJECT_TYPES_INFORMATION: how many types there are, and each of them."""
+    data = struct.pack("<Q", len(ObjectType.known))
+    for kind in ObjectType.known:
+        data += _type_information(kind, buffer + len(data))
+    answer(call, buffer, length, returned, data)
 
 
 @syscall
@@ -235,10 +241,10 @@ def NtQueryDirectoryObject(
     for name, kind in chosen:
         place = at + len(texts)
         texts += name + b"\0\0"
-        records += struct.pack("<HH4xQ", len(name), len(name) + 2, place)
+        records += struct.pack("<HH4xQ", len(name), len(name) + 2, pointer(place))
         place = at + len(texts)
         texts += kind + b"\0\0"
-        records += struct.pack("<HH4xQ", len(kind), len(kind) + 2, place)
+        records += struct.pack("<HH4xQ", len(kind), len(kind) + 2, pointer(place))
     call.memory.write(buffer, records + bytes(32) + texts)
     position += len(chosen)
     context.write(position)

@@ -9,18 +9,18 @@ from nexus.nt.access import (
     PROCESS_SUSPEND_RESUME,
     PROCESS_TERMINATE,
 )
-from nexus.nt.attribute_list import Attribute, read_attribute_list
 from nexus.nt.call import Call
-from nexus.nt.crash import crash_behind
 from nexus.nt.errors import NtError
-from nexus.nt.job import JobObject
 from nexus.nt.objects import KernelObject
-from nexus.nt.process import Process
-from nexus.nt.spawn import Request, spawn
+from nexus.nt.ps.attribute_list import Attribute, read_attribute_list
+from nexus.nt.ps.crash import crash_behind
+from nexus.nt.ps.job import JobObject
+from nexus.nt.ps.process import Process
+from nexus.nt.ps.spawn import Request, spawn
+from nexus.nt.ps.thread import Thread
 from nexus.nt.status import Status
 from nexus.nt.syscall import Handle, In, NewHandle, ObjectAttributes, syscall
 from nexus.nt.syscalls.thread import CLIENT_ID
-from nexus.nt.thread import Thread
 
 (
     _PARENT,

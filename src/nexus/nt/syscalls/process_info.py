@@ -1,11 +1,11 @@
-"""NtQueryInformationProcess and NtSetInformationProcess; the classes are in `nexus.nt.info_process`."""
+"""NtQueryInformationProcess and NtSetInformationProcess; the classes are in `nexus.nt.ps.info_process`."""
 
 from __future__ import annotations
 
 from nexus.abi.types import i32, u32, uptr
 from nexus.nt.access import PROCESS_SET_INFORMATION
-from nexus.nt.info_process import query_process, set_process
-from nexus.nt.process import Process
+from nexus.nt.ps.info_process import query_process, set_process
+from nexus.nt.ps.process import Process
 from nexus.nt.syscall import Handle, Out, syscall
 
 TYPE_CHECKING = False

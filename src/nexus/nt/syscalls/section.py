@@ -14,10 +14,8 @@ from nexus.nt.access import (
 )
 from nexus.nt.errors import NtError
 from nexus.nt.information import refuse
-from nexus.nt.memory import Limits, zero_bits_limit
-from nexus.nt.objects import KernelObject
-from nexus.nt.process import Process
-from nexus.nt.section import (
+from nexus.nt.mm.memory import Limits, zero_bits_limit
+from nexus.nt.mm.section import (
     SEC_IMAGE,
     Section,
     anonymous_section,
@@ -26,10 +24,7 @@ from nexus.nt.section import (
     image_section,
     source_of,
 )
-from nexus.nt.status import Status
-from nexus.nt.syscall import Handle, In, NewHandle, ObjectAttributes, Out, Ptr, syscall
-from nexus.nt.syscalls.memory import extended_parameters
-from nexus.nt.vad import (
+from nexus.nt.mm.vad import (
     GRANULARITY,
     MEM_IMAGE,
     MEM_PRESERVE_PLACEHOLDER,
@@ -44,6 +39,11 @@ from nexus.nt.vad import (
     PAGE_READWRITE,
     PAGE_WRITECOPY,
 )
+from nexus.nt.objects import KernelObject
+from nexus.nt.ps.process import Process
+from nexus.nt.status import Status
+from nexus.nt.syscall import Handle, In, NewHandle, ObjectAttributes, Out, Ptr, syscall
+from nexus.nt.syscalls.memory import extended_parameters
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

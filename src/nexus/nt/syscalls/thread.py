@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from nexus.abi.struct import Struct
 from nexus.abi.types import u32, uptr
-from nexus.nt import context as ctx
 from nexus.nt.access import (
     PROCESS_CREATE_THREAD,
     PROCESS_QUERY_INFORMATION,
@@ -16,17 +15,17 @@ from nexus.nt.access import (
     THREAD_TERMINATE,
 )
 from nexus.nt.apc import Apc
-from nexus.nt.attribute_list import read_attribute_list
 from nexus.nt.attributes import Attributes
 from nexus.nt.call import Call
 from nexus.nt.callback import deliver_apc
 from nexus.nt.errors import NtError
-from nexus.nt.objects import KernelObject
-from nexus.nt.process import Process
-from nexus.nt.start_thread import start_thread
+from nexus.nt.ps import context as ctx
+from nexus.nt.ps.attribute_list import read_attribute_list
+from nexus.nt.ps.process import Process
+from nexus.nt.ps.start_thread import start_thread
+from nexus.nt.ps.thread import MAXIMUM_SUSPEND_COUNT, Thread, UserApcReserve
 from nexus.nt.status import Status
 from nexus.nt.syscall import Handle, In, NewHandle, ObjectAttributes, Out, syscall
-from nexus.nt.thread import MAXIMUM_SUSPEND_COUNT, Thread
 from nexus.nt.wait import RESUME, Resume
 
 CREATE_SUSPENDED = 0x1
@@ -188,7 +187,7 @@ def NtQueueApcThreadEx(
     """Queue a user APC, using a reserve object or - flag 1 - as one that needs no alertable wait."""
     special = reserve == QUEUE_USER_APC_FLAGS_SPECIAL_USER_APC
     if reserve and not special:
-        call.process.handles.resolve(reserve, KernelObject, 0)
+        call.process.handles.resolve(reserve, UserApcReserve, 0)
     _queue(thread, routine, (a, b, c), special=special)
 
 

@@ -1,9 +1,9 @@
-"""NtQueryInformationThread and NtSetInformationThread; the classes are in `nexus.nt.info_thread`."""
+"""NtQueryInformationThread and NtSetInformationThread; the classes are in `nexus.nt.ps.info_thread`."""
 
 from __future__ import annotations
 
 from nexus.abi.types import i32, u32, uptr
-from nexus.nt.info_thread import query_thread, set_thread
+from nexus.nt.ps.info_thread import query_thread, set_thread
 from nexus.nt.syscall import Out, syscall
 
 TYPE_CHECKING = False

@@ -6,8 +6,8 @@ from nexus.abi.types import u32, u64, uptr
 from nexus.nt.call import Call
 from nexus.nt.status import Status
 from nexus.nt.syscall import syscall
-from nexus.nt.unixcall import LIBRARIES
-from nexus.nt.unixlibs import unixlib_name
+from nexus.nt.unix.unixcall import LIBRARIES
+from nexus.nt.unix.unixlibs import unixlib_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,5 +22,5 @@ def unix_call(call: Call, handle: u64, number: u32, parameters: uptr) -> Any:
         return Status.INVALID_HANDLE
     library = LIBRARIES.get(name)
     if library is None:
-        raise call.unsupported(f"unix call {number} of {name}", "src/nexus/nt/unixcall.py")
+        raise call.unsupported(f"unix call {number} of {name}", "src/nexus/nt/unix/unixcall.py")
     return library(call, number, parameters)

@@ -17,8 +17,8 @@ from nexus.nt.clock import TICKS_PER_SECOND
 from nexus.nt.errors import NtError
 from nexus.nt.messages import MSG, WM_QUIT, MessageQueue
 from nexus.nt.objects import KernelObject, ObjectType, require_waitable
+from nexus.nt.ps.thread import Thread
 from nexus.nt.syscall import In, Out, stub, syscall
-from nexus.nt.thread import Thread
 from nexus.nt.wait import Wait
 
 TEB_LAST_ERROR = 0x68

@@ -58,6 +58,9 @@ MODULES = (
     x87_control,
 )
 
+ENCODINGS = (EncodingKind.LEGACY, EncodingKind.VEX)
+"""What the functions are made for; other encodings of the same mnemonics are not implemented."""
+
 
 def lower(instruction: Instruction, block: Block) -> bool:
     """Append the IR of one instruction to `block` and mark where it begins; True when it ended the block.
@@ -72,7 +75,7 @@ def lower(instruction: Instruction, block: Block) -> bool:
         i.trap(Exit.ILLEGAL)
         return True
     function = SEMANTICS.get(instruction.mnemonic)
-    if function is None or instruction.encoding == EncodingKind.EVEX:
+    if function is None or instruction.encoding not in ENCODINGS:
         if instruction.is_privileged:
             i.trap(Exit.PRIVILEGED, PRIVILEGED_INSTRUCTION)
         else:
@@ -85,4 +88,4 @@ def lower(instruction: Instruction, block: Block) -> bool:
     return i.ended
 
 
-__all__ = ["lower"]
+__all__ = ["ENCODINGS", "SEMANTICS", "lower"]

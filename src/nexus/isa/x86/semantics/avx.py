@@ -1,9 +1,9 @@
-"""What AVX and AVX2 have and SSE has not: halves, broadcasts, lanes across the 128-bit parts, counts per lane,
-masked moves, clearing. (Forms of SSE instructions with three operands are where those are.)"""
+"""What AVX and AVX2 have and SSE has not: halves, broadcasts, lanes across the 128-bit parts, counts of their
+own, masked moves, clearing. (Forms of SSE instructions with three operands are where those are.)"""
 
 from __future__ import annotations
 
-from nexus.ir.types import I64, INTEGER_OF_BITS, V128, V256
+from nexus.ir.types import I64, INTEGER_OF_BITS
 from nexus.ir.values import Value
 from nexus.isa.x86.ins import Ins
 from nexus.isa.x86.semantics.sse_operands import (
@@ -15,7 +15,6 @@ from nexus.isa.x86.semantics.sse_operands import (
     two,
     vector_const,
     whole,
-    width,
     write,
 )
 from nexus.isa.x86.table import register, semantics

@@ -144,10 +144,7 @@ def _shift(name: str, operation: str) -> None:
     def lanes(i: Ins) -> None:
         n = first(i)
         value = full(i, n)
-        if i.is_immediate(n + 1):
-            count = i.const(I64, control(i))
-        else:
-            count = lane(full(i, n + 1), 64)
+        count = i.const(I64, control(i)) if i.is_immediate(n + 1) else lane(full(i, n + 1), 64)
         write(i, 0, i.block.emit(row(i, operation), value, count))
 
     register_vectors(name, lanes)

@@ -1,0 +1,1 @@
+"""Sockets: the AFD device over the host's sockets, under the rules of `--allow-net`."""

@@ -1,0 +1,1 @@
+"""Security: tokens, stored descriptors, and the access check of NtAccessCheck."""
