@@ -128,7 +128,9 @@ class Run:
                 return
             if result is not None:
                 self.job.out[chunk.start : chunk.stop] = result
-        wrong = self.job.check(chunk.start, chunk.stop) if self.job.check and not device.trusted else ""
+        wrong = ""
+        if self.job.check and not device.trusted:
+            wrong = self.job.check(chunk.start, chunk.stop, device.roundoff(self.job))
         with self.changed:
             if self.active.get(device) is not chunk:
                 return
@@ -178,12 +180,13 @@ class Run:
 
     def fresh_chunk(self, device: Device) -> Chunk | None:
         left = self.job.stop - self.next
-        if not left or (self.equal and device in self.fed):
-            return None
         working = [other for other in self.devices if other not in self.out]
+        unfed = [other for other in working if other not in self.fed]
+        if not left or (self.equal and unfed and device in self.fed):
+            return None
         share = self.rates[device] / sum(self.rates[other] for other in working)
         if self.equal and len(working) > 1:
-            last = len(self.fed) == len(self.devices) - 1
+            last = len(unfed) <= 1
             size = left if last else in_granules(self.job.units / len(self.devices), left, self.job.granule)
         else:
             size = next_size(
