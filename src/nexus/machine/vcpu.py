@@ -53,6 +53,7 @@ class Vcpu:
             self.translations: Translations = TieredTranslations(window, self._engine, policy or USUAL)
         else:
             self.translations = Translations(window, self._engine)
+        self._execute: Callable[[int, int], None] = self._engine.run  # from a record until an exit
         window.copy = self._engine.copy
         self._closed = False
 
@@ -103,7 +104,7 @@ class Vcpu:
             return _memory_fault(fault.address, 1, False, True, 0)
 
     def _run(self, state: CpuState, at: int, budget: int) -> Stop:
-        slots, run, translations = state.slots, self._engine.run, self.translations
+        slots, run, translations = state.slots, self._execute, self.translations
         alone = translations.floats
         self._look_at_mxcsr(slots[_MXCSR])
         block = self._enter(slots[_PC])
@@ -147,10 +148,10 @@ class Vcpu:
     def _raises(self, state: CpuState, at: int, record: int, result: floats.Result) -> bool:
         """Run an instruction that may raise a floating-point exception; whether it did."""
         if not floats.unmasked(state.slots[_MXCSR]):
-            self._engine.run(at, record)
+            self._execute(at, record)
             return False
         saved = floats.begin(state)
-        self._engine.run(at, record)
+        self._execute(at, record)
         return floats.finish(state, saved, result)
 
     def _enter(self, pc: int) -> Translation:
@@ -175,7 +176,7 @@ class Vcpu:
         slots[_LOOKUP] = self.translations.lookup_once.address
         try:
             if result is None:
-                self._engine.run(at, record)
+                self._execute(at, record)
             elif self._raises(state, at, record, result):
                 return Stop(Exit.FP_ERROR, floats.VECTOR)
         finally:
