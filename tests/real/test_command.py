@@ -66,6 +66,19 @@ def test_exit_codes(program: str, tmp_path: Path, status: str, code: int) -> Non
     assert run(tmp_path, program, "exit", status) == (code, "", "")
 
 
+def test_stats_and_profile(program: str, tmp_path: Path) -> None:
+    code, out, error = run(tmp_path, "--stats", "--profile=p.json", program, "exit", "5")
+    assert (code, out) == (5, "")
+    for word in ("instructions ", "time ", "blocks for T0 ", "blocks for T1 ", "system calls ", "exits "):
+        assert word in error
+    profile = json.loads((tmp_path / "p.json").read_text())
+    frames = [frame["name"] for frame in profile["shared"]["frames"]]
+    assert any(name.startswith("ntdll.dll!") for name in frames)
+    assert sum(profile["profiles"][0]["weights"]) == profile["profiles"][0]["endValue"] > 0
+    code, _, error = run(tmp_path, "--profile=/nowhere/p.json", program, "exit", "0")
+    assert code == 2 and "--profile /nowhere/p.json: No such file" in error
+
+
 def test_a_crash_ends_with_134_and_says_where(program: str, tmp_path: Path) -> None:
     code, out, error = run(tmp_path, program, "crash")
     assert (code, out) == (134, "")

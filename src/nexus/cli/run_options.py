@@ -34,6 +34,8 @@ RUN = [
     Option("engine", VALUE, "how to run it: t0, an interpreter, or t1, made into host code", "t0|t1"),
     Option("sysroot", VALUE, "Windows DLLs to use: a version or a path", "VERSION|PATH"),
     Option("report", VALUE, "write what happened as JSON", "FILE"),
+    Option("stats", FLAG, "say at the end what the engine did: instructions, blocks, exits, times"),
+    Option("profile", OPTIONAL, "write where guest code spends its time, for Speedscope", "FILE"),
     Option("raw-cmdline", FLAG, "join the arguments with spaces, unquoted (cmd-style programs)"),
     Option("wine-debug", OPTIONAL, "show debug messages of Wine's DLLs", "CHANNELS"),
     Option("refresh", FLAG, "look for a newer version of the package"),
@@ -43,6 +45,7 @@ RUN = [
     Option("help", FLAG, "print this help", short="h"),
 ]
 
+PROFILE = "nexus.speedscope.json"
 ENGINES = ("t0", "t1")
 PASSED = ("NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "TZ", "CI")
 
@@ -113,6 +116,12 @@ def engine(parsed: Parsed) -> str:
     if name not in ENGINES:
         raise UsageError(f"--engine is {' or '.join(ENGINES)}, not {name!r}")
     return name
+
+
+def profile(parsed: Parsed) -> str | None:
+    """The file of the profile, None for none."""
+    given = parsed.list("profile")
+    return (given[-1] or PROFILE) if given else None
 
 
 def seed(parsed: Parsed) -> int | None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, TypeVar
 
+    from nexus.machine.measure import Measure
     from nexus.machine.vcpu import Vcpu
     from nexus.nt.hook import Hook
     from nexus.nt.ps.crash import Crash
@@ -122,6 +123,7 @@ class Settings:
         self.drive: str | None = None
         self.cpu: Callable[[Window], Vcpu] | None = None
         self.engine = "t0"
+        self.measure: Measure | None = None  # what takes the time of the guest's code
         self.seed: int | None = None
         self.processors = 1
         self.package: str | None = None
@@ -140,7 +142,7 @@ class Machine:
         self.settings = settings
         self.program = os.path.realpath(program)
         self.folder = folder
-        self._cpu = settings.cpu or _engine(settings.engine)
+        self._cpu = settings.cpu or _engine(settings.engine, settings.measure)
         hooks = [*settings.hooks, *(trace.calls if trace is not None else ())]
         if hooks:
             from nexus.system import hooking
@@ -412,13 +414,16 @@ def check_host_program(path: str) -> None:
         os.close(fd)
 
 
-def _engine(name: str) -> Callable[[Window], Vcpu]:
+def _engine(name: str, measure: Measure | None) -> Callable[[Window], Vcpu]:
     """What makes the processors of a machine. T1 is built, if need be, before the wall is up."""
     from nexus.machine.vcpu import Vcpu
 
-    if name == "t0":
-        return Vcpu
-    from nexus.machine.native import prepare
+    if name != "t0":
+        from nexus.machine.native import prepare
 
-    prepare()
+        prepare()
+    if measure is not None:
+        from nexus.machine.measure import MeasuredVcpu
+
+        return lambda window: MeasuredVcpu(measure, window, name)
     return lambda window: Vcpu(window, name)
