@@ -22,11 +22,12 @@ from iced_x86 import (
     Register,
 )
 
+from nexus.ir.ops.vector import signed, split
 from nexus.isa.x86 import features
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.fuzz_operands import CODE, Aim, random_operands
 from nexus.isa.x86.fuzz_state import AT, MEMORY, MEMORY_SIZE, States, place
-from nexus.isa.x86.operands import GENERAL, SEGMENT_BASE
+from nexus.isa.x86.operands import GENERAL, SEGMENT_BASE, VECTOR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,13 +60,21 @@ class Case:
 class Form:
     """An instruction with its operands: `code` at AT. `case` gives it a state."""
 
-    __slots__ = ("_aim", "_bits", "_uses", "code", "instruction")
+    __slots__ = ("_aim", "_bits", "_lane", "_uses", "code", "instruction")
 
     def __init__(self, code: bytes, instruction: Instruction, aim: Aim) -> None:
         self.code = code
         self.instruction = instruction
         self._aim = aim
-        self._uses = [_use(used) for used in _INFO.info(instruction).used_memory()]
+        memory = _INFO.info(instruction).used_memory()
+        self._uses = [_use(used) for used in memory]
+        gathers = [used for used in memory if used.vsib_size]
+        # bits of an index and bytes of an element of a gather
+        self._lane = (
+            (8 * gathers[0].vsib_size, MemorySizeInfo(gathers[0].memory_size).element_size)
+            if gathers
+            else None
+        )
         bits = instruction.mnemonic in _BIT_STRINGS and instruction.op0_kind == OpKind.MEMORY
         self._bits = bits and instruction.op1_kind == OpKind.REGISTER
 
@@ -90,6 +99,8 @@ class Form:
         """(address, size) of what the instruction reads or writes, as far as it can be known before."""
         raw = self.instruction
         out = []
+        if self._lane is not None:
+            return _gathered(raw, state, *self._lane)
         for base, index, scale, displacement, mask, segment, size in self._uses:
             address = displacement + _register(base, state) + _register(index, state) * scale
             address &= mask
@@ -107,6 +118,17 @@ class Form:
             address, size = out[0]
             out[0] = (address + (offset >> {16: 4, 32: 5, 64: 6}[width.bits]) * size & _U64, size)
         return out
+
+
+def _gathered(raw: Instruction, state: r.CpuState, bits: int, size: int) -> list[tuple[int, int]]:
+    """The accesses of a gather with indices of so many bits: those of the lanes whose mask is negative."""
+    number, type = VECTOR[raw.memory_index]
+    indices = split(int.from_bytes(state.ymm(number), "little"), bits, type.bits)
+    masks = split(int.from_bytes(state.ymm(VECTOR[raw.op2_register][0]), "little"), 8 * size, 256)
+    mask = 0xFFFFFFFF if raw.memory_base in _NARROW else _U64
+    base = raw.memory_displacement + _register(raw.memory_base, state)
+    places = (base + signed(index, bits) * raw.memory_index_scale & mask for index in indices)
+    return [(at, size) for at, taken in zip(places, masks, strict=False) if taken >> 8 * size - 1]
 
 
 def _use(used: UsedMemory) -> tuple[int, int, int, int, int, int, int]:

@@ -5,7 +5,7 @@ The modules below are imported for their registrations; a new one is added to th
 
 from __future__ import annotations
 
-from iced_x86 import Instruction
+from iced_x86 import EncodingKind, Instruction
 
 from nexus.base.errors import Unsupported
 from nexus.ir.state import Exit
@@ -14,8 +14,12 @@ from nexus.isa.x86.ins import PRIVILEGED_INSTRUCTION, Ins
 from nexus.isa.x86.semantics import (
     aes,
     arithmetic,
+    avx,
     bits,
+    float_compare,
     flow,
+    fused,
+    gather,
     moves,
     segments,
     shared_names,
@@ -44,11 +48,18 @@ MODULES = (
     sse_integer,
     sse_float,
     sse_string,
+    float_compare,
+    avx,
+    gather,
+    fused,
     aes,
     shared_names,
     x87,
     x87_control,
 )
+
+ENCODINGS = (EncodingKind.LEGACY, EncodingKind.VEX)
+"""What the functions are made for; other encodings of the same mnemonics are not implemented."""
 
 
 def lower(instruction: Instruction, block: Block) -> bool:
@@ -64,7 +75,7 @@ def lower(instruction: Instruction, block: Block) -> bool:
         i.trap(Exit.ILLEGAL)
         return True
     function = SEMANTICS.get(instruction.mnemonic)
-    if function is None:
+    if function is None or instruction.encoding not in ENCODINGS:
         if instruction.is_privileged:
             i.trap(Exit.PRIVILEGED, PRIVILEGED_INSTRUCTION)
         else:
@@ -77,4 +88,4 @@ def lower(instruction: Instruction, block: Block) -> bool:
     return i.ended
 
 
-__all__ = ["SEMANTICS", "lower"]
+__all__ = ["ENCODINGS", "SEMANTICS", "lower"]
