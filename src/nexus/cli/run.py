@@ -73,6 +73,7 @@ def execute(parsed: Parsed, trace: Trace | None = None, cpu: Callable[[Window], 
     settings.drive = parsed.value("drive")
     settings.seed = seed
     settings.engine = run_options.engine(parsed)
+    settings.cpu_name = run_options.cpu(parsed)
     settings.wine_debug = run_options.wine_debug(parsed)
     measuring = Measuring(parsed) if parsed.flag("stats") or parsed.list("profile") else None
     if measuring is not None:
