@@ -178,7 +178,7 @@ class Translations:
             owner = self._owners[bisect_right(self._records, record) - 1]
         assert owner is not None
         index = max(bisect_right(owner.offsets, record - owner.record) - 1, 0)
-        return owner.addresses[index], len(owner.addresses) - index - 1
+        return owner.addresses[index], len(set(owner.addresses[index:])) - 1
 
     def link(self, stub: int, target: Translation) -> None:
         """Let a link record's branch go to a block directly from now on."""

@@ -44,6 +44,7 @@ class EngineSide:
         self._engine = engine
         self._memory = memory
         ctypes.memmove(engine.memory, memory, len(memory))
+        self._machine = compare.machine_on(memoryview(engine.memory).cast("B"))
         self._entry = 0
         self._placed: Instruction | None = None
 
@@ -67,7 +68,7 @@ class EngineSide:
             fault = engine.fault()
             address, write = fault.address, fault.write
         state = CpuState(bytearray(ctypes.string_at(engine.state, STATE_BYTES)))
-        outcome = compare.engine_outcome(case, slots[_EXIT], slots[_ARGUMENT], slots[_PC], address, write)
+        outcome = compare.engine_outcome(case, state, address, write, self._machine)
         after = self._memory
         if _memcmp(engine.memory, after, len(after)):
             after = engine.memory.raw
@@ -130,8 +131,11 @@ class Prover:
         )
         return f"{small!r}\n{text}", casefile.write(small, expected, text)
 
-    def chunk(self, group: str, seed: int, number: int, cases: int, states: int) -> Found:
-        """One chunk of a group's cases, `states` per instruction."""
+    def chunk(
+        self, group: str, seed: int, number: int, cases: int, states: int, report: bool = True
+    ) -> Found:
+        """One chunk of a group's cases, `states` per instruction; without `report`, differences are only
+        counted."""
         found = Found()
         rng = random.Random(f"{group} {seed} {number}")
         drawn = fuzz.States(rng)
@@ -151,7 +155,7 @@ class Prover:
                 wrong = self.wrong(case, expected, index == checked)
                 if wrong:
                     found.different += 1
-                    if len(found.first) < _SHOWN:
+                    if report and len(found.first) < _SHOWN:
                         found.first.append(self.report(case, wrong))
         return found
 
