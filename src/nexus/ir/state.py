@@ -85,3 +85,4 @@ class Exit:
     HELPER = 13  # an instruction done by the host in Python, by number (n); pc is the instruction after
     HALT = 14  # a test block ended
     HOOK = 15  # about to execute an address that somebody wants to see reached
+    STEP = 16  # compiled code leaves the instruction at pc to the interpreter

@@ -38,13 +38,15 @@ class Vcpu:
     """Runs threads of one window. `ticks()` is the time stamp counter that the guest sees, `processors` how
     many of its kind the machine has.
 
-    `engine` is "t0", the interpreter, or "t1", host code put together from stencils."""
+    `engine` is "t0", the interpreter, "t1", host code put together from stencils, or "t2", which also compiles
+    what is hot."""
 
     def __init__(self, window: Window, engine: str = "t0") -> None:
         self.window = window
         self.ticks: Callable[[], int] = perf_counter_ns
         self.processors = 1
         self._engine = faults.acquire()
+        self._compiling = engine == "t2"
         if engine == "t1":
             from nexus.machine.native import NativeTranslations
 
@@ -122,6 +124,8 @@ class Vcpu:
                 if block.start not in alone:
                     translations.remember(block)
             elif kind == Exit.BUDGET:
+                if self._compiling:
+                    self._sample(slots[_PC])
                 if slots[_BUDGET] < budget:
                     return Stop(Exit.BUDGET)
                 return self._once(state, at, budget, True) or Stop(Exit.BUDGET)
@@ -133,6 +137,16 @@ class Vcpu:
                     return self._step(state, at)
                 self._look_at_mxcsr(slots[_MXCSR])
                 block = self._enter(slots[_PC])
+
+    def _sample(self, pc: int) -> None:
+        """A slice has ended at `pc`."""
+        translations = self.translations
+        if translations.hot is None:
+            from nexus.machine.compiled import Hot
+
+            translations.hot = Hot(translations)
+        if not translations.floats_alone:
+            translations.hot.sample(pc)
 
     def _look_at_mxcsr(self, mxcsr: int) -> None:
         """Has the guest unmasked a floating-point exception for the first time?"""
@@ -190,6 +204,8 @@ class Vcpu:
             return None
         if kind == Exit.PRIVILEGED and slots[_EXIT_ARG] == _GENERAL_PROTECTION:
             return Stop(Exit.FAULT, 0, _UNKNOWN_ADDRESS)
+        if kind == Exit.STEP:
+            return self._once(state, at, 1, True)
         if kind == Exit.UNIMPLEMENTED:
             raise self._unsupported(slots[_PC])
         return Stop(kind, slots[_EXIT_ARG])
