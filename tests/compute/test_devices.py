@@ -30,40 +30,6 @@ def gpu() -> Engine:
     return equal(gpus[0])
 
 
-def test_the_processor_is_there_and_what_is_missing_has_a_reason() -> None:
-    found = discovery.discover()
-    assert found[0].kind == "cpu" and not found[0].absent and found[0].memory > 0
-    for library in ("torch", "cupy"):
-        rows = [device for device in found if device.backend == library or library in device.also]
-        assert rows and all(device.absent or device.name for device in rows)
-
-
-def test_a_library_that_does_not_work_is_an_absent_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(library: object) -> list[Found]:
-        raise OSError("libcuda.so.1: cannot open shared object file")
-
-    (row,) = discovery.through_library("json", broken)
-    assert row.absent == "json does not work here: libcuda.so.1: cannot open shared object file"
-    (row,) = discovery.through_library("no_such_library", broken)
-    assert row.absent == "the library no_such_library is not installed"
-
-
-def test_one_device_through_two_back_ends_is_one() -> None:
-    found = [Found("cpu", "cpu", "numpy")]
-    for row in (
-        Found("H200", "gpu", "torch", "01"),
-        Found("H200", "gpu", "torch", "02"),
-        Found("h200", "gpu", "cupy", "01"),
-        Found("other", "gpu", "cupy", "03"),
-    ):
-        discovery.merge(found, row)
-    assert [(row.name, row.bus, row.also) for row in found[1:]] == [
-        ("H200", "01", "cupy"),
-        ("H200", "02", ""),
-        ("other", "03", ""),
-    ]
-
-
 @pytest.mark.parametrize("shape", [(1, 1, 1), (17, 33, 5), (64, 64, 64), (130, 70, 90)])
 @pytest.mark.parametrize("variant", wgsl.PRODUCTS, ids=lambda variant: variant.name)
 def test_products_on_a_gpu(gpu: Engine, shape: tuple[int, int, int], variant: wgsl.Variant) -> None:

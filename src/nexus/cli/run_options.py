@@ -43,7 +43,7 @@ RUN = [
     Option("help", FLAG, "print this help", short="h"),
 ]
 
-ENGINES = ("t0", "t1")
+ENGINES = ("t0", "t1", "t2")
 PASSED = ("NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "TZ", "CI")
 
 

@@ -70,7 +70,9 @@ class Calibration:
         size = round(math.log(max(job.units * job.work, 1.0), 4))
         what = job.params["function"].__qualname__ if "function" in job.params else job.kernel
         names = ",".join(f"{device.name}={device.version}" for device in devices)
-        return f"{what} {job.dtype} 4^{size} tile={job.params['tile']} unit={job.work:.3g} on {names}"
+        # The work of a user's function is measured anew for every job, and never twice the same.
+        unit = f"{job.work:.3g}" if job.counted else "measured"
+        return f"{what} {job.dtype} 4^{size} tile={job.params['tile']} unit={unit} on {names}"
 
     def save(self) -> None:
         if not self.path:
@@ -145,7 +147,7 @@ class Probes:
         return rate[0]
 
     def probe(self, n: int) -> None:
-        start = min(n * self.room, self.job.units - self.sizes[n])
+        start = self.job.first + min(n * self.room, self.job.units - self.sizes[n])
         self.devices[n].run(self.job, start, start + self.sizes[n])
 
     def best_together(self, chosen: Sequence[int]) -> list[float]:

@@ -1,4 +1,4 @@
-"""How large a chunk is and when one counts as stalled: the rules of the scheduler, which the simulator uses too.
+"""How large a chunk is and when one counts as stalled: the scheduler's rules, which the simulator uses too.
 
 The first chunk of a device is FIRST of its share by measured rate; later ones are its share of half of what
 remains, down to the job's granule and to what is worth a message.
@@ -21,8 +21,8 @@ def next_size(
 ) -> int:
     """Units of a device's next chunk, out of `left` of a job's `total`.
 
-    `rate` is in units per second, `share` the device's part of the rates of all devices at work; `first` tells
-    that it had none of this job yet; `shortest` in seconds.
+    `rate` is in units per second, `share` the device's part of the rates of all devices at work; `first`
+    tells that it had none of this job yet; `shortest` in seconds.
     """
     size = float(left) if share >= 1.0 else total * share * FIRST if first else left * share / 2
     return in_granules(max(size, rate * shortest), left, granule)

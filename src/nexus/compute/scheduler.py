@@ -1,8 +1,9 @@
 """Hands the units of a job to devices so that all of them end together, and survives losing one.
 
-Each device has a thread that asks for the next chunk; `chunks` says how large it is. When nothing is left, an
-idle device repeats the chunk of one that is far behind. A lost device's chunk goes back to the others; a chunk
-that fails its check goes to another device, and the device that computed it gets nothing more of this job.
+Each device has a thread that asks for the next chunk; `chunks` says how large it is. When nothing is left,
+an idle device repeats the chunk of one that is far behind. A lost device's chunk goes back to the others; a
+chunk that fails its check goes to another device, and the device that computed it gets nothing more of this
+job.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Run:
         self.devices = list(devices)
         self.rates = dict(zip(self.devices, rates, strict=True))
         self.equal = equal
-        self.next = 0
+        self.next = job.first
         self.done = 0
         self.returned: list[Chunk] = []
         self.active: dict[Device, Chunk] = {}
@@ -127,7 +128,9 @@ class Run:
                 return
             if result is not None:
                 self.job.out[chunk.start : chunk.stop] = result
-        wrong = self.job.check(chunk.start, chunk.stop) if self.job.check and not device.trusted else ""
+        wrong = ""
+        if self.job.check and not device.trusted:
+            wrong = self.job.check(chunk.start, chunk.stop, device.roundoff(self.job))
         with self.changed:
             if self.active.get(device) is not chunk:
                 return
@@ -176,13 +179,14 @@ class Run:
         return None
 
     def fresh_chunk(self, device: Device) -> Chunk | None:
-        left = self.job.units - self.next
-        if not left or (self.equal and device in self.fed):
-            return None
+        left = self.job.stop - self.next
         working = [other for other in self.devices if other not in self.out]
+        unfed = [other for other in working if other not in self.fed]
+        if not left or (self.equal and unfed and device in self.fed):
+            return None
         share = self.rates[device] / sum(self.rates[other] for other in working)
         if self.equal and len(working) > 1:
-            last = len(self.fed) == len(self.devices) - 1
+            last = len(unfed) <= 1
             size = left if last else in_granules(self.job.units / len(self.devices), left, self.job.granule)
         else:
             size = next_size(

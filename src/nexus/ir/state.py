@@ -84,5 +84,7 @@ class Exit:
     FP_ERROR = 12  # #XM or #MF (vector)
     HELPER = 13  # an instruction done by the host in Python, by number (n); pc is the instruction after
     HALT = 14  # a test block ended
+    ALIGNMENT = 16  # #AC
     HOOK = 15  # about to execute an address that somebody wants to see reached
-    STEP = 16  # compiled code leaves the instruction at pc to the interpreter
+    HOT = 17  # a block has run as often as it should in the interpreter (pc); nothing of it is done
+    STEP = 18  # compiled code leaves the instruction at pc to the interpreter

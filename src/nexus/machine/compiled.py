@@ -133,7 +133,10 @@ class Hot:
         if self._compiler is None:
             self._compiler = Compiler([(window.host, window.top)])
         code = {page: window.read_forced(page, PAGE) for page in pages}
-        self._asked = pc, {page: translations.blocks_of(page) for page in pages}
+        self._asked = (
+            pc,
+            {page: blocks for page in pages if (blocks := translations.blocks_of(page)) is not None},
+        )
         self._compiler.ask(pc, starts, sorted(translations.hooks), code)
 
     def _region(self, pc: int) -> tuple[list[int], list[int]]:

@@ -1,8 +1,8 @@
 """The process that compiles regions for T2, and how a machine talks to it.
 
 It is started when the first region is asked for: by exec, or where a sandbox forbids that by fork, in which
-case it has the same walls as the machine. Requests and answers are marshalled over a socket pair, one at a
-time. It ends with its socket. If it dies or hangs, the guest goes on as it is.
+case it has the same walls as the machine. Requests and answers are marshalled over two pipes, one at a time;
+it ends with them. If it dies or hangs, the guest goes on as it is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import marshal
 import os
-import socket
+import signal
 import sys
 
 from nexus.machine.host import PAGE
@@ -31,24 +31,26 @@ class Compiler:
 
     def __init__(self, private: Iterable[tuple[int, int]]) -> None:
         """`private`: ranges of host memory (address, size) that a forked process shall not have."""
-        ours, theirs = socket.socketpair()
-        self._socket = ours
+        requests, self._to = os.pipe()
+        self._from, answers = os.pipe()
+        os.set_blocking(self._from, False)
         self._received = b""
         self.busy = False
         self.dead = False
         try:
-            self.pid = _start(theirs)
+            self.pid = _start(requests, answers)
         except PermissionError:
-            self.pid = _fork(ours, theirs, private)
-        theirs.close()
+            self.pid = _fork(requests, answers, private)
+        os.close(requests)
+        os.close(answers)
 
     def ask(self, entry: int, starts: list[int], stops: list[int], pages: dict[int, bytes]) -> None:
         """Have the region around `entry` compiled, made of blocks at `starts` and ending before `stops`."""
         data = marshal.dumps((entry, starts, stops, pages))
         self.busy = True
         try:
-            self._socket.sendall(len(data).to_bytes(_LENGTH, "little") + data)
-        except OSError:
+            _write(self._to, data)
+        except BrokenPipeError:
             self.dead = True
 
     def take(self) -> bytes | None:
@@ -62,18 +64,17 @@ class Compiler:
                     self.busy = False
                     return answer
             try:
-                data = self._socket.recv(wanted - len(self._received), socket.MSG_DONTWAIT)
+                data = os.read(self._from, wanted - len(self._received))
             except BlockingIOError:
                 return None
-            except OSError:
-                data = b""
             self._received += data
             self.dead = not data
         return None
 
     def close(self) -> None:
         """End the process."""
-        self._socket.close()
+        os.close(self._to)
+        os.close(self._from)
         try:
             os.kill(self.pid, _SIGKILL)
             os.waitpid(self.pid, 0)
@@ -81,16 +82,15 @@ class Compiler:
             pass  # it ended by itself, and somebody else has waited for it
 
 
-def _start(theirs: socket.socket) -> int:
+def _start(requests: int, answers: int) -> int:
     """Run `serve` in a new interpreter."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    text = f"import sys; sys.path.insert(0, {root!r}); from nexus.machine.compiler import serve; serve(3)"
-    actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)]
-    command = [sys.executable, "-c", text]
-    return os.posix_spawn(sys.executable, command, os.environ, file_actions=actions, setsid=True)
+    text = f"import sys; sys.path.insert(0, {root!r}); from nexus.machine.compiler import serve; serve({requests}, {answers})"
+    ends = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in (requests, answers)]
+    return os.posix_spawn(sys.executable, [sys.executable, "-c", text], os.environ, file_actions=ends)
 
 
-def _fork(ours: socket.socket, theirs: socket.socket, private: Iterable[tuple[int, int]]) -> int:
+def _fork(requests: int, answers: int, private: Iterable[tuple[int, int]]) -> int:
     """Run `serve` in a copy of this process that has no memory of the guest and none of its files."""
     libc = ctypes.CDLL(None, use_errno=True)
     for address, size in private:
@@ -100,29 +100,33 @@ def _fork(ours: socket.socket, theirs: socket.socket, private: Iterable[tuple[in
         return pid
     status = 1
     try:
-        os.setsid()
-        kept = theirs.fileno()
-        os.closerange(0, kept)
-        os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
-        serve(kept)
+        low, high = sorted((requests, answers))
+        for first, last in ((0, low), (low + 1, high), (high + 1, os.sysconf("SC_OPEN_MAX"))):
+            os.closerange(first, last)
+        serve(requests, answers)
         status = 0
     finally:
         os._exit(status)
 
 
-def serve(fd: int) -> None:
-    """Answer requests until the other side closes the socket."""
+def serve(requests: int, answers: int) -> None:
+    """Answer requests until the other side closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the machine decides when it ends
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL)
-    while head := _read(fd, _LENGTH):
-        request = _read(fd, int.from_bytes(head, "little"))
-        answer = compiled(*marshal.loads(request))
-        data = len(answer).to_bytes(_LENGTH, "little") + answer
-        while data:
-            data = data[os.write(fd, data) :]
+    while head := _read(requests, _LENGTH):
+        request = _read(requests, int.from_bytes(head, "little"))
+        _write(answers, compiled(*marshal.loads(request)))
+
+
+def _write(fd: int, data: bytes) -> None:
+    """A message: its length, then itself."""
+    data = len(data).to_bytes(_LENGTH, "little") + data
+    while data:
+        data = data[os.write(fd, data) :]
 
 
 def _read(fd: int, size: int) -> bytes:
-    """So many bytes, or none if the other side has closed the socket."""
+    """So many bytes, or none if the other side has closed the pipe."""
     data = b""
     while len(data) < size:
         more = os.read(fd, size - len(data))

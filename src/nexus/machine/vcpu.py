@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nexus.machine.tiers import Policy
     from nexus.machine.translation import Translation
     from nexus.machine.window import Window
 
@@ -38,19 +39,19 @@ class Vcpu:
     """Runs threads of one window. `ticks()` is the time stamp counter that the guest sees, `processors` how
     many of its kind the machine has.
 
-    `engine` is "t0", the interpreter, "t1", host code put together from stencils, or "t2", which also compiles
-    what is hot."""
+    `engine` is "t0", the interpreter, "t1", which has host code for what runs often, or "t2", which has regions
+    compiled beside; `policy` says how often (`tiers.py`)."""
 
-    def __init__(self, window: Window, engine: str = "t0") -> None:
+    def __init__(self, window: Window, engine: str = "t0", policy: Policy | None = None) -> None:
         self.window = window
         self.ticks: Callable[[], int] = perf_counter_ns
         self.processors = 1
         self._engine = faults.acquire()
         self._compiling = engine == "t2"
-        if engine == "t1":
-            from nexus.machine.native import NativeTranslations
+        if engine != "t0":
+            from nexus.machine.tiers import USUAL, TieredTranslations
 
-            self.translations: Translations = NativeTranslations(window, self._engine)
+            self.translations: Translations = TieredTranslations(window, self._engine, policy or USUAL)
         else:
             self.translations = Translations(window, self._engine)
         window.copy = self._engine.copy
@@ -110,8 +111,8 @@ class Vcpu:
         while True:
             result = alone.get(block.start)
             if result is None:
-                run(at, block.entry)
-            elif self._raises(state, at, block.entry, result):
+                run(at, block.record)
+            elif self._raises(state, at, block.record, result):
                 return Stop(Exit.FP_ERROR, floats.VECTOR)
             kind = slots[_EXIT]
             if kind == Exit.LINK:
@@ -122,7 +123,10 @@ class Vcpu:
             elif kind == Exit.LOOKUP:
                 block = self._enter(slots[_PC])
                 if block.start not in alone:
-                    translations.remember(block)
+                    translations.remember(block, slots[_EXIT_ARG])
+            elif kind == Exit.HOT:
+                translations.heat(self._enter(slots[_PC]))
+                block = self._enter(slots[_PC])
             elif kind == Exit.BUDGET:
                 if self._compiling:
                     self._sample(slots[_PC])

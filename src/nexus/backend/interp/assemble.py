@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 
-from nexus.backend.interp.layout import OutOfSlots
+from nexus.backend.interp.layout import NEVER, OutOfSlots
 from nexus.backend.interp.survey import (
     BRANCH,
     CONST,
@@ -179,7 +179,7 @@ class _Assembly:
         )
         into, done = self.survey.into, self.done
         marks = block.marks
-        words += (self.symbols["enter"], len(marks) << 32, block.start & _QUAD, 0)
+        words += (self.symbols["enter"], len(marks) << 32, block.start & _QUAD, NEVER)
         next_mark, mark_at = 0, marks[0][0] if marks else -1
         pc = block.start
         pending: tuple[int, int] | None = None  # handlers of the op before together with this one

@@ -211,13 +211,15 @@ def pair_handler(v: Variant, writer: Writer | None = None) -> str:
     return w.function(v.name)
 
 
-def jump(w: Writer, go: Callable[[str], None]) -> None:
-    """Go to the position that the lookup table has for operand a, a guest address; without one, leave."""
+def jump(w: Writer, go: Callable[[str], None], table_at: int = 0) -> None:
+    """Go to the position that the lookup table has for operand a, a guest address; without one, leave. The
+    table lies `table_at` bytes behind the address in the state, and `exit_arg` tells which one it was."""
     target = w.read(9, I64)
     mixed = w.op(f"mul i64 {target}, {layout.LOOKUP_MULTIPLIER}")
     index = w.op(f"lshr i64 {mixed}, {64 - layout.LOOKUP_BITS}")
     table = w.op(f"inttoptr i64 {w.load_field('lookup')} to ptr")
-    entry = w.op(f"getelementptr {{ i64, ptr }}, ptr {table}, i64 {index}")
+    first = w.op(f"getelementptr i8, ptr {table}, i64 {table_at}")
+    entry = w.op(f"getelementptr {{ i64, ptr }}, ptr {first}, i64 {index}")
     known = w.op(f"load i64, ptr {entry}, align 16")
     w.do(f"br i1 {w.op(f'icmp eq i64 {known}, {target}')}, label %hit, label %miss")
     w.do("hit:")
@@ -225,7 +227,7 @@ def jump(w: Writer, go: Callable[[str], None]) -> None:
     go(w.op(f"load ptr, ptr {where}, align 8"))
     w.do("miss:")
     w.store_field("pc", target)
-    w.leave(Exit.LOOKUP)
+    w.leave(Exit.LOOKUP, table_at)
 
 
 def controls() -> str:
@@ -233,8 +235,16 @@ def controls() -> str:
     out = []
 
     w = Writer()
+    where = w.op(f"getelementptr i8, ptr %record, i64 {layout.COUNT}")
+    count = w.op(f"sub i64 {w.op(f'load i64, ptr {where}, align 8')}, 1")
+    w.do(f"store i64 {count}, ptr {where}, align 8")
+    w.do(f"br i1 {w.op(f'icmp slt i64 {count}, 0')}, label %hot, label %warm, !prof !1")
+    w.do("hot:")
+    w.store_field("pc", w.literal())
+    w.leave(Exit.HOT)
+    w.do("warm:")
     budget = w.op(f"sub i64 {w.load_field('budget')}, {w.immediate()}")
-    w.do(f"br i1 {w.op(f'icmp slt i64 {budget}, 0')}, label %spent, label %go")
+    w.do(f"br i1 {w.op(f'icmp slt i64 {budget}, 0')}, label %spent, label %go, !prof !1")
     w.do("spent:")
     w.store_field("pc", w.literal())
     w.leave(Exit.BUDGET)
@@ -282,7 +292,9 @@ def module(rows: Iterable[Row]) -> str:
         for v in records.variants(row):
             parts.append(handler(v) if v.second is None else pair_handler(v))
     text = "".join(parts)
-    return text + declarations(text) + '!0 = !{}\nattributes #0 = { nounwind "no-builtins" }\n'
+    tail = '!0 = !{}\n!1 = !{!"branch_weights", i32 1, i32 1000000}\n'
+    tail += 'attributes #0 = { nounwind "no-builtins" }\n'
+    return text + declarations(text) + tail
 
 
 __all__ = ["CONVENTION", "PARAMETERS", "Writer", "handler", "module"]

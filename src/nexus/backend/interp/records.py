@@ -20,7 +20,8 @@ Variants of a row are named `row` + suffixes:
     /b      a compare or condition that is tested at once: literal = record if 1, record if 0
 
 Control records:
-    enter   imm = guest instructions, literal = guest address: counts the budget down, or leaves with BUDGET
+    enter   imm = guest instructions, literal = guest address, how often the block may still run: counts that
+            down, or leaves with HOT; counts the budget down, or leaves with BUDGET
     goto    literal = record to go on at
     branch  a = i1, literal = record if 1, record if 0
     link    literal = guest address, address of the pointer that leads here: leaves with LINK

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import struct
 
+from nexus.backend.interp.layout import NEVER
 from nexus.ir.state import LAST_TEMP, Exit
 
 ENTRY = 64  # bytes of the two records of an entry
@@ -54,7 +55,7 @@ class Unit:
         base = at + ENTRY * len(self.entries)
         out = bytearray()
         for number, pc in enumerate(self.entries):
-            out += struct.pack("<QIIQQ", symbols["enter"], 0, 0, pc, 0)
+            out += struct.pack("<QIIQQ", symbols["enter"], 0, 0, pc, NEVER)
             out += struct.pack("<QIIQQ", code + self.main, 0, number, base, 0)
         out += struct.pack("<QQ", symbols["jump"], TARGET << 8)
         out += struct.pack("<QQ", symbols["exit"], Exit.STEP << 32)

@@ -17,7 +17,7 @@ from nexus.backend.interp.handlers import CONVENTION, Writer
 from nexus.backend.interp.pairs import operands_of
 from nexus.backend.interp.records import Variant, head
 from nexus.backend.llvm.expand import declarations
-from nexus.backend.stencils.layout import IMMEDIATE_BIAS, PARAMETERS, PIN_OF, PIN_PARAMETERS, PINNED
+from nexus.backend.stencils.layout import IMMEDIATE_BIAS, PARAMETERS, PIN_OF, PIN_PARAMETERS, PINNED, TABLE_AT
 from nexus.ir.ops.table import Row
 from nexus.ir.state import SLOTS, Exit
 from nexus.ir.types import I1, I64, Type
@@ -191,11 +191,11 @@ def _control(name: str, shape: str) -> Stencil:
     elif name == "branch":
         w.dispatch_either(w.read(9, I1))
     elif name == "link":
-        w.store_field("exit_at", w.literal())
-        w.store_field("pc", w.op('call i64 asm "movabsq $$h_pc, $0", "=r"()'))
+        w.store_field("exit_at", w.op('call i64 asm "leaq h_exit(%rip), $0", "=r"()'))
+        w.store_field("pc", w.literal())
         w.leave(Exit.LINK)
     elif name == "jump":
-        handlers.jump(w, w.tail)
+        handlers.jump(w, w.tail, TABLE_AT)
     elif name == "trap_if":
         w.do(f"br i1 {w.read(9, I1)}, label %yes, label %no, !prof !1")
         w.ends()
@@ -240,11 +240,12 @@ def _enter_code() -> str:
 
 
 def _outside() -> str:
-    """Run the record at the literal with the interpreter's handler; its next record comes back here."""
+    """Run the record at the hole `h_copy` with the interpreter's handler: a copy whose next record comes back
+    here, or the first one of a block, where records go on."""
     w = Stencil(())
     for name, slot in zip(PIN_PARAMETERS, PINNED, strict=True):
         w.do(f"store i64 %{name}, ptr {_slot_pointer(w, slot)}, align 8")
-    record = w.op(f"inttoptr i64 {w.literal()} to ptr")
+    record = w.op('call ptr asm "leaq h_copy(%rip), $0", "=r"()')
     handler = w.op(f"load ptr, ptr {record}, align 16")
     window = w.op(f"inttoptr i64 {w.load_field('window')} to ptr")
     w.do(f"tail call {CONVENTION} void {handler}(ptr %state, ptr {record}, ptr {window}, i64 %top)")

@@ -77,4 +77,4 @@ def lower(instruction: Instruction, block: Block) -> bool:
     return i.ended
 
 
-__all__ = ["lower"]
+__all__ = ["SEMANTICS", "lower"]
