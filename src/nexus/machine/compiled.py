@@ -92,7 +92,7 @@ class Hot:
         self._samples: dict[int, int] = {}
         self._wanted: list[int] = []
         self._settled: set[int] = set()  # blocks that are in a region, or cannot be an entry
-        self._asked: tuple[int, dict[int, list[Translation]]] | None = None
+        self._asked: tuple[int, list[tuple[int, list[Translation] | None]]] | None = None
         self._compiler: Compiler | None = None
         self._failures = 0
 
@@ -133,10 +133,7 @@ class Hot:
         if self._compiler is None:
             self._compiler = Compiler([(window.host, window.top)])
         code = {page: window.read_forced(page, PAGE) for page in pages}
-        self._asked = (
-            pc,
-            {page: blocks for page in pages if (blocks := translations.blocks_of(page)) is not None},
-        )
+        self._asked = pc, [(page, translations.blocks_of(page)) for page in pages]
         self._compiler.ask(pc, starts, sorted(translations.hooks), code)
 
     def _region(self, pc: int) -> tuple[list[int], list[int]]:
@@ -175,7 +172,7 @@ class Hot:
             return
         pages, self._asked = self._asked[1], None
         translations = self._translations
-        if not answer or any(translations.blocks_of(page) is not blocks for page, blocks in pages.items()):
+        if not answer or any(translations.blocks_of(page) is not blocks for page, blocks in pages):
             return
         unit = unpack(answer)
         code = arena(translations.engine).put(unit.code, unit.accesses)
@@ -183,7 +180,7 @@ class Hot:
             self._failures = _FAILURES
             return
         self._settled.update(unit.starts)
-        within = tuple(sorted(pages))
+        within = tuple(page for page, _ in pages)
         at = translations.place(unit.size())
         records = unit.records(translations.engine.symbols, at, code)
         ctypes.memmove(at, records, len(records))

@@ -85,9 +85,12 @@ class Compiler:
 def _start(requests: int, answers: int) -> int:
     """Run `serve` in a new interpreter."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    text = f"import sys; sys.path.insert(0, {root!r}); from nexus.machine.compiler import serve; serve({requests}, {answers})"
+    text = f"import sys; sys.path.insert(0, {root!r}); from nexus.machine import compiler; "
+    text += f"compiler.serve({requests}, {answers})"
+    nowhere = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
     ends = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in (requests, answers)]
-    return os.posix_spawn(sys.executable, [sys.executable, "-c", text], os.environ, file_actions=ends)
+    command = [sys.executable, "-c", text]
+    return os.posix_spawn(sys.executable, command, os.environ, file_actions=[*nowhere, *ends])
 
 
 def _fork(requests: int, answers: int, private: Iterable[tuple[int, int]]) -> int:

@@ -63,6 +63,8 @@ class TieredTranslations(Translations):
     # getting host code -----------------------------------------------------------------------------
 
     def heat(self, block: Translation) -> None:
+        if not block.saved:  # it has been compiled in the meantime
+            return
         codes = self._host_codes()
         if codes.full:
             self.drop_all()

@@ -39,8 +39,8 @@ class Vcpu:
     """Runs threads of one window. `ticks()` is the time stamp counter that the guest sees, `processors` how
     many of its kind the machine has.
 
-    `engine` is "t0", the interpreter, "t1", which has host code for what runs often, or "t2", which has regions
-    compiled beside; `policy` says how often (`tiers.py`)."""
+    `engine` is "t0", the interpreter, "t1", which has host code for what runs often, or "t2", which also has
+    hot regions compiled; `policy` says how often (`tiers.py`)."""
 
     def __init__(self, window: Window, engine: str = "t0", policy: Policy | None = None) -> None:
         self.window = window

@@ -140,7 +140,7 @@ class Machine:
         self.settings = settings
         self.program = os.path.realpath(program)
         self.folder = folder
-        self._cpu = settings.cpu or _engine(settings.engine)
+        self._cpu = settings.cpu or _engine(settings.engine, settings.seed is not None)
         hooks = [*settings.hooks, *(trace.calls if trace is not None else ())]
         if hooks:
             from nexus.system import hooking
@@ -412,12 +412,18 @@ def check_host_program(path: str) -> None:
         os.close(fd)
 
 
-def _engine(name: str) -> Callable[[Window], Vcpu]:
-    """What makes the processors of a machine. T1 is built, if need be, before the wall is up."""
+def _engine(name: str, repeatable: bool) -> Callable[[Window], Vcpu]:
+    """What makes the processors of a machine. T1 is built, if need be, before the wall is up.
+
+    When a region is compiled is not the same twice, nor where it looks at the budget what it was before: runs
+    that repeat have none.
+    """
     from nexus.machine.vcpu import Vcpu
 
     if name == "t0":
         return Vcpu
+    if repeatable:
+        name = "t1"
     from nexus.machine.native import prepare
 
     prepare()

@@ -18,7 +18,7 @@ from nexus.backend.jit.region import ALL_FLAGS, Region, liveness
 from nexus.backend.llvm.expand import declarations, expand
 from nexus.ir.ops import CONTROL, LOAD, STORE
 from nexus.ir.state import SLOTS, VECTOR_BYTES, VECTOR_OFFSET
-from nexus.ir.types import I1, I64, V128, Type
+from nexus.ir.types import I1, I64, Type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,8 +46,10 @@ class Unfit(Exception):
 
 
 def lower(region: Region) -> tuple[str, list[int]]:
-    """The module's text and the ways out, in the order of their numbers; raises Unfit. Takes entries out of the
-    region that begin with an instruction which is left to the interpreter."""
+    """The module's text and the ways out, in the order of their numbers; raises Unfit.
+
+    Entries that begin with an instruction which is left to the interpreter are taken out of the region.
+    """
     while True:
         function = _Function(region)
         text = function.text()
@@ -74,22 +76,32 @@ def is_outside(op: Value) -> bool:
     return head in _OUTSIDE or op.row.indirect or head == "exit"
 
 
-def _slots(region: Region) -> tuple[list[int], dict[int, Type]]:
-    """The scalar slots that the blocks use, and the vector slots with the widest type."""
-    scalars = set(ALL_FLAGS) | {_BUDGET}
-    vectors: dict[int, Type] = {}
-    for block in region.blocks.values():
-        for op in block.ops:
-            head, row = op.row.name.partition(".")[0], op.row
-            if head in ("get", "put"):
-                type = row.operands[0] if head == "put" else row.result
-                assert type is not None
-                if not type.is_vector:
-                    scalars.add(op.imm)
-                elif op.imm not in vectors or vectors[op.imm].bits < type.bits:
-                    vectors[op.imm] = type
-            scalars.update(SLOTS[name] for name in (*row.reads, *row.writes))
-    return sorted(scalars - {_PC}), vectors
+class _Slots:
+    """What of the state the blocks of a region use, and which of it they write. Vector slots have the LLVM
+    type of their widest use."""
+
+    def __init__(self, region: Region) -> None:
+        scalars = {_BUDGET}
+        widths: dict[int, int] = {}
+        self.written = {_BUDGET}
+        self.written_vectors: set[int] = set()
+        for block in region.blocks.values():
+            for op in block.ops:
+                head, row = op.row.name.partition(".")[0], op.row
+                if head in ("get", "put"):
+                    type = row.operands[0] if head == "put" else row.result
+                    assert type is not None
+                    if type.is_vector:
+                        widths[op.imm] = max(widths.get(op.imm, 0), type.bits)
+                    else:
+                        scalars.add(op.imm)
+                    if head == "put":
+                        (self.written_vectors if type.is_vector else self.written).add(op.imm)
+                scalars.update(SLOTS[name] for name in (*row.reads, *row.writes))
+                self.written.update(SLOTS[name] for name in row.writes)
+        self.scalars = sorted(scalars - {_PC})
+        self.vectors = {slot: f"<{bits // 64} x i64>" for slot, bits in sorted(widths.items())}
+        self.written.discard(_PC)
 
 
 class _Function:
@@ -101,10 +113,7 @@ class _Function:
         self.count = 0
         self.ways: dict[int, int] = {}
         self.stuck: set[int] = set()  # entries that would lead to themselves without a step forward
-        self.scalars, vectors = _slots(region)
-        self.vectors = dict.fromkeys(vectors, _PAIR)
-        if any(type is not V128 for type in vectors.values()):
-            self.vectors = {slot: f"<{type.bits // 64} x i64>" for slot, type in vectors.items()}
+        self.slots = _Slots(region)
 
     def op(self, text: str) -> str:
         self.count += 1
@@ -118,21 +127,22 @@ class _Function:
         self.count += 1
         return f"l{self.count}"
 
-    def scalar(self, slot: int) -> str:
-        return self.op(f"getelementptr inbounds i8, ptr %state, i64 {8 * slot}")
-
-    def vector(self, slot: int) -> str:
-        return self.op(f"getelementptr inbounds i8, ptr %state, i64 {VECTOR_OFFSET + VECTOR_BYTES * slot}")
+    def field(self, name: str, offset: int) -> None:
+        self.do(f"{name} = getelementptr inbounds i8, ptr %state, i64 {offset}")
 
     def text(self) -> str:
         region = self.region
         self.do("entry:")
-        for slot in self.scalars:
+        self.field("%pc", 8 * _PC)
+        self.field("%target", 8 * unit.TARGET)
+        for slot in self.slots.scalars:
+            self.field(f"%at{slot}", 8 * slot)
             self.do(f"%s{slot} = alloca i64")
-            self.do(f"store i64 {self.op(f'load i64, ptr {self.scalar(slot)}')}, ptr %s{slot}")
-        for slot, type in self.vectors.items():
+            self.do(f"store i64 {self.op(f'load i64, ptr %at{slot}')}, ptr %s{slot}")
+        for slot, type in self.slots.vectors.items():
+            self.field(f"%xat{slot}", VECTOR_OFFSET + VECTOR_BYTES * slot)
             self.do(f"%x{slot} = alloca {type}")
-            value = self.op(f"load {type}, ptr {self.vector(slot)}, align 16")
+            value = self.op(f"load {type}, ptr %xat{slot}, align 16")
             self.do(f"store {type} {value}, ptr %x{slot}")
         self.do(f"%far = add i64 %top, {FAR}")
         base = self.op(f"getelementptr i8, ptr %record, i64 {unit.BASE_POINTER}")
@@ -182,9 +192,8 @@ class _Writer:
         if pc in f.region.headers:
             left = f.op(f"load i64, ptr %s{_BUDGET}")
             spent = f.new_label()
-            f.do(
-                f"br i1 {f.op(f'icmp slt i64 {left}, {cost}')}, label %{spent}, label %{_entrance(pc)}, !prof !1"
-            )
+            over = f.op(f"icmp slt i64 {left}, {cost}")
+            f.do(f"br i1 {over}, label %{spent}, label %{_entrance(pc)}, !prof !1")
             f.do(f"{spent}:")
             self.leave_by(unit.SPENT)
         else:
@@ -219,7 +228,7 @@ class _Writer:
         self.changed.add(slot)
 
     def get_vector(self, slot: int, type: Type) -> str:
-        f, whole = self.f, self.f.vectors[slot]
+        f, whole = self.f, self.f.slots.vectors[slot]
         value = self.vectors.get(slot)
         if value is None:
             value = self.vectors[slot] = f.op(f"load {whole}, ptr %x{slot}")
@@ -230,7 +239,7 @@ class _Writer:
         return f.op(f"bitcast {pairs} {value} to {type.llvm}")
 
     def set_vector(self, slot: int, type: Type, value: str) -> None:
-        f, whole = self.f, self.f.vectors[slot]
+        f, whole = self.f, self.f.slots.vectors[slot]
         lanes, count = type.bits // 64, int(whole[1 : whole.index(" ")])
         value = f.op(f"bitcast {type.llvm} {value} to <{lanes} x i64>")
         if lanes < count:
@@ -249,20 +258,21 @@ class _Writer:
         for slot in self.changed:
             self.f.do(f"store i64 {self.scalars[slot]}, ptr %s{slot}")
         for slot in self.changed_vectors:
-            self.f.do(f"store {self.f.vectors[slot]} {self.vectors[slot]}, ptr %x{slot}")
+            self.f.do(f"store {self.f.slots.vectors[slot]} {self.vectors[slot]}, ptr %x{slot}")
 
     # ways out --------------------------------------------------------------------------------------
 
     def store_state(self, live: frozenset[int]) -> None:
         """What the guest sees, with those flags that are live."""
         f = self.f
-        for slot in f.scalars:
+        for slot in sorted(f.slots.written):
             if slot not in ALL_FLAGS or slot in live:
                 value = self.scalars.get(slot) or f.op(f"load i64, ptr %s{slot}")
-                f.do(f"store i64 {value}, ptr {f.scalar(slot)}")
-        for slot, type in f.vectors.items():
+                f.do(f"store i64 {value}, ptr %at{slot}")
+        for slot in sorted(f.slots.written_vectors):
+            type = f.slots.vectors[slot]
             value = self.vectors.get(slot) or f.op(f"load {type}, ptr %x{slot}")
-            f.do(f"store {type} {value}, ptr {f.vector(slot)}, align 16")
+            f.do(f"store {type} {value}, ptr %xat{slot}, align 16")
 
     def dispatch(self, record: str) -> None:
         f = self.f
@@ -289,7 +299,7 @@ class _Writer:
         """Leave before the current instruction, by one of the unit's records."""
         f = self.f
         self.store_state(self.live_here)
-        f.do(f"store i64 {self.instruction}, ptr {f.scalar(_PC)}")
+        f.do(f"store i64 {self.instruction}, ptr %pc")
         self.dispatch(f.op(f"getelementptr i8, ptr %base, i64 {record}"))
 
     # ops -------------------------------------------------------------------------------------------
@@ -425,7 +435,7 @@ class _Writer:
             f.do(f"switch i64 {target}, label %{label} [ {cases} ]")
             f.do(f"{label}:")
             self.store_state(ALL_FLAGS)
-            f.do(f"store i64 {target}, ptr {f.scalar(unit.TARGET)}")
+            f.do(f"store i64 {target}, ptr %target")
             self.dispatch("%base")
         for label, pc in outside.items():
             f.do(f"{label}:")

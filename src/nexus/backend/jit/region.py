@@ -103,7 +103,8 @@ class Region:
 
 
 def liveness(block: Block, live: frozenset[int]) -> list[frozenset[int]]:
-    """For each op, and the end: the flags that are read from there on before they are set; `live` at the end."""
+    """For each op, and the end, the flags that are read from there on before they are set; `live` are those
+    at the end."""
     out = [live]
     for op in reversed(block.ops):
         live = (live - flags_written(op)) | flags_read(op)
