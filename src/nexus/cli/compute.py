@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
 from nexus.base.errors import UsageError
 from nexus.cli.options import FLAG, LIST, VALUE, Option, help_text, number, parse
@@ -11,6 +12,7 @@ from nexus.system.environment import group_python
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 OPTIONS = [
@@ -26,11 +28,16 @@ USAGE = """\
 usage: nexus compute devices [--json]             every device once, absent ones with the reason
        nexus compute bench [options] [SUBJECT]    measure: numpy, uneven, faults, formats, gpus (default: all)
        nexus compute top [--json] [--count N]     processor, memory, power and running jobs, every second
+       nexus compute cluster ...                  many machines and browsers: nexus compute cluster --help
+       nexus compute simulate ...                 machines that are not here: nexus compute simulate --help
 """
 SUBJECTS = ("numpy", "uneven", "faults", "formats", "gpus")
 
 
 def main(arguments: list[str]) -> int:
+    if arguments[:1] in (["cluster"], ["simulate"]):
+        command: Callable[[list[str]], int] = import_module(f"nexus.cli.compute_{arguments[0]}").main
+        return command(arguments[1:])
     given = parse(arguments, OPTIONS, "compute", mixed=True)
     if given.flag("help") or not given.rest:
         print(USAGE)
