@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from functools import cache
 
 import pytest
@@ -12,7 +13,7 @@ import t1
 from nexus.ir.state import SLOTS, Exit
 from nexus.ir.values import Block
 from nexus.isa.x86 import fuzz, native
-from nexus.isa.x86.compare import Result, State, of_host, patched, run_blocks, run_oracle
+from nexus.isa.x86.compare import Result, State, machine_on, of_host, patched, run_blocks, run_oracle
 from nexus.isa.x86.registers import CpuState
 
 MEMORY = fuzz.common_memory()
@@ -46,7 +47,7 @@ def run_t1(case: fuzz.Case) -> Result:
 
 
 def run_engine(engine: t0.T0, case: fuzz.Case) -> Result:
-    engine.memory[:] = patched(MEMORY, case)
+    ctypes.memmove(engine.memory, patched(MEMORY, case), fuzz.MEMORY_SIZE)
 
     def run(block: Block, state: State) -> State:
         out = engine.run(block, state)
@@ -55,7 +56,8 @@ def run_engine(engine: t0.T0, case: fuzz.Case) -> Result:
             out[SLOTS["fault_address"]], out[SLOTS["fault_write"]] = fault.address, int(fault.write)
         return out
 
-    return run_blocks(case, run, lambda: bytes(engine.memory))
+    machine = machine_on(memoryview(engine.memory).cast("B"))
+    return run_blocks(case, run, lambda: bytes(engine.memory), machine)
 
 
 def run_on_oracle(case: fuzz.Case) -> Result:

@@ -12,11 +12,11 @@ import threading
 import time
 from collections.abc import Sequence
 
-from nexus.compute import monitor
 from nexus.compute.chunks import STALL_SECONDS, in_granules, late, next_size
 from nexus.compute.devices.base import Device
 from nexus.compute.errors import ComputeError, DeviceLost, OutOfDeviceMemory, WrongResult
 from nexus.compute.job import Job
+from nexus.compute.monitor import live
 from nexus.compute.report import DeviceReport, Report
 
 
@@ -86,7 +86,7 @@ class Run:
                     thread.join()
         self.report.seconds = time.monotonic() - self.began
         if self.published:
-            monitor.withdraw()
+            live.withdraw()
         for device in self.devices:
             self.report.copied += device.copied - copied[device]
         if self.error is not None:
@@ -128,7 +128,9 @@ class Run:
                 return
             if result is not None:
                 self.job.out[chunk.start : chunk.stop] = result
-        wrong = self.job.check(chunk.start, chunk.stop) if self.job.check and not device.trusted else ""
+        wrong = ""
+        if self.job.check and not device.trusted:
+            wrong = self.job.check(chunk.start, chunk.stop, device.roundoff(self.job))
         with self.changed:
             if self.active.get(device) is not chunk:
                 return
@@ -150,9 +152,9 @@ class Run:
                 self.rates[device] = row.units / row.busy
                 if chunk.lost_at:
                     self.report.recoveries.append(now - chunk.lost_at)
-                if now - max(self.began, self.published) > monitor.EVERY and self.done < self.job.units:
+                if now - max(self.began, self.published) > live.EVERY and self.done < self.job.units:
                     self.published = now
-                    monitor.publish(self)
+                    live.publish(self)
             self.changed.notify_all()
 
     def take(self, device: Device) -> Chunk | None:
@@ -178,12 +180,13 @@ class Run:
 
     def fresh_chunk(self, device: Device) -> Chunk | None:
         left = self.job.stop - self.next
-        if not left or (self.equal and device in self.fed):
-            return None
         working = [other for other in self.devices if other not in self.out]
+        unfed = [other for other in working if other not in self.fed]
+        if not left or (self.equal and unfed and device in self.fed):
+            return None
         share = self.rates[device] / sum(self.rates[other] for other in working)
         if self.equal and len(working) > 1:
-            last = len(self.fed) == len(self.devices) - 1
+            last = len(unfed) <= 1
             size = left if last else in_granules(self.job.units / len(self.devices), left, self.job.granule)
         else:
             size = next_size(

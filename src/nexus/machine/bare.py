@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-from bisect import bisect_right
 
 from nexus.backend.interp.engine import Lookup
 from nexus.backend.interp.layout import LOOKUP_BYTES
 from nexus.backend.stencils import engine as stencils
+from nexus.backend.stencils.layout import PIECE
 from nexus.ir.state import SCALAR_SLOTS, SLOTS, STATE_BYTES, Exit
 from nexus.machine import faults, host, native
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nexus.ir.values import Block
 
 RECORD_BYTES = 1 << 20
-_CODE_BYTES, _DATA_BYTES = 1 << 20, 1 << 16
+_CODE_BYTES = 1 << 20
 _BUDGET = 1 << 40
 _WINDOW, _TOP, _LOOKUP, _ZERO = (SLOTS[name] for name in ("window", "top", "lookup", "zero"))
 
@@ -39,7 +39,8 @@ class BareT0:
         self.slots = (ctypes.c_uint64 * SCALAR_SLOTS).from_address(self.state)
         self.top = top
         self.records = host.allocate(RECORD_BYTES)
-        self.lookup = Lookup(host.allocate(LOOKUP_BYTES))
+        self.lookup = Lookup(host.allocate(2 * LOOKUP_BYTES))  # T1 has one of its own behind it
+        Lookup(self.lookup.address + LOOKUP_BYTES)
         self.links: dict[int, int] = {}
 
     def place(self, block: Block, offset: int = 0) -> int:
@@ -78,9 +79,10 @@ class BareT1(BareT0):
         write = host.map_anywhere(_CODE_BYTES, host.PROT_READ | host.PROT_WRITE, fd)
         code_at = native.take_piece(self.engine)
         host.map_file(code_at, _CODE_BYTES, host.PROT_READ | host.PROT_EXEC, fd, 0, True)
+        host.protect(code_at + PIECE, _CODE_BYTES, host.PROT_READ | host.PROT_WRITE)
         os.close(fd)
         self.t1 = stencils.Engine(built, self.engine, write, code_at)
-        self._data = host.allocate(_DATA_BYTES)
+        self._entry = host.allocate(host.PAGE)
 
     def place(self, block: Block, offset: int = 0) -> int:
         record = super().place(block, offset)
@@ -90,19 +92,15 @@ class BareT1(BareT0):
             for stub, target in self.links.items()
         }
         at = self.t1.first + offset
-        self.code, data = self.t1.assemble(records, links, at, self._data + 16)
-        self.t1.put(self.code, at)
+        self.code, self._code_at = self.t1.assemble(records, links, at), at
+        self.t1.put(self.code.data, at)
+        self.t1.put_copies(self.code.copies, record, at)
         entry = self.t1.enter.to_bytes(8, "little") + at.to_bytes(8, "little")
-        ctypes.memmove(self._data, entry + bytes(data), 16 + len(data))
-        return self._data
+        ctypes.memmove(self._entry, entry, len(entry))
+        return self._entry
 
     def start(self, entry: int) -> None:
         super().start(entry)
         slots = self.slots
         if slots[SLOTS["exit"]] == Exit.FAULT:
-            slots[SLOTS["exit_at"]] = self.records + self._record_of(slots[SLOTS["exit_at"]])
-
-    def _record_of(self, position: int) -> int:
-        if position in self.code.copies:
-            return self.code.copies[position]
-        return self.code.records[bisect_right(self.code.offsets, position - self.t1.first) - 1]
+            slots[SLOTS["exit_at"]] = self.records + self.code.record(slots[SLOTS["exit_at"]] - self._code_at)

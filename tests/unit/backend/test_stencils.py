@@ -18,6 +18,7 @@ from nexus.ir.ops.table import LOAD, STORE
 from nexus.ir.state import SCALAR_SLOTS, SLOTS
 from nexus.ir.types import I64
 from nexus.ir.values import Block, Value
+from random_block import random_block
 from t0 import MEMORY_SIZE, BytesMemory, architectural
 from t1 import shared
 from unit.backend import test_random_blocks, test_rows
@@ -85,7 +86,7 @@ def test_random_blocks_agree_with_oracle(hundred: int, monkeypatch: pytest.Monke
 
 def test_the_common_rows_have_stencils() -> None:
     """What is left to the interpreter is rare; a row that silently lost its stencils would only be slow."""
-    made = shared().t1.stencils
+    made = shared().built.stencils
     for name in (
         "load.i64",
         "store.i32x@2",
@@ -119,6 +120,21 @@ def test_a_planted_violation_is_found(code: str, shape: str, wrong: str) -> None
     found = violations(bytes.fromhex(code), shape, LOAD_ROW)
     assert bool(found) == bool(wrong)
     assert wrong in " ".join(found)
+
+
+def test_host_code_may_lie_anywhere() -> None:
+    """The cache keeps it: with what is declared put right, it is the same at every address."""
+    t1 = shared()
+    for seed in range(300):
+        t1.place(random_block(seed))
+        first, links = t1.host_code, t1.links
+        for at in (t1.t1.first + 16, t1.t1.first + 0x1230):
+            second = t1.t1.assemble(t1.code.data, links, at)
+            for site in second.bases:
+                lead = int.from_bytes(second.data[site : site + 4], "little", signed=True)
+                moved = lead + at - t1.t1.first
+                second.data[site : site + 4] = moved.to_bytes(4, "little", signed=True)
+            assert (second.data, second.parts()) == (first.data, first.parts()), seed
 
 
 @pytest.mark.parametrize("pin", range(len(PINNED)))

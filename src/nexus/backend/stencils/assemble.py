@@ -6,14 +6,17 @@ interpreter's handler runs on a copy of the record, followed by a record that co
 
 Branches to other blocks are `jmp rel32` (or a `jcc`), the displacement aligned so that it can be changed at
 once. They lead to exits at the end of the code until they are linked.
+
+Host code is kept between runs, so it has no address in it. What it refers to outside of itself is
+the code that the piece of memory begins with, and its data PIECE bytes behind it; `HostCode` tells where.
 """
 
 from __future__ import annotations
 
 import struct
-from array import array
 
-from nexus.backend.stencils.layout import PIN_OF
+from nexus.backend.stencils.code import HostCode
+from nexus.backend.stencils.layout import PIECE, PIN_OF
 from nexus.base.errors import NexusError
 from nexus.ir.state import VECTOR_BYTES, VECTOR_OFFSET
 
@@ -29,21 +32,6 @@ _CONTROLS = {"enter": 32, "goto": 32, "branch": 32, "link": 32, "jump": 16, "tra
 _QUAD = (1 << 64) - 1
 _NOPS = (b"", b"\x90", b"\x66\x90", b"\x0f\x1f\x00")
 _RECORD = 16
-
-
-class HostCode:
-    """Assembled host code. `offsets[i]` is where the code of the record at `records[i]` begins; `sites` are
-    (offset of a displacement, offset of its exit); `copies` maps the address of a copied record to the
-    original's offset."""
-
-    __slots__ = ("copies", "data", "offsets", "records", "sites")
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.offsets = array("I")
-        self.records = array("I")
-        self.sites: list[tuple[int, int]] = []
-        self.copies: dict[int, int] = {}
 
 
 class Plan:
@@ -69,23 +57,21 @@ class Assembler:
         stencils: dict[str, Shapes],
         handlers: dict[int, str],
         leave: int,
-        enter: int,
     ) -> None:
-        """`leave` and `enter` are the addresses of `leave_code` and `enter_code`."""
+        """`leave` is the address of `leave_code`."""
         self._forms = forms
         self._stencils = stencils
         self._handlers = handlers
         self.leave = leave
-        self.enter = enter
         self._plans: dict[int, Plan] = {}
         # code of short records that refer to nothing outside themselves, by the record's two words
         self.ready: dict[tuple[int, int], bytes] = {}
         self._controls: dict[tuple[str, int], Stencil] = {}
         self._moves: dict[tuple[int, bool], bytes] = {}
 
-    def assemble(self, records: bytes, links: Links, at: int, data: int) -> tuple[HostCode, bytes]:
-        """The host code, to lie at `at`, and the data that belongs at the address `data`."""
-        return _Assembly(self, records, links, at, data).code()
+    def assemble(self, records: bytes, links: Links, at: int) -> HostCode:
+        """The host code, to lie at `at`."""
+        return _Assembly(self, records, links, at).code()
 
     # the parts -------------------------------------------------------------------------------------
 
@@ -178,21 +164,20 @@ class Assembler:
 class _Assembly:
     """One block."""
 
-    __slots__ = ("assembler", "at", "code_", "data", "data_at", "later", "links", "out", "records", "words")
+    __slots__ = ("assembler", "at", "code_", "data", "later", "links", "out", "records", "words")
 
-    def __init__(self, assembler: Assembler, records: bytes, links: Links, at: int, data: int) -> None:
+    def __init__(self, assembler: Assembler, records: bytes, links: Links, at: int) -> None:
         self.assembler = assembler
         self.records = records
         self.words = memoryview(records).cast("Q")
         self.links = links
         self.at = at
-        self.data_at = data
-        self.data = bytearray()
+        self.data = 0  # bytes of it so far
         self.code_ = HostCode()
         self.out = self.code_.data
         self.later: list[tuple[int, str, dict[str, int]]] = []  # displacement, stencil, values
 
-    def code(self) -> tuple[HostCode, bytes]:
+    def code(self) -> HostCode:
         words, assembler, out = self.words, self.assembler, self.out
         at, size = 0, len(self.records)
         result, ready = self.code_, assembler.ready
@@ -223,11 +208,15 @@ class _Assembly:
         for site, name, values in self.later:
             begin = len(out)
             if name == "link":
-                values["h_lit"] = self.at + begin
-                result.sites.append((site, begin))
+                values["h_exit"] = begin
+                result.sites.append(site)
+                result.exits.append(begin)
+                result.targets.append(values["h_lit"])
             self.emit(assembler.control(name, -1), values)
             struct.pack_into("<i", out, site, begin - site - 4)
-        return result, bytes(self.data)
+        if self.data > len(out):
+            raise AssertionError("a block has more data than code, so it would reach into the next one's")
+        return result
 
     def operation(self, plan: Plan, at: int, packed: int) -> None:
         slots = tuple(packed >> 8 * index & 255 if kind else -1 for index, kind in enumerate(plan.slots))
@@ -258,11 +247,11 @@ class _Assembly:
 
     def outside(self, plan: Plan, at: int) -> None:
         """Let the interpreter do it."""
-        copy = self.data_at + len(self.data)
-        self.code_.copies[copy] = at
-        self.data += self.records[at : at + plan.size]
-        self.emit(self.assembler.special("outside"), {"h_lit": copy})
-        self.data += struct.pack("<QQ", self.assembler.enter, self.at + len(self.out))
+        if plan.branches:
+            raise AssertionError(f"{plan.name} branches to records, so the interpreter cannot do it in place")
+        self.emit(self.assembler.special("outside"), {"h_copy": PIECE + self.data})
+        self.code_.copies.extend((self.data, at, plan.size, len(self.out)))
+        self.data += plan.size + _RECORD
 
     def branch(self, stencil: Stencil, values: dict[str, int], at: int) -> None:
         """A stencil that goes to `taken` or on, and the jump that is taken then."""
@@ -273,7 +262,7 @@ class _Assembly:
         """Go to a block that may not be there yet."""
         self.out += _NOPS[-(self.at + len(self.out) + 1) % 4] + b"\xe9\0\0\0\0"
         _, target = self.links[pointer]
-        self.later.append((len(self.out) - 4, "link", {"h_pc": target & _QUAD}))
+        self.later.append((len(self.out) - 4, "link", {"h_lit": target & _QUAD}))
 
     def control(self, name: str, at: int, packed: int) -> None:
         words, index = self.words, at >> 3
@@ -311,13 +300,16 @@ class _Assembly:
             if what == "next":
                 struct.pack_into("<i", out, where, len(out) - where - 4)
             elif what == "leave":
+                self.code_.bases.append(where)
                 struct.pack_into("<i", out, where, self.assembler.leave - (self.at + where + 4))
+            elif what in ("h_exit", "h_copy"):  # offsets, made relative to the instruction
+                struct.pack_into("<i", out, where, values[what] - (where + 4))
             elif what == "taken":
                 if cold is not None:
                     self.later.append((where, *cold))
                 else:
                     _, aim = self.links[pointer]
-                    self.later.append((where, "link", {"h_pc": aim & _QUAD}))
+                    self.later.append((where, "link", {"h_lit": aim & _QUAD}))
             elif size == 4:
                 struct.pack_into("<i", out, where, values[what] + more)
             else:

@@ -7,6 +7,7 @@ interpreter's handler does what it would have done.
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 
@@ -25,7 +26,7 @@ from nexus.backend.interp.records import variants
 from nexus.backend.llvm.compile import compile_object
 from nexus.backend.stencils import source
 from nexus.backend.stencils.layout import IMMEDIATE_BIAS, PIN_REGISTERS
-from nexus.backend.stencils.store import pack
+from nexus.backend.stencils.store import CORE, pack
 from nexus.base.errors import NexusError
 from nexus.ir.ops import LOAD, ROWS, STORE
 
@@ -39,7 +40,7 @@ _PINS = tuple(getattr(Register, name) for name in PIN_REGISTERS)
 _KEPT = {*_PINS, Register.R12, Register.RDX}
 _SIZES = {1: 8, 2: 4, 4: 4, 10: 4, 11: 4}  # relocation kind -> bytes
 _RELATIVE = (2, 4)
-_NAMES = (*source.HOLES, "h_lit", "h_pc", "next", "taken", "leave")
+_NAMES = (*source.HOLES, "h_lit", "h_exit", "h_copy", "next", "taken", "leave")
 
 
 def functions(elf: bytes) -> dict[str, tuple[bytes, list[Hole] | None]]:
@@ -113,8 +114,8 @@ def finish(code: bytes, holes: list[Hole]) -> Stencil:
     return code, tuple(holes)
 
 
-def build() -> bytes:
-    """Compile and check; the contents of the file."""
+def build(file: str) -> bytes:
+    """Compile and check; the contents of the file of that name."""
     text, index = source.module(ROWS.values())
     found = functions(compile_object(text, reloc="static", codemodel="kernel"))
     rows = {v.name: v.row for row in ROWS.values() for v in variants(row)}
@@ -131,7 +132,7 @@ def build() -> bytes:
     missing = [
         name for name, shapes in source.CONTROL_SHAPES.items() if set(shapes) - set(stencils.get(name, ()))
     ]
-    if missing or any(name not in stencils for name in ("leave_code", "enter_code", "outside")):
+    if missing or any(name not in stencils for name in CORE):
         raise NexusError(f"the compiler did not make what T1 cannot do without: {', '.join(missing)}")
     forms = {}
     for row in ROWS.values():
@@ -142,10 +143,10 @@ def build() -> bytes:
                 tuple(1 + t.is_vector for t in operands[:3]),
             )
             forms[v.name] = form, v.size, v.branches, source.limit(v)
-    return pack(forms, stencils)
+    return pack(file, forms, stencils)
 
 
 IMMEDIATE_OFFSET = {"h_imm": -IMMEDIATE_BIAS}
 
 if __name__ == "__main__":
-    cache.write(sys.argv[1], build())
+    cache.write(sys.argv[1], build(os.path.basename(sys.argv[1])))

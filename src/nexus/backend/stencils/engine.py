@@ -2,26 +2,29 @@
 given.
 
 The memory has two addresses: `write` to put code there, `run` where the same pages are executable. It begins
-with `leave_code` and `enter_code`.
+with `leave_code` and `enter_code`. PIECE bytes behind `run` is memory for data, which is not executable.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import struct
 import zlib
 
 from nexus.backend import cache
 from nexus.backend.interp import engine as interp
-from nexus.backend.stencils.assemble import Assembler, HostCode
-from nexus.backend.stencils.store import DamagedStencils, unpack
+from nexus.backend.stencils.layout import FRONT, PIECE
+from nexus.backend.stencils.store import DamagedStencils, Stencils
 from nexus.base.errors import NexusError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nexus.backend.interp.engine import Interpreter
-    from nexus.backend.stencils.assemble import Links
-    from nexus.backend.stencils.store import Form, Stencil
+    from nexus.backend.stencils.assemble import Assembler, Links
+    from nexus.backend.stencils.code import HostCode
 
 _SOURCES = tuple(f"backend/stencils/{name}.py" for name in ("build", "layout", "source", "store"))
 _AT_HWCAP2, _FSGSBASE = 26, 2
@@ -42,44 +45,75 @@ def available() -> bool:
     return bool(_libc.getauxval(_AT_HWCAP2) & _FSGSBASE)
 
 
-class Stencils:
-    """What was built: by variant, its form and its stencils by shape."""
-
-    __slots__ = ("forms", "stencils")
-
-    def __init__(self, data: bytes) -> None:
-        self.forms: dict[str, Form]
-        self.stencils: dict[str, dict[str, Stencil]]
-        self.forms, self.stencils = unpack(data)
-
-
 class Engine:
     """T1 over one piece of memory."""
 
     def __init__(self, stencils: Stencils, interpreter: Interpreter, write: int, run: int) -> None:
-        leave, _ = stencils.stencils["leave_code"][""]
-        enter, _ = stencils.stencils["enter_code"][""]
-        begin = len(leave) + -len(leave) % 16
+        self._stencils, self._interpreter, self._run = stencils, interpreter, run
         self._move = write - run
-        self.stencils = stencils.stencils
-        ctypes.memmove(write, leave, len(leave))
-        ctypes.memmove(write + begin, enter, len(enter))
-        self.enter = run + begin
-        self.first = run + begin + len(enter) + -len(enter) % 16
-        handlers = {address: name for name, address in interpreter.symbols.items()}
-        self._assembler = Assembler(stencils.forms, stencils.stencils, handlers, run, self.enter)
+        leave = _padded(stencils.core["leave_code"][0])
+        enter = _padded(stencils.core["enter_code"][0])
+        self.put(leave + enter, run)
+        self.enter = run + len(leave)
+        self.first = self.enter + len(enter)
+        self._assembler: Assembler | None = None
 
-    def assemble(self, records: bytes, links: Links, at: int, data: int) -> tuple[HostCode, bytes]:
-        """Host code for a block's records, to run at `at`, and what belongs at the address `data`."""
-        return self._assembler.assemble(records, links, at, data)
+    @property
+    def ready(self) -> bool:
+        """Can it assemble without loading what that needs first?"""
+        return self._assembler is not None
 
-    def put(self, code: HostCode, at: int) -> None:
+    def assemble(self, records: bytes, links: Links, at: int) -> HostCode:
+        """Host code for a block's records, to run at `at`."""
+        if self._assembler is None:
+            from nexus.backend.stencils.assemble import Assembler
+
+            built = self._stencils
+            built.load()
+            handlers = {address: name for name, address in self._interpreter.symbols.items()}
+            self._assembler = Assembler(built.forms, built.stencils, handlers, self._run)
+        return self._assembler.assemble(records, links, at)
+
+    def put(self, code: bytes | bytearray, at: int) -> None:
         """Copy host code to where it runs."""
-        ctypes.memmove(at + self._move, bytes(code.data), len(code.data))
+        ctypes.memmove(at + self._move, bytes(code), len(code))
+
+    def read(self, at: int, size: int) -> bytes:
+        """Host code as it is now, links included."""
+        return ctypes.string_at(at, size)
+
+    def front(self, at: int) -> bytes:
+        """FRONT bytes at `at` that lead to what the piece begins with: to `leave_code`."""
+        return (b"\xe9" + struct.pack("<i", self._run - (at + 5))).ljust(FRONT, b"\xcc")
+
+    def put_way_back(self, at: int, record: int) -> int:
+        """Host code that goes on at a record, with everything in the state as at a block's end; how many
+        bytes it has."""
+        code, holes = self._stencils.core["outside"]
+        changed = bytearray(code)
+        for where, _, _, _ in holes:
+            struct.pack_into("<i", changed, where, PIECE - (where + 4))
+        self.put(changed, at)
+        going = struct.pack("<QQQ", self._interpreter.symbols["goto"], 0, record)
+        ctypes.memmove(at + PIECE, going, len(going))
+        return len(changed)
+
+    def put_copies(self, copies: Sequence[int], records: int, at: int) -> None:
+        """The data of the host code at `at`: copies of the block's records, which lie at `records`, each with
+        one that comes back to the host code (`HostCode.copies`)."""
+        for index in range(0, len(copies), 4):
+            data, record, size, back = copies[index : index + 4]
+            ctypes.memmove(at + PIECE + data, records + record, size)
+            returning = struct.pack("<QQ", self.enter, at + back)
+            ctypes.memmove(at + PIECE + data + size, returning, len(returning))
 
     def link(self, site: int, target: int) -> None:
         """Make the jump with its displacement at `site` go to `target`."""
         ctypes.c_int32.from_address(site + self._move).value = target - site - 4
+
+
+def _padded(code: bytes) -> bytes:
+    return code + bytes(-len(code) % 16)
 
 
 def key() -> str:
@@ -112,7 +146,7 @@ def load(base: str | None = None) -> Stencils:
 
 def _read(path: str) -> Stencils:
     with open(path, "rb") as file:
-        return Stencils(file.read())
+        return Stencils(os.path.basename(path), file.read())
 
 
 def _build(path: str) -> None:

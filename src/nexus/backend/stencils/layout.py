@@ -4,7 +4,12 @@ The order is that of LLVM's `preserve_none` convention: r12 r13 r14 r15 rdi rsi 
 and r11 are free for what a stencil computes, and fewer make it spill. The window's host address is in GS.
 """
 
+from nexus.backend.interp.layout import LOOKUP_BYTES
 from nexus.ir.state import FIRST_TEMP
+
+PIECE = 64 << 20  # bytes of host code at most; its data begins that far behind, each block's at its place
+FRONT = 16  # bytes in front of kept code: jumps to what a piece begins with, at the same places as there
+TABLE_AT = LOOKUP_BYTES  # the table of host code lies behind that of records
 
 # LLVM parameter -> host register; `top` is the guest's highest address plus one
 PARAMETERS = ("state", "p0", "p1", "p2", "p3", "p4", "top", "p5", "p6", "p7")

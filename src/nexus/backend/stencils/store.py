@@ -1,4 +1,7 @@
-"""The built stencils as a file: a checksum, then what `marshal` makes of two dictionaries."""
+"""The built stencils as a file: a checksum, then what `marshal` makes of two parts. The first is what host
+code needs to run, the second what it is made from, which a process that finds its code in the cache never
+looks at.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +19,44 @@ if TYPE_CHECKING:
     # immediate has to be below (0: any)
     Form = tuple[tuple[int, tuple[int, ...]], int, bool, int]
 
-_MAGIC = b"NXSTEN02"
+CORE = ("leave_code", "enter_code", "outside")  # stencils without which nothing runs
+_MAGIC = b"NXSTEN03"
+_HEAD = len(_MAGIC) + 8  # magic, checksum, size of the first part
 
 
 class DamagedStencils(NexusError):
     """The file is not what was written."""
 
 
-def pack(forms: dict[str, Form], stencils: dict[str, dict[str, Stencil]]) -> bytes:
-    body = marshal.dumps((forms, stencils))
-    return _MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
+def pack(name: str, forms: dict[str, Form], stencils: dict[str, dict[str, Stencil]]) -> bytes:
+    """The contents of the file called `name`."""
+    core = marshal.dumps({each: stencils[each][""] for each in CORE})
+    body = len(core).to_bytes(4, "little") + core + marshal.dumps((forms, stencils))
+    return _MAGIC + _check(name, body).to_bytes(4, "little") + body
 
 
-def unpack(data: bytes) -> tuple[dict[str, Form], dict[str, dict[str, Stencil]]]:
-    """By variant: its form, and its stencils by shape."""
-    body = data[12:]
-    if data[:8] != _MAGIC or zlib.crc32(body).to_bytes(4, "little") != data[8:12]:
-        raise DamagedStencils("the file of stencils is damaged")
-    forms, stencils = marshal.loads(body)
-    return forms, stencils
+class Stencils:
+    """What was built: by variant, its form and its stencils by shape. `check` tells it from others."""
+
+    __slots__ = ("_rest", "check", "core", "forms", "stencils")
+
+    def __init__(self, name: str, data: bytes) -> None:
+        """From the file called `name`, which another one of this kind cannot take the place of."""
+        body = memoryview(data)[len(_MAGIC) + 4 :]
+        self.check = int.from_bytes(data[len(_MAGIC) : len(_MAGIC) + 4], "little")
+        if data[: len(_MAGIC)] != _MAGIC or _check(name, body) != self.check:
+            raise DamagedStencils(f"the stencils in {name} are damaged")
+        size = int.from_bytes(body[:4], "little")
+        self.core: dict[str, Stencil] = marshal.loads(body[4 : 4 + size])
+        self._rest = body[4 + size :]
+        self.forms: dict[str, Form] = {}
+        self.stencils: dict[str, dict[str, Stencil]] = {}
+
+    def load(self) -> None:
+        """Fill `forms` and `stencils`."""
+        if not self.forms:
+            self.forms, self.stencils = marshal.loads(self._rest)
+
+
+def _check(name: str, body: bytes | memoryview) -> int:
+    return zlib.crc32(body, zlib.crc32(name.encode()))
