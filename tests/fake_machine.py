@@ -8,9 +8,7 @@ from functools import partial
 from typing import Any
 
 import nexus.nt.syscalls  # noqa: F401  (fills the table)
-from nexus.base.errors import GuestFault
 from nexus.machine.window import READ, WRITE, Window
-from nexus.nt.errors import NtError
 from nexus.nt.kernel import Kernel
 from nexus.nt.numbers import Numbers
 from nexus.nt.ps.process import Process
@@ -81,12 +79,7 @@ class Machine:
         thread.process.window.write(STACK + 0x28, stack)
         step: Any = partial(SYSCALLS[name].invoke, thread.call, raw, STACK)
         while True:
-            try:
-                result = step()
-            except NtError as error:
-                return error.status
-            except GuestFault:
-                return Status.ACCESS_VIOLATION
+            result = self.kernel.attempt(step)
             if not isinstance(result, Wait):
                 return 0 if result is None else result
             ended = self.kernel._try_wait(thread, result)

@@ -83,8 +83,9 @@ class T0:
         self._state, self.state = anonymous(STATE_BYTES)
         self.slots = (ctypes.c_uint64 * SCALAR_SLOTS).from_address(self.state)
         self.records_area, self.records = anonymous(1 << 20)
-        self._lookup, lookup = anonymous(LOOKUP_BYTES)
+        self._lookup, lookup = anonymous(2 * LOOKUP_BYTES)  # T1 has one of its own behind it
         self.lookup = Lookup(lookup)
+        Lookup(lookup + LOOKUP_BYTES)
         self._machine = {"window": window, "top": TOP, "lookup": lookup}
 
     def load(self, state: dict[int, int], budget: int = 1 << 40) -> None:

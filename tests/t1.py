@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from bisect import bisect_right
 from functools import cache
 
 from nexus.backend.stencils import engine as stencils
+from nexus.backend.stencils.layout import PIECE, TABLE_AT
 from nexus.ir.state import SLOTS, Exit
 from nexus.ir.values import Block
 from nexus.machine import host, native
@@ -25,37 +25,38 @@ class T1(T0):
         code_at = native.take_piece(self.engine)
         host.map_file(code_at, CODE_BYTES, host.PROT_READ | host.PROT_EXEC, fd, 0, True)
         os.close(fd)
-        self.t1 = stencils.Engine(stencils.load(), self.engine, write, code_at)
-        self._data, self.data_at = anonymous(1 << 16)
+        host.protect(code_at + PIECE, CODE_BYTES, host.PROT_READ | host.PROT_WRITE)
+        self.built = stencils.load()
+        self.t1 = stencils.Engine(self.built, self.engine, write, code_at)
+        self._entry, self.entry_at = anonymous(1 << 12)
 
     def place(self, block: Block, offset: int = 0) -> int:
         record = super().place(block, offset)
-        links = {
+        self.links = links = {
             int.from_bytes(self.code.data[stub + 24 : stub + 32], "little") - record: (stub, target)
             for stub, target in self.code.links.items()
         }
         at = self.t1.first + offset
-        self.host_code, data = self.t1.assemble(self.code.data, links, at, self.data_at + 16)
-        self.t1.put(self.host_code, at)
-        entry = self.t1.enter.to_bytes(8, "little") + at.to_bytes(8, "little")
-        self._data[: 16 + len(data)] = entry + data
-        return self.data_at
+        self.host_code = self.t1.assemble(self.code.data, links, at)
+        self.t1.put(self.host_code.data, at)
+        self.t1.put_copies(self.host_code.copies, record, at)
+        self.t1.put_constants(self.host_code.constants, at)
+        self._entry[:16] = self.t1.enter.to_bytes(8, "little") + at.to_bytes(8, "little")
+        return self.entry_at
 
     def go(self, record: int) -> dict[int, int]:
         self.engine.run(self.state, record)
         if self.slots[SLOTS["exit"]] == Exit.FAULT:
-            record = self.records + self._record_of(self.slots[SLOTS["exit_at"]])
+            position = self.slots[SLOTS["exit_at"]] - self.t1.first
+            record = self.records + self.host_code.record(position)
             self.slots[SLOTS["exit_at"]] = record
             fault = self.engine.fault(self.state)
             inside = range(MEMORY_BASE, MEMORY_BASE + MEMORY_SIZE)
             if fault.address in inside and fault.address + fault.size - 1 in inside:
                 self.engine.run(self.state, record)  # only its base was outside, see `source.py`
+        if self.slots[SLOTS["exit"]] == Exit.LOOKUP:
+            self.slots[SLOTS["exit_arg"]] -= TABLE_AT  # the only one that T0 has not got
         return self.result()
-
-    def _record_of(self, position: int) -> int:
-        if position in self.host_code.copies:
-            return self.host_code.copies[position]
-        return self.host_code.records[bisect_right(self.host_code.offsets, position - self.t1.first) - 1]
 
 
 @cache

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 LOCKS = Path(__file__).resolve().parent.parent / "locks"
-DOWNLOAD_MB = {"core": 62, "test": 190, "bench": 17, "compute": 52}
+DOWNLOAD_MB = {"core": 62, "test": 200, "bench": 112, "compute": 52, "cluster": 62}
 
 
 def resolve(group: str) -> str:

@@ -13,7 +13,6 @@ import pytest
 from compute.rig import equal, matrices
 from nexus.base.folders import CHECKOUT
 from nexus.cli import compute as command
-from nexus.compute import monitor
 from nexus.compute.devices import discovery, wgsl
 from nexus.compute.devices.discovery import Found
 from nexus.compute.devices.host import HostDevice
@@ -28,40 +27,6 @@ def gpu() -> Engine:
     if not gpus:
         pytest.skip(NO_VULKAN)
     return equal(gpus[0])
-
-
-def test_the_processor_is_there_and_what_is_missing_has_a_reason() -> None:
-    found = discovery.discover()
-    assert found[0].kind == "cpu" and not found[0].absent and found[0].memory > 0
-    for library in ("torch", "cupy"):
-        rows = [device for device in found if device.backend == library or library in device.also]
-        assert rows and all(device.absent or device.name for device in rows)
-
-
-def test_a_library_that_does_not_work_is_an_absent_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(library: object) -> list[Found]:
-        raise OSError("libcuda.so.1: cannot open shared object file")
-
-    (row,) = discovery.through_library("json", broken)
-    assert row.absent == "json does not work here: libcuda.so.1: cannot open shared object file"
-    (row,) = discovery.through_library("no_such_library", broken)
-    assert row.absent == "the library no_such_library is not installed"
-
-
-def test_one_device_through_two_back_ends_is_one() -> None:
-    found = [Found("cpu", "cpu", "numpy")]
-    for row in (
-        Found("H200", "gpu", "torch", "01"),
-        Found("H200", "gpu", "torch", "02"),
-        Found("h200", "gpu", "cupy", "01"),
-        Found("other", "gpu", "cupy", "03"),
-    ):
-        discovery.merge(found, row)
-    assert [(row.name, row.bus, row.also) for row in found[1:]] == [
-        ("H200", "01", "cupy"),
-        ("H200", "02", ""),
-        ("other", "03", ""),
-    ]
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (17, 33, 5), (64, 64, 64), (130, 70, 90)])
@@ -101,27 +66,6 @@ def test_faults_are_survived_by_the_command(capsys: pytest.CaptureFixture[str]) 
     killed, changed = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert killed["right"] and changed["right"]
     assert "wrong result refused" in changed["notes"][0] and len(changed["recovery_seconds_measured"]) == 1
-
-
-def test_top_samples_the_machine(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["top", "--json", "--count", "1"]) == 0
-    row = json.loads(capsys.readouterr().out)
-    assert 0.0 <= row["processor_measured"] <= 1.0 and 0 < row["memory_used"] < row["memory"]
-
-
-def test_a_job_of_a_process_that_ended_is_forgotten(
-    tmp_path: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NEXUS_CACHE", f"{tmp_path}/cache")
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    folder = os.path.join(f"{tmp_path}/cache", "compute", "live")
-    assert monitor.jobs() == []
-    for pid in (ended.pid, os.getpid()):
-        with open(os.path.join(folder, str(pid)), "w") as file:
-            json.dump({"pid": pid}, file)
-    assert monitor.jobs() == [{"pid": os.getpid()}]
-    assert os.listdir(folder) == [str(os.getpid())]
 
 
 def test_importing_the_package_loads_no_numpy() -> None:

@@ -82,6 +82,19 @@ def test_a_lost_device_costs_its_chunk() -> None:
     assert len(engine.last.recoveries) == 1 and engine.last.devices[1].lost
 
 
+@pytest.mark.parametrize("equally", [True, False])
+def test_a_device_lost_before_its_first_chunk_costs_nothing(equally: bool) -> None:
+    class Unready(Scripted):
+        def prepare(self, job: Job) -> None:
+            raise DeviceLost("unready went away")
+
+    x = np.arange(1000.0)
+    job = Job("map", 1000, (x,), np.zeros(1000), {"function": np.sqrt})
+    devices = [Scripted("one"), Unready("unready"), Scripted("two")]
+    report = Run(job, devices, [1.0, 1.0, 1.0], equal=equally).run()
+    assert np.array_equal(job.out, np.sqrt(x)) and report.notes == ["unready went away"]
+
+
 def test_all_devices_lost() -> None:
     engine = equal(Gone("one"), Gone("two"))
     with pytest.raises(DeviceLost, match="no device is left for 512 of 512 units"):

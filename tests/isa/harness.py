@@ -13,7 +13,7 @@ import t1
 from nexus.ir.state import SLOTS, Exit
 from nexus.ir.values import Block
 from nexus.isa.x86 import fuzz, native
-from nexus.isa.x86.compare import Result, State, canonical, host_outcome, patched, run_blocks, run_oracle
+from nexus.isa.x86.compare import Result, State, machine_on, of_host, patched, run_blocks, run_oracle
 from nexus.isa.x86.registers import CpuState
 
 MEMORY = fuzz.common_memory()
@@ -28,19 +28,14 @@ def on_host(instruction: Instruction) -> bool:
 def host() -> native.Native:
     """The host's processor; where it is no x86-64 one, the tests that need it are not run, and say so."""
     try:
-        native.map_fixed(fuzz.MEMORY, fuzz.MEMORY_SIZE)
-        return native.Native()
+        return native.processor(MEMORY)
     except native.Unavailable as reason:
         pytest.skip(f"not run: {reason}")
 
 
 def run_host(case: fuzz.Case) -> Result:
-    processor = host()
-    memory = (ctypes.c_char * fuzz.MEMORY_SIZE).from_address(fuzz.MEMORY)
-    memory[:] = patched(MEMORY, case)
-    state = CpuState(bytearray(case.state.buffer))
-    outcome = processor.run(case.code, state)
-    return Result(canonical(host_outcome(case, outcome)), state, memory.raw)
+    (ran,) = host().run_many(case.code, [case.state], [case.patches])
+    return of_host(case, ran, MEMORY)
 
 
 def run_t0(case: fuzz.Case) -> Result:
@@ -52,7 +47,7 @@ def run_t1(case: fuzz.Case) -> Result:
 
 
 def run_engine(engine: t0.T0, case: fuzz.Case) -> Result:
-    engine.memory[:] = patched(MEMORY, case)
+    ctypes.memmove(engine.memory, patched(MEMORY, case), fuzz.MEMORY_SIZE)
 
     def run(block: Block, state: State) -> State:
         out = engine.run(block, state)
@@ -61,7 +56,8 @@ def run_engine(engine: t0.T0, case: fuzz.Case) -> Result:
             out[SLOTS["fault_address"]], out[SLOTS["fault_write"]] = fault.address, int(fault.write)
         return out
 
-    return run_blocks(case, run, lambda: bytes(engine.memory))
+    machine = machine_on(memoryview(engine.memory).cast("B"))
+    return run_blocks(case, run, lambda: bytes(engine.memory), machine)
 
 
 def run_on_oracle(case: fuzz.Case) -> Result:

@@ -9,10 +9,10 @@ import pytest
 
 from isa import harness
 from nexus.ir.verify import verify
-from nexus.isa.x86 import compare, fuzz
-from nexus.isa.x86.table import SEMANTICS
+from nexus.isa.x86 import compare, features, fuzz
+from nexus.isa.x86.semantics import SEMANTICS
 
-GROUPS = sorted(fuzz.groups())
+GROUPS = sorted(features.groups())
 CASES = 250
 
 
@@ -49,7 +49,7 @@ def test_a_planted_error_is_found() -> None:
 
 def test_blocks_pass_the_verifier() -> None:
     """Nothing architectural changes before the last access that can fault, whatever the operands."""
-    names = fuzz.names()
+    names = features.names()
     for mnemonic in SEMANTICS:
         for case in fuzz.random_cases(names[mnemonic], 8, seed=2):
             verify(compare.block_of(case))

@@ -10,6 +10,9 @@ from fake_machine import Machine
 from nexus.nt.namespace import Device, Namespace, SymbolicLink
 from nexus.nt.status import Status
 
+OBJECT_NAME_INFORMATION = 1
+TOKEN_USER, TOKEN_GROUPS, TOKEN_OWNER = 1, 2, 4
+
 ALL = 0x1F0003
 CURRENT_PROCESS = (1 << 64) - 1
 SAME_ACCESS, CLOSE_SOURCE = 2, 1
@@ -49,7 +52,7 @@ def test_query_object_tells_name_and_type(machine: Machine) -> None:
     size, maximum, at = struct.unpack("<HH4xQ", machine.memory.read(buffer, 16))
     assert (size, maximum, at) == (2 * len(name), 2 * len(name) + 2, buffer + 16)
     assert machine.memory.read(at, size).decode("utf-16-le") == name
-    assert machine.NtQueryObject(event, 1, buffer, 20, length) == Status.BUFFER_OVERFLOW
+    assert machine.NtQueryObject(event, 1, buffer, 20, length) == Status.INFO_LENGTH_MISMATCH
     assert machine.memory.u32(length) == 16 + maximum
     assert machine.NtQueryObject(event, 1, buffer, 8, length) == Status.INFO_LENGTH_MISMATCH
     assert machine.NtQueryObject(event, 2, buffer, 256, 0) == Status.SUCCESS
@@ -145,3 +148,22 @@ def test_atoms_are_counted(machine: Machine) -> None:
     assert machine.NtFindAtom(name, len(text), atom) == Status.OBJECT_NAME_NOT_FOUND
     assert machine.NtAddAtom(0x1234, 0, atom) == Status.SUCCESS
     assert machine.memory.u16(atom) == 0x1234
+
+
+def test_a_name_that_no_string_can_count(machine: Machine) -> None:
+    """UNICODE_STRING counts in 16 bits; a path through three directories can be longer than that."""
+    path, root, handle = "\\BaseNamedObjects", 0, 0
+    for _ in range(3):
+        path = "d" * 30000 if root else path + "\\" + "d" * 30000
+        handle = machine.new_handle("NtCreateDirectoryObject", 3, machine.attributes(path, root=root))
+        root = handle
+    buffer = machine.put(16)
+    status = machine.NtQueryObject(handle, OBJECT_NAME_INFORMATION, buffer, 0x2_0000, 0)
+    assert status == Status.NAME_TOO_LONG
+
+
+@pytest.mark.parametrize("kind", [TOKEN_USER, TOKEN_GROUPS, TOKEN_OWNER])
+def test_an_answer_at_the_end_of_the_address_space(machine: Machine, kind: int) -> None:
+    process_token = -4
+    status = machine.NtQueryInformationToken(process_token, kind, -2, 0x1000, machine.put(4))
+    assert status == Status.ACCESS_VIOLATION

@@ -194,3 +194,23 @@ def test_files_that_are_not_images(tmp_path: Path, content: bytes, status: int) 
     with pytest.raises(NtError) as refused:
         image_section(source_of(path), PAGE_EXECUTE_READ, SEC_IMAGE)
     assert refused.value.status == status
+
+
+def test_a_permanent_section_keeps_its_memory_without_handles(machine: Machine) -> None:
+    """OBJ_PERMANENT: the object lives until NtMakeTemporaryObject, whatever handles there were."""
+    case_insensitive, permanent = 0x40, 0x10
+    name = machine.attributes("\\BaseNamedObjects\\kept", case_insensitive | permanent)
+    length = machine.put(struct.pack("<q", 0x1000))
+    section = machine.new_handle("NtCreateSection", 0xF001F, name, length, READWRITE, COMMIT, 0)
+    machine.NtClose(section)
+    again = machine.new_handle("NtOpenSection", 0xF001F, machine.attributes("\\BaseNamedObjects\\kept"))
+    assert map_view(machine, again)[0] == Status.SUCCESS
+
+
+def test_a_section_without_room_for_its_handle_is_gone(machine: Machine) -> None:
+    out, length = machine.put(8), machine.put(struct.pack("<q", 0x1000))
+    before = len(os.listdir("/proc/self/fd"))
+    machine.process.handles.limit = 0
+    status = machine.NtCreateSection(out, 0xF001F, 0, length, READWRITE, COMMIT, 0)
+    assert status == Status.INSUFFICIENT_RESOURCES
+    assert len(os.listdir("/proc/self/fd")) == before

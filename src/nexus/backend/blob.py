@@ -19,32 +19,35 @@ if TYPE_CHECKING:
     from nexus.backend.link import Image
 
 PAGE = 4096
-_MAGIC = b"NXBLOB02"
-_HEADER = "<8sIIIII"  # magic, image offset, image size, writable part, index size, crc of index and image
+_MAGIC = b"NXBLOB03"
+_HEADER = (
+    "<8sIIIII"  # magic, image offset, image size, writable part, index size, crc of name, index and image
+)
 
 
 class DamagedBlob(NexusError):
     """The file is not what was written."""
 
 
-def pack(image: Image, notes: dict[str, int] | None = None) -> bytes:
-    """The file's contents for an image. `notes` gives symbols a number below 256 that the reader wants to
-    know."""
+def pack(name: str, image: Image, notes: dict[str, int] | None = None) -> bytes:
+    """The contents of the file called `name` for an image. `notes` gives symbols a number below 256 that the
+    reader wants to know."""
     count, notes = len(image.symbols), notes or {}
     index = struct.pack(f"<I{count}I", count, *image.symbols.values())
     index += bytes(notes.get(name, 0) for name in image.symbols) + "\n".join(image.symbols).encode()
     start = struct.calcsize(_HEADER) + len(index)
     start += -start % PAGE
-    check = zlib.crc32(image.code, zlib.crc32(index))
+    check = zlib.crc32(image.code, zlib.crc32(index, zlib.crc32(name.encode())))
     header = struct.pack(_HEADER, _MAGIC, start, len(image.code), image.data, len(index), check)
     return (header + index).ljust(start, b"\0") + image.code
 
 
 class Blob:
     """A mapped blob: `symbols` are host addresses, `notes` the numbers packed with them, good as long as
-    the object lives."""
+    the object lives. `check` is the checksum of it all, its name included: another file cannot take its
+    place."""
 
-    __slots__ = ("_map", "address", "notes", "size", "symbols")
+    __slots__ = ("_map", "address", "check", "notes", "size", "symbols")
 
     def __init__(self, path: str) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -68,8 +71,10 @@ class Blob:
             )
         finally:
             os.close(fd)
-        if zlib.crc32(self._map, zlib.crc32(index)) != check:
+        name = os.path.basename(path).encode()
+        if zlib.crc32(self._map, zlib.crc32(index, zlib.crc32(name))) != check:
             raise DamagedBlob(f"{path} is damaged")
+        self.check: int = check
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         self.size = size
         _protect(self.address, data, mmap.PROT_READ | mmap.PROT_EXEC)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from nexus.base.errors import UsageError
 from nexus.cli.main import COMMANDS, GLOBAL
 from nexus.cli.options import VALUE, Option
 from nexus.cli.run_options import RUN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 USAGE = """\
 usage: nexus completion bash   then: nexus completion bash > ~/.local/share/bash-completion/completions/nexus
@@ -24,6 +30,7 @@ _nexus() {{
         sysroot) COMPREPLY=($(compgen -W "list add remove path" -- "$word") $(compgen -f -- "$word")) ;;
         cache) COMPREPLY=($(compgen -W "list path clean" -- "$word")) ;;
         completion) COMPREPLY=($(compgen -W "bash zsh fish" -- "$word")) ;;
+{own}
         *) COMPREPLY=($(compgen -f -- "$word")) ;;
     esac
 }}
@@ -40,6 +47,7 @@ _nexus() {{
         sysroot) _values action list add remove path; _files ;;
         cache) _values action list path clean ;;
         completion) _values shell bash zsh fish ;;
+{own}
         *) _files ;;
     esac
 }}
@@ -57,6 +65,13 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def own_options() -> dict[str, list[Option]]:
+    """The options of the commands that take options and files only."""
+    return {
+        name: import_module(COMMANDS[name][0]).OPTIONS for name in ("bench", "check", "diff", "show", "test")
+    }
+
+
 def word(option: Option) -> str:
     return f"--{option.name}" + ("=" if option.kind == VALUE else "")
 
@@ -66,17 +81,28 @@ def bash() -> str:
         commands=" ".join(COMMANDS),
         options=" ".join(f"--{option.name}" for option in GLOBAL),
         run=" ".join(map(word, RUN)),
+        own="\n".join(
+            f'        {name}) COMPREPLY=($(compgen -W "{" ".join(map(word, options))}" -- "$word") '
+            '$(compgen -f -- "$word")) ;;'
+            for name, options in own_options().items()
+        ),
     )
 
 
 def zsh() -> str:
-    quoted = {
-        text: text.replace("'", "'\\''").replace(":", "\\:")
-        for text in [*(doc for _, doc in COMMANDS.values()), *(option.doc for option in RUN)]
-    }
+    def quote(name: str, doc: str) -> str:
+        return "'" + (name + ":" + doc.replace(":", "\\:")).replace("'", "'\\''") + "'"
+
+    def options(table: Sequence[Option]) -> str:
+        return " ".join(quote(word(option), option.doc) for option in table)
+
     return ZSH.format(
-        commands=" ".join(f"'{name}:{quoted[doc]}'" for name, (_, doc) in COMMANDS.items()),
-        run=" ".join(f"'{word(option)}:{quoted[option.doc]}'" for option in RUN),
+        commands=" ".join(quote(name, doc) for name, (_, doc) in COMMANDS.items()),
+        run=options(RUN),
+        own="\n".join(
+            f"        {name}) local -a own=({options(table)}); _describe option own -- ; _files ;;"
+            for name, table in own_options().items()
+        ),
     )
 
 
@@ -88,11 +114,14 @@ def fish() -> str:
         f"complete -c nexus -n __fish_use_subcommand -f -a {name} -d {quote(doc)}"
         for name, (_, doc) in COMMANDS.items()
     ]
-    for option in RUN:
+    for commands, option in [
+        *(("run trace", option) for option in RUN),
+        *((name, option) for name, table in own_options().items() for option in table),
+    ]:
         short = f" -s {option.short}" if option.short else ""
         takes = " -r" if option.kind == VALUE else ""
         lines.append(
-            f"complete -c nexus -n '__fish_seen_subcommand_from run trace' -l {option.name}{short}{takes} "
+            f"complete -c nexus -n '__fish_seen_subcommand_from {commands}' -l {option.name}{short}{takes} "
             f"-d {quote(option.doc)}"
         )
     lines += [

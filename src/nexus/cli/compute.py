@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 
 from nexus.base.errors import UsageError
 from nexus.cli.options import FLAG, LIST, VALUE, Option, help_text, number, parse
@@ -11,26 +13,36 @@ from nexus.system.environment import group_python
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 OPTIONS = [
     Option("json", FLAG, "print JSON; for bench and top one object per line"),
-    Option("size", VALUE, "side of the matrices (default 2048)", "N"),
+    Option("size", VALUE, "side of the matrices (default 2048; gpus 512, tensor 8192)", "N"),
     Option(
         "share", LIST, "a worker with this share of a core; may be repeated (default 0.4, 0.2, 0.1)", "SHARE"
     ),
+    Option("page", FLAG, "top: charts on a page for a browser on this machine"),
+    Option("port", VALUE, "top --page: the port to listen on (default: a free one)", "N"),
     Option("count", VALUE, "top: stop after so many samples", "N"),
     Option("help", FLAG, "print this help", short="h"),
 ]
 USAGE = """\
 usage: nexus compute devices [--json]             every device once, absent ones with the reason
-       nexus compute bench [options] [SUBJECT]    measure: numpy, uneven, faults, formats, gpus (default: all)
-       nexus compute top [--json] [--count N]     processor, memory, power and running jobs, every second
+       nexus compute bench [options] [SUBJECT]    measure: import numpy formats uneven mixed faults gpus
+                                                  tensor points (default: all)
+       nexus compute top [--json] [--page]        use, memory, power, heat and jobs of every device, live
+       nexus compute cluster ...                  many machines and browsers: nexus compute cluster --help
+       nexus compute simulate ...                 machines that are not here: nexus compute simulate --help
 """
-SUBJECTS = ("numpy", "uneven", "faults", "formats", "gpus")
+SUBJECTS = ("import", "numpy", "formats", "uneven", "mixed", "faults", "gpus", "tensor", "points")
+POINTS = 64_000_000
 
 
 def main(arguments: list[str]) -> int:
+    if arguments[:1] in (["cluster"], ["simulate"]):
+        command: Callable[[list[str]], int] = import_module(f"nexus.cli.compute_{arguments[0]}").main
+        return command(arguments[1:])
     given = parse(arguments, OPTIONS, "compute", mixed=True)
     if given.flag("help") or not given.rest:
         print(USAGE)
@@ -44,17 +56,25 @@ def main(arguments: list[str]) -> int:
     for subject in subjects:
         if subject not in SUBJECTS:
             raise UsageError(f"there is no benchmark {subject}", hint=f"benchmarks: {' '.join(SUBJECTS)}")
-    size, count = number(given, "size") or 2048, number(given, "count")
+    size, count = number(given, "size") or 0, number(given, "count")
+    port = number(given, "port") or 0
+    if port > 65535:
+        raise UsageError(f"--port is at most 65535, not {port}")
     shares = [share_of(text) for text in given.list("share")] or [0.4, 0.2, 0.1]
-    python = group_python("compute")
+    # A Python that has numpy is used as it is: it may have torch or cupy for its GPUs, which no lock has.
+    python = sys.executable if find_spec("numpy") else group_python("compute")
     if python != sys.executable:
         os.execv(python, [python, "-m", "nexus", "compute", *arguments])
     if what == "devices":
         return devices(given.flag("json"))
     if what == "top":
+        if given.flag("page"):
+            from nexus.compute.monitor import page
+
+            return page.serve(count, port)
         from nexus.compute.monitor import top
 
-        return top(count, given.flag("json"))
+        return top.top(count, given.flag("json"))
     return bench(list(subjects) or list(SUBJECTS), size, shares, given.flag("json"))
 
 
@@ -91,25 +111,25 @@ def devices(as_json: bool) -> int:
 def bench(subjects: list[str], size: int, shares: list[float], as_json: bool) -> int:
     import json
 
-    from nexus.compute import bench as measure
+    from nexus.compute.bench import gpu, host, split
 
-    print_row = print_json if as_json else print_text
-    found: list[dict[str, Any]] = []
+    measures: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "import": host.imports,
+        "numpy": lambda: [*host.against_numpy(size or 2048), *host.overhead()],
+        "formats": lambda: host.formats(size or 2048),
+        "uneven": lambda: split.uneven(size or 2048, shares, gpus=False),
+        "mixed": lambda: split.uneven(size or 2048, shares, gpus=True),
+        "faults": lambda: split.faults(size or 2048),
+        "gpus": lambda: gpu.gpus(size or 512),
+        "tensor": lambda: gpu.tensor(size or 8192),
+        "points": lambda: gpu.bandwidth(POINTS),
+    }
+    right = True
     for subject in subjects:
-        if subject == "numpy":
-            rows = [measure.against_numpy(size, 5)]
-        elif subject == "uneven":
-            rows = measure.uneven(size, shares)
-        elif subject == "faults":
-            rows = measure.faults(size)
-        elif subject == "formats":
-            rows = measure.formats(size)
-        else:
-            rows = measure.gpus(min(size, 512))
-        for row in rows:
-            print_row(row, json)
-        found += rows
-    return 1 if any(row.get("right") is False for row in found) else 0
+        for row in measures[subject]():
+            (print_json if as_json else print_text)(row, json)
+            right = right and row.get("right") is not False
+    return 0 if right else 1
 
 
 def print_json(row: dict[str, Any], json: Any) -> None:

@@ -4,6 +4,7 @@ or the kernel do what it never may."""
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from nexus.base.errors import UsageError
 from nexus.cli.options import FLAG, LIST, VALUE, Option, help_text, number, parse
@@ -11,7 +12,12 @@ from nexus.cli.options import FLAG, LIST, VALUE, Option, help_text, number, pars
 OPTIONS = [
     Option("cases", VALUE, "how many (default 1000; for syscalls and isa: per system call or group)", "N"),
     Option("seed", VALUE, "repeat the cases of this seed (default: a random one, printed)", "N"),
-    Option("group", LIST, "only these instructions: a file of isa/x86/semantics or a mnemonic", "NAME"),
+    Option(
+        "group", LIST, "only these instructions: a CPUID feature, a file of semantics or a mnemonic", "NAME"
+    ),
+    Option("list", FLAG, "print the groups of instructions and how many encodings they have"),
+    Option("jobs", VALUE, "processes for instructions (default: one per processor)", "N"),
+    Option("save", VALUE, "where files of instructions that differ go (default: here)", "FOLDER"),
     Option("events", LIST, "only these system calls", "NAME", short="e"),
     Option("sysroot", VALUE, "Windows DLLs to use: a version or a path", "VERSION|PATH"),
     Option("help", FLAG, "print this help", short="h"),
@@ -30,6 +36,9 @@ def main(arguments: list[str]) -> int:
     subject, *files = parsed.rest
     if subject not in ("isa", "pe", "syscalls") or (files and subject != "pe"):
         raise UsageError(f"nexus fuzz cannot {' '.join(parsed.rest)}", hint="nexus fuzz --help")
+    if parsed.flag("list"):
+        _list_groups()
+        return 0
     from nexus.system import fuzz, sysroot
 
     cases = number(parsed, "cases") or 1000
@@ -39,13 +48,14 @@ def main(arguments: list[str]) -> int:
     seed = int(text) if text is not None else int.from_bytes(os.urandom(4), "little")
     try:
         if subject == "isa":
-            from nexus.system.fuzz_isa import fuzz_isa
-
-            cases = fuzz_isa(parsed.list("group"), cases, seed)
+            jobs = number(parsed, "jobs") or len(os.sched_getaffinity(0))
+            _isa(parsed.list("group"), cases, seed, jobs, parsed.value("save") or ".")
         elif subject == "pe":
-            fuzz.limit_memory()
+            from nexus.system import fuzz_pe
+
             found = sysroot.find(parsed.value("sysroot"))
-            fuzz.fuzz_pe(fuzz.read_programs(found, files), cases, seed)
+            started = fuzz_pe.fuzz_pe(found, fuzz_pe.read_programs(found, files), cases, seed)
+            print(f"{started} mutants were started")
         else:
             from nexus.cli.trace import chosen
             from nexus.nt.syscall import SYSCALLS
@@ -58,3 +68,17 @@ def main(arguments: list[str]) -> int:
         return 1
     print(f"{cases} cases of seed {seed}: nothing found")
     return 0
+
+
+def _list_groups() -> None:
+    from nexus.isa.x86 import features
+
+    for name, codes in sorted(features.groups().items()):
+        print(f"{name:24}{len(codes):5} encodings")
+
+
+def _isa(groups: Sequence[str], cases: int, seed: int, jobs: int, folder: str) -> None:
+    from nexus.system.fuzz_isa import fuzz_isa
+
+    for line in fuzz_isa(groups, cases, seed, jobs, folder):
+        print(line, flush=True)

@@ -25,7 +25,10 @@ OPTIONS = [
     Option("select", LIST, "only this section; may be repeated", "SECTION"),
     Option("help", FLAG, "print this help", short="h"),
 ]
-PYTEST = ("unit", "launcher", "isa", "peers", "nt", "guest", "real", "wine", "compute", "fuzz")
+PYTEST = (
+    *("unit", "launcher", "isa", "peers", "nt", "guest", "real", "wine"),
+    *("compute", "cluster", "speed", "fuzz"),
+)
 CHECKS = ("ruff", "mypy", "imports", "length", "budget")
 
 

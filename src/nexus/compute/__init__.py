@@ -18,10 +18,13 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from nexus.compute.cluster.engine import ClusterEngine, cluster
     from nexus.compute.engine import Engine, engine
     from nexus.compute.errors import BadInput, ComputeError, DeviceLost, OutOfDeviceMemory, WrongResult
 
 _HOMES = {
+    "ClusterEngine": "nexus.compute.cluster.engine",
+    "cluster": "nexus.compute.cluster.engine",
     "Engine": "nexus.compute.engine",
     "engine": "nexus.compute.engine",
     "BadInput": "nexus.compute.errors",
@@ -33,11 +36,13 @@ _HOMES = {
 
 __all__ = [
     "BadInput",
+    "ClusterEngine",
     "ComputeError",
     "DeviceLost",
     "Engine",
     "OutOfDeviceMemory",
     "WrongResult",
+    "cluster",
     "engine",
 ]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ VERSION = 1
 PROBE_SECONDS = 0.1
 PATIENCE = 30.0
 """Seconds until a probe that does not return is given up."""
+PAIRS = 3
 GAIN = 1.05
 """How much more the others must do without a device to leave it out: less is within the noise of a probe."""
 
@@ -70,7 +72,9 @@ class Calibration:
         size = round(math.log(max(job.units * job.work, 1.0), 4))
         what = job.params["function"].__qualname__ if "function" in job.params else job.kernel
         names = ",".join(f"{device.name}={device.version}" for device in devices)
-        return f"{what} {job.dtype} 4^{size} tile={job.params['tile']} unit={job.work:.3g} on {names}"
+        # The work of a user's function is measured anew for every job, and never twice the same.
+        unit = f"{job.work:.3g}" if job.counted else "measured"
+        return f"{what} {job.dtype} 4^{size} tile={job.params['tile']} unit={unit} on {names}"
 
     def save(self) -> None:
         if not self.path:
@@ -119,9 +123,16 @@ class Probes:
             if not without:
                 break
             rates = self.best_together(without)
-            if sum(rates) > sum(together) * GAIN:
+            if sum(rates) > sum(together) * GAIN and self.confirmed(kept, without):
                 kept, together = without, rates
         return {"alone": alone, "together": together, "kept": kept}
+
+    def confirmed(self, chosen: Sequence[int], fewer: Sequence[int]) -> bool:
+        """Whether fewer devices do more in most of several pairs of probes: one pair may have met a
+        disturbance.
+        """
+        ratios = [sum(self.together(fewer)) / max(sum(self.together(chosen)), 1e-9) for _ in range(PAIRS)]
+        return statistics.median(ratios) > GAIN
 
     def alone(self, n: int) -> float:
         """The device's rate alone, 0 when it cannot compute the job; finds how many units make a probe."""
@@ -145,7 +156,7 @@ class Probes:
         return rate[0]
 
     def probe(self, n: int) -> None:
-        start = min(n * self.room, self.job.units - self.sizes[n])
+        start = self.job.first + min(n * self.room, self.job.units - self.sizes[n])
         self.devices[n].run(self.job, start, start + self.sizes[n])
 
     def best_together(self, chosen: Sequence[int]) -> list[float]:

@@ -6,20 +6,21 @@ import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from nexus.compute import shared
 from nexus.compute.calibration import Calibration
+from nexus.compute.devices.accelerator import Accelerator
 from nexus.compute.devices.base import Device
 from nexus.compute.devices.host import HostDevice
 from nexus.compute.devices.worker import WorkerDevice
 from nexus.compute.errors import BadInput, ComputeError
 from nexus.compute.formats import Array
 from nexus.compute.job import Job
-from nexus.compute.operations import matrix, physics, pointwise
+from nexus.compute.operations import cloth, matrix, physics, pointwise, resident
 from nexus.compute.report import Report
 from nexus.compute.scheduler import Run
 
@@ -40,6 +41,7 @@ class Engine:
         deterministic: bool = False,
         equal_split: bool = False,
         seed: int | None = None,
+        checks: float = 1.0,
     ) -> None:
         if not devices:
             raise BadInput("an engine needs at least one device")
@@ -48,11 +50,13 @@ class Engine:
         self.deterministic = deterministic
         self.equal_split = equal_split
         self.rng = np.random.default_rng(seed)
+        self.checks = checks
+        self.accelerated = any(isinstance(device, Accelerator) for device in self.devices)
         self.last: Report | None = None
         self.copied = 0
         self.queue = threading.Lock()
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -67,14 +71,23 @@ class Engine:
 
     # Operations. Each says what it computes; shapes and errors are told where it is written.
 
-    def matmul(self, a: object, b: object, *, dtype: str = "fp32") -> Array:
-        """`a @ b` with operands in a number format (see `formats`), as float32."""
+    def matmul(self, a: object, b: object, *, dtype: str = "fp32") -> Any:
+        """`a @ b` with operands in a number format (see `formats`), as float32.
+
+        Operands that lie on an accelerator stay there, and so does the result (see `operations.resident`).
+        """
         with self.queue:
+            device = self.home(a, b)
+            if device is not None:
+                return resident.matmul(self, device, a, b, dtype)
             return matrix.matmul(self, a, b, dtype)
 
-    def transform(self, points: object, matrix4: object) -> Array:
+    def transform(self, points: object, matrix4: object) -> Any:
         """Points (n by 4, rows x y z w; n by 3 has w = 1) times a 4x4 matrix, as float32 n by 4."""
         with self.queue:
+            device = self.home(points, matrix4)
+            if device is not None:
+                return resident.transform(self, device, points, matrix4)
             return matrix.transform(self, points, matrix4)
 
     def map(self, function: Callable[..., Any], *data: object) -> Array:
@@ -95,11 +108,27 @@ class Engine:
         with self.queue:
             return physics.nbody(self, positions, velocities, masses, dt, steps, softening, g)
 
+    def cloth(
+        self, positions: object, velocities: object, springs: object, *, dt: float, steps: int = 1,
+        lengths: object | None = None, stiffness: float = 1e3, damping: float = 0.0, mass: float = 1.0,
+        pinned: Sequence[int] = (), gravity: Sequence[float] = (0.0, 0.0, -9.81),
+    ) -> tuple[Array, Array]:  # fmt: skip
+        """Positions and velocities of a net of springs (m pairs of points) after `steps` steps."""
+        net = cloth.Net(springs, lengths, stiffness, damping, mass, pinned, gravity)
+        with self.queue:
+            return cloth.simulate(self, positions, velocities, net, dt, steps)
+
     def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike = np.float32) -> Array:
         """A zeroed array in memory that workers share: operands in such arrays are never copied to them."""
         return shared.allocate((shape,) if isinstance(shape, int) else tuple(shape), dtype)
 
     # For the operations.
+
+    def home(self, *operands: object) -> Accelerator | None:
+        """The accelerator that operands lie on, if they do."""
+        if not self.accelerated:
+            return None
+        return resident.home(self, operands)
 
     def take(self, value: object, name: str, dtype: DTypeLike | None = np.float32) -> Array:
         """An operand as a C-contiguous array of `dtype`; other libraries' arrays come in through DLPack.
@@ -121,8 +150,8 @@ class Engine:
         return taken
 
     def output(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        """Where a job's result goes: shared memory when other processes will write to it."""
-        if any(isinstance(device, WorkerDevice) for device in self.devices):
+        """Where a job's result goes: shared memory when other processes or pinned transfers write to it."""
+        if any(isinstance(device, WorkerDevice | Accelerator) for device in self.devices):
             return shared.allocate(shape, dtype)
         return np.empty(shape, dtype)
 
@@ -134,16 +163,23 @@ class Engine:
         if outside:
             job.inputs = tuple(self.share(array) for array in job.inputs)
         if self.deterministic:
-            kinds = {device.kind for device in devices}
+            kinds = {device.family for device in devices}
             if len(kinds) > 1:
-                devices = [device for device in devices if device.kind == "cpu"]
-                notes.append("deterministic: only devices of kind cpu")
+                chosen = "cpu" if "cpu" in kinds else min(kinds)
+                devices = [device for device in devices if device.family == chosen]
+                notes.append(f"deterministic: only devices of kind {chosen}")
         with one_thread() if self.deterministic else contextlib.nullcontext():
             if self.equal_split:
                 rates = [1.0] * len(devices)
             else:
                 devices, rates = self.calibration.choose(job, devices, notes.append)
-            report = Run(job, devices, rates, equal=self.equal_split).run()
+            return self.work(job, devices, rates, notes)
+
+    def work(
+        self, job: Job, devices: Sequence[Device], rates: Sequence[float], notes: Sequence[str] = ()
+    ) -> Report:
+        """Do a job on exactly these devices."""
+        report = Run(job, devices, rates, equal=self.equal_split).run()
         report.copied += self.copied
         report.notes[:0] = notes
         self.copied = 0
@@ -180,7 +216,12 @@ def one_thread() -> contextlib.AbstractContextManager[object]:
     """BLAS on one thread, in deterministic mode: a product's bits may depend on how it is divided over
     threads.
     """
-    from threadpoolctl import threadpool_limits
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        raise ComputeError(
+            "deterministic mode needs the library threadpoolctl", hint="pip install threadpoolctl"
+        ) from None
 
     limits: contextlib.AbstractContextManager[object] = threadpool_limits(1)
     return limits
@@ -193,11 +234,13 @@ def engine(
     memory: int | None = None,
     deterministic: bool = False,
     seed: int | None = None,
+    checks: float = 1.0,
 ) -> Engine:
     """An engine on this machine's processor, its GPUs, and worker processes with these shares of a core.
 
     `memory` bounds the bytes a matrix product may touch at a time on each device; larger ones go in tiles.
-    `seed` fixes the random checks.
+    `seed` fixes the random checks; `checks` is the share of jobs on data that lies on an accelerator whose
+    results are checked (all others always are).
     """
     devices: list[Device] = [HostDevice(memory)]
     if gpus:
@@ -205,4 +248,4 @@ def engine(
 
         devices += usable_gpus(memory)
     devices += [WorkerDevice(n, share, memory) for n, share in enumerate(workers)]
-    return Engine(devices, deterministic=deterministic, seed=seed)
+    return Engine(devices, deterministic=deterministic, seed=seed, checks=checks)

@@ -12,8 +12,10 @@ class Job:
     """`kernel` is a name of `kernels.KERNELS`; `work` is the floating-point operations of one unit,
     `counted` or (a user's function) only assumed, to tell small jobs from large ones.
 
-    `check(start, stop)` returns what is wrong with those units of `out`, or an empty text. `granule` is the
-    fewest units worth a message; chunks are multiples of it, which deterministic mode relies on.
+    `check(start, stop, roundoff)` returns what is wrong with those units of `out`, or an empty text;
+    `roundoff` is the relative error of one addition on the device that computed them. `granule` is the
+    fewest units worth a message; chunks are multiples of it, which deterministic mode relies on. A job that
+    is a part of another one begins at unit `first` of the same inputs and output.
     """
 
     def __init__(
@@ -27,8 +29,9 @@ class Job:
         granule: int = 1,
         work: float = 1.0,
         counted: bool = True,
-        check: Callable[[int, int], str] | None = None,
+        check: Callable[[int, int, float], str] | None = None,
         dtype: str = "fp32",
+        first: int = 0,
     ) -> None:
         self.kernel = kernel
         self.units = units
@@ -40,3 +43,9 @@ class Job:
         self.counted = counted
         self.check = check
         self.dtype = dtype
+        self.first = first
+
+    @property
+    def stop(self) -> int:
+        """The unit after the last."""
+        return self.first + self.units

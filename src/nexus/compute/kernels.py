@@ -102,10 +102,31 @@ def gravity(params: Params, inputs: Sequence[Array], start: int, stop: int, out:
         out[low:high] = params["g"] * (weight @ positions - weight.sum(axis=1, keepdims=True) * mine)
 
 
+def cloth(params: Params, inputs: Sequence[Array], start: int, stop: int, out: Array) -> None:
+    """Acceleration of the points of a net of damped springs: a sparse matrix times the positions.
+
+    Row i of the matrix has w = stiffness * (1 - rest / length) at the ends of point i's springs: the force
+    is w @ x - rowsum(w) * x, and that of the damping likewise along each spring. `inputs` are positions,
+    velocities, the other ends of each point's springs (its own number fills a row up) and their rest lengths.
+    """
+    positions, velocities, ends, rests = inputs
+    for low, high in steps(start, stop, params["tile"] or min(POINTS_AT_ONCE, stop - start)):
+        to = positions[ends[low:high]] - positions[low:high, None, :]
+        length = np.sqrt(np.einsum("ijk,ijk->ij", to, to))
+        there = length > 0.0
+        inverse = np.divide(1.0, length, out=np.zeros_like(length), where=there)
+        towards = velocities[ends[low:high]] - velocities[low:high, None, :]
+        speed = np.einsum("ijk,ijk->ij", towards, to) * inverse
+        pull = params["stiffness"] * (length - rests[low:high]) + params["damping"] * speed
+        force = np.einsum("ij,ijk->ik", pull * inverse, to)
+        out[low:high] = force / params["mass"] + params["gravity"]
+
+
 KERNELS: dict[str, Callable[[Params, Sequence[Array], int, int, Array], None]] = {
     "matmul": matmul,
     "transform": transform,
     "map": map_blocks,
     "reduce": reduce_tiles,
     "gravity": gravity,
+    "cloth": cloth,
 }

@@ -1,31 +1,23 @@
 """Hands the units of a job to devices so that all of them end together, and survives losing one.
 
-Each device has a thread that asks for the next chunk. The first chunk of a device is FIRST of its share by
-measured rate; later ones are its share of half of what remains, with the rate seen so far, down to the job's
-granule. When nothing is left, an idle device repeats the chunk of one that has taken STALL times longer than
-expected. A lost device's chunk goes back to the others; a chunk that fails its check goes to another device,
-and the device that computed it gets nothing more of this job.
+Each device has a thread that asks for the next chunk; `chunks` says how large it is. When nothing is left,
+an idle device repeats the chunk of one that is far behind. A lost device's chunk goes back to the others; a
+chunk that fails its check goes to another device, and the device that computed it gets nothing more of this
+job.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Sequence
 
-from nexus.compute import monitor
+from nexus.compute.chunks import STALL_SECONDS, in_granules, late, next_size
 from nexus.compute.devices.base import Device
 from nexus.compute.errors import ComputeError, DeviceLost, OutOfDeviceMemory, WrongResult
 from nexus.compute.job import Job
+from nexus.compute.monitor import live
 from nexus.compute.report import DeviceReport, Report
-
-FIRST = 0.6
-STALL = 4.0
-STALL_SECONDS = 0.25
-"""A chunk is not called stalled before it is late by this much, whatever it was expected to take."""
-SHORTEST = 0.002
-"""Seconds a chunk should take at least: below this the message costs more than the work."""
 
 
 class Chunk:
@@ -57,7 +49,7 @@ class Run:
         self.devices = list(devices)
         self.rates = dict(zip(self.devices, rates, strict=True))
         self.equal = equal
-        self.next = 0
+        self.next = job.first
         self.done = 0
         self.returned: list[Chunk] = []
         self.active: dict[Device, Chunk] = {}
@@ -94,7 +86,7 @@ class Run:
                     thread.join()
         self.report.seconds = time.monotonic() - self.began
         if self.published:
-            monitor.withdraw()
+            live.withdraw()
         for device in self.devices:
             self.report.copied += device.copied - copied[device]
         if self.error is not None:
@@ -136,7 +128,9 @@ class Run:
                 return
             if result is not None:
                 self.job.out[chunk.start : chunk.stop] = result
-        wrong = self.job.check(chunk.start, chunk.stop) if self.job.check and not device.trusted else ""
+        wrong = ""
+        if self.job.check and not device.trusted:
+            wrong = self.job.check(chunk.start, chunk.stop, device.roundoff(self.job))
         with self.changed:
             if self.active.get(device) is not chunk:
                 return
@@ -151,15 +145,16 @@ class Run:
                 again = chunk.again(now)
                 again.refused.add(device)
                 self.returned.append(again)
+                device.refuted()
             else:
                 self.done += chunk.stop - chunk.start
                 row.add(chunk.stop - chunk.start, now - began, now - self.began)
                 self.rates[device] = row.units / row.busy
                 if chunk.lost_at:
                     self.report.recoveries.append(now - chunk.lost_at)
-                if now - max(self.began, self.published) > monitor.EVERY and self.done < self.job.units:
+                if now - max(self.began, self.published) > live.EVERY and self.done < self.job.units:
                     self.published = now
-                    monitor.publish(self)
+                    live.publish(self)
             self.changed.notify_all()
 
     def take(self, device: Device) -> Chunk | None:
@@ -184,25 +179,27 @@ class Run:
         return None
 
     def fresh_chunk(self, device: Device) -> Chunk | None:
-        left = self.job.units - self.next
-        if not left or (self.equal and device in self.fed):
-            return None
+        left = self.job.stop - self.next
         working = [other for other in self.devices if other not in self.out]
+        unfed = [other for other in working if other not in self.fed]
+        if not left or (self.equal and unfed and device in self.fed):
+            return None
         share = self.rates[device] / sum(self.rates[other] for other in working)
-        if len(working) == 1:
-            size = float(left)
-        elif self.equal:
-            size = self.job.units / len(self.devices)
-            if len(self.fed) == len(self.devices) - 1:
-                size = left
-        elif device not in self.fed:
-            size = self.job.units * share * FIRST
+        if self.equal and len(working) > 1:
+            last = len(unfed) <= 1
+            size = left if last else in_granules(self.job.units / len(self.devices), left, self.job.granule)
         else:
-            size = left * share / 2
+            size = next_size(
+                left,
+                self.job.units,
+                self.job.granule,
+                self.rates[device],
+                share,
+                first=device not in self.fed,
+                shortest=device.shortest,
+            )
         self.fed.add(device)
-        size = max(size, self.rates[device] * SHORTEST)
-        granules = max(1, math.ceil(size / self.job.granule))
-        chunk = Chunk(self.next, min(self.next + granules * self.job.granule, self.job.units))
+        chunk = Chunk(self.next, self.next + size)
         self.next = chunk.stop
         return chunk
 
@@ -210,8 +207,8 @@ class Run:
         """Take over the chunk of a device that is far behind what was expected of it."""
         now = time.monotonic()
         for other, chunk in self.active.items():
-            late = now - chunk.began - max(STALL * chunk.expected, chunk.expected + STALL_SECONDS)
-            if late > 0 and other.abandonable and device not in chunk.refused:
+            behind = late(now - chunk.began, chunk.expected)
+            if behind and other.abandonable and device not in chunk.refused:
                 other.abandon()
                 del self.active[other]
                 self.out.add(other)

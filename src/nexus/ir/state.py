@@ -61,6 +61,7 @@ _MACHINE = (
     "pending_b",
     "pending_c",
     "resume",  # T1: host address to go on at once they are computed
+    "resume_record",  # or a record
 )
 
 SLOTS: dict[str, int] = {f"r{i}": i for i in range(32)}
@@ -89,4 +90,7 @@ class Exit:
     FP_ERROR = 12  # #XM or #MF (vector)
     HELPER = 13  # an instruction done by the host in Python, by number (n); pc is the instruction after
     HALT = 14  # a test block ended
+    ALIGNMENT = 16  # #AC
     HOOK = 15  # about to execute an address that somebody wants to see reached
+    HOT = 17  # a block has run as often as it should in the interpreter (pc); nothing of it is done
+    STEP = 18  # compiled code leaves the instruction at pc to the interpreter

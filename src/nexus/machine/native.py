@@ -1,10 +1,12 @@
-"""Guest code as host code: the translations of T1.
-
-Each block has its records first, as on T0, and host code made from them when it is reached. The records stay:
-they tell what an access that faulted was, and the interpreter does single steps with them.
+"""The memory that the host code of one window lies in, and what lies where in it.
 
 Host code is written through one mapping and executed through another. All of it in this process lies in one
-range, by which the fault handler knows it; every window has a piece of that.
+range, by which the fault handler knows it; every window has a piece of that, with the data of its code
+behind.
+
+The first record of a block with host code leads there, so whatever leads to the records leads to host code
+too. The records stay: they tell what an access that faulted was. Host code reaches a block that has none
+through a few instructions that put the registers into the state and go on at its records.
 """
 
 from __future__ import annotations
@@ -14,164 +16,226 @@ import os
 from _thread import allocate_lock
 from bisect import bisect_right
 
-from nexus.backend.interp.engine import Lookup
-from nexus.backend.interp.layout import LOOKUP_BYTES
 from nexus.backend.stencils import engine as stencils
+from nexus.backend.stencils.code import HostCode
+from nexus.backend.stencils.layout import FRONT, PIECE
 from nexus.base.errors import NexusError
 from nexus.machine import host
-from nexus.machine.translation import Translations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nexus.backend.interp.engine import Interpreter
-    from nexus.backend.stencils.assemble import HostCode
-    from nexus.machine.translation import Translation
-    from nexus.machine.window import Window
+    from collections.abc import Iterable
 
-PIECE = 64 << 20  # host code of one window
+    from nexus.backend.interp.engine import Interpreter
+    from nexus.backend.stencils.code import Parts
+    from nexus.backend.stencils.store import Stencils
+    from nexus.machine.page_file import KeptBlock
+    from nexus.machine.translation import Translation
+
 _PIECES = 256
-_DATA = 32 << 20  # what the host code of one window refers to
-_MARGIN = 1 << 20  # no block has that much of either
+_MARGIN = 1 << 20  # neither a block nor a page of blocks has that much
 
 _lock = allocate_lock()
 _range = 0
 _free: list[int] = []
-_built: stencils.Stencils | None = None
+_built: Stencils | None = None
 
 
 def take_piece(interpreter: Interpreter) -> int:
-    """The address of a piece of the range that nobody uses."""
+    """The address of a piece of the range that nobody uses: PIECE bytes for code, as many for data."""
     global _range
     with _lock:
         if not _range:
-            _range = host.reserve(PIECE * _PIECES)
-            _free.extend(range(_range, _range + PIECE * _PIECES, PIECE))
-            stencils.claim(interpreter, _range, _range + PIECE * _PIECES, PIECE)
+            _range = host.reserve(2 * PIECE * _PIECES)
+            end = _range + 2 * PIECE * _PIECES
+            _free.extend(range(_range, end, 2 * PIECE))
+            stencils.claim(interpreter, _range, end, 2 * PIECE)
         if not _free:
             raise host.HostMemoryError(f"more than {_PIECES} processes with code at once")
         return _free.pop()
 
 
-def prepare() -> stencils.Stencils:
+def prepare() -> Stencils:
     """The stencils of this process, built if they have to be when first asked for; a sandboxed process could
     not find them later. Raises NexusError where T1 cannot run."""
     global _built
-    if _built is not None:
-        return _built
-    if not stencils.available():
-        raise NexusError(
-            "this host does not let programs set their GS base, which the engine t1 needs",
-            hint="use --engine=t0",
-        )
-    _built = stencils.load()
+    if _built is None:
+        if not stencils.available():
+            raise NexusError(
+                "this host does not let programs set their GS base, which the engine t1 needs",
+                hint="use --engine=t0",
+            )
+        _built = stencils.load()
     return _built
 
 
 class Native:
     """The host code of a block: where it is, and how to get back from there to the records."""
 
-    __slots__ = ("address", "block", "code")
+    __slots__ = ("_code", "_parts", "address", "block", "front", "size")
 
-    def __init__(self, block: Translation, address: int, code: HostCode) -> None:
+    def __init__(
+        self,
+        block: Translation,
+        address: int,
+        size: int,
+        front: int,
+        code: HostCode | None,
+        parts: Parts | None,
+    ) -> None:
+        """`front` is where `HostCode.bases` lead. `code`, or the `parts` of it that were kept."""
         self.block = block
         self.address = address
-        self.code = code
+        self.size = size
+        self.front = front
+        self._code = code
+        self._parts = parts
+
+    @property
+    def code(self) -> HostCode:
+        if self._code is None:
+            assert self._parts is not None
+            self._code = HostCode.of(self._parts)
+        return self._code
+
+    @property
+    def is_new(self) -> bool:
+        """Was it made in this run?"""
+        return self._parts is None
 
 
-class NativeTranslations(Translations):
-    """All translations of one window, with host code."""
+class HostCodes:
+    """All host code of one window."""
 
-    def __init__(self, window: Window, engine: Interpreter) -> None:
+    def __init__(self, interpreter: Interpreter) -> None:
         built = prepare()
-        super().__init__(window, engine)
-        self._piece = take_piece(engine)
+        self._piece = take_piece(interpreter)
         fd = host.create_shared("nexus-code", PIECE)
         try:
             self._writable = host.map_anywhere(PIECE, host.PROT_READ | host.PROT_WRITE, fd)
             host.map_file(self._piece, PIECE, host.PROT_READ | host.PROT_EXEC, fd, 0, True)
         finally:
             os.close(fd)
-        self._stencils = stencils.Engine(built, engine, self._writable, self._piece)
-        self._data = host.allocate(_DATA)
-        self._once_memory = host.allocate(LOOKUP_BYTES)
-        self.lookup_once = Lookup(self._once_memory)  # stays empty: records and host code must not mix
-        self._next_code, self._next_data = self._stencils.first, self._data
-        self._forget_code()
+        host.protect(self._piece + PIECE, PIECE, host.PROT_READ | host.PROT_WRITE)
+        self.engine = stencils.Engine(built, interpreter, self._writable, self._piece)
+        self.check = built.check  # of the stencils all this is made of
+        self._next = self.engine.first
+        self._codes: list[int] = []  # ascending; `_natives` in parallel, including dropped blocks
+        self._natives: list[Native] = []
+        self._ways_back: dict[int, int] = {}  # record -> host code that goes on there
 
     def close(self) -> None:
-        super().close()
         host.release(self._writable, PIECE)
-        host.forget(self._piece, PIECE)
-        host.release(self._data, _DATA)
-        host.release(self._once_memory, LOOKUP_BYTES)
+        host.forget(self._piece, 2 * PIECE)
         with _lock:
             _free.append(self._piece)
 
-    def find(self, pc: int) -> Translation:
-        block = super().find(pc)
-        if block.entry == block.record:
-            if (
-                self._next_code + _MARGIN > self._piece + PIECE
-                or self._next_data + _MARGIN > self._data + _DATA
-            ):
-                self.drop_all()
-                block = super().find(pc)
-            self._make(block)
-        return block
+    def forget(self) -> None:
+        """Use the memory again; nothing may run or lead there."""
+        self._next = self.engine.first
+        self._codes.clear()
+        self._natives.clear()
+        self._ways_back.clear()
 
-    def _make(self, block: Translation) -> None:
-        """Host code for a block."""
+    @property
+    def full(self) -> bool:
+        return self._next + _MARGIN > self._piece + PIECE
+
+    def holds(self, position: int) -> bool:
+        return self._piece <= position < self._piece + 2 * PIECE
+
+    # making ----------------------------------------------------------------------------------------
+
+    def make(self, block: Translation) -> None:
+        """Host code for a block that has none."""
         links = {pointer: (stub, target) for stub, pointer, target in block.links}
         records = ctypes.string_at(block.record, block.size)
-        at, entry = self._next_code, self._next_data
-        code, data = self._stencils.assemble(records, links, at, entry + 16)
-        self._stencils.put(code, at)
-        ctypes.memmove(
-            entry,
-            self._stencils.enter.to_bytes(8, "little") + at.to_bytes(8, "little") + data,
-            16 + len(data),
-        )
-        for site, exit in code.sites:
-            self._sites[at + exit] = at + site
-        for copy, record in code.copies.items():
-            self._copies[copy] = block.record + record
-        self._codes.append(at)
-        self._natives.append(Native(block, at, code))
-        self._next_code = at + len(code.data) + -len(code.data) % 16
-        self._next_data = entry + 16 + len(data) + -len(data) % 16
-        block.entry = entry
-        self._code_of[entry] = at
+        at = self._next
+        code = self.engine.assemble(records, links, at)
+        self.engine.put(code.data, at)
+        self._add(Native(block, at, len(code.data), self._piece, code, None), code)
+        self._advance(len(code.data))
 
-    def link(self, stub: int, target: Translation) -> None:
-        self._stencils.link(self._sites[stub], self._code_of[target.entry])
-        target.incoming.append(stub)
+    def place(self, code: bytes, natives: Iterable[tuple[Translation, int, int, Parts]]) -> None:
+        """Put code that was kept in place: of each block where it begins, its size, and the rest."""
+        at = self._next
+        self.engine.put(self.engine.front(at) + code[FRONT:], at)
+        for block, begin, size, parts in natives:
+            native = Native(block, at + begin, size, at, None, parts)
+            self._add(native, native.code if parts[6] or parts[7] else None)  # copies or constants
+        self._advance(len(code))
 
-    def _unlink(self, exit: int) -> None:
-        self._stencils.link(self._sites[exit], exit)
+    def _add(self, native: Native, code: HostCode | None) -> None:
+        """`code` if it has data."""
+        block = native.block
+        if code is not None:
+            self.engine.put_copies(code.copies, block.record, native.address)
+            self.engine.put_constants(code.constants, native.address)
+        entering = self.engine.enter.to_bytes(8, "little") + native.address.to_bytes(8, "little")
+        ctypes.memmove(block.record, entering, len(entering))
+        block.native = native
+        self._codes.append(native.address)
+        self._natives.append(native)
 
-    def remember(self, block: Translation) -> None:
-        self.lookup.add(block.start, self._code_of[block.entry])
+    def _advance(self, size: int) -> None:
+        self._next += size + -size % 16
+
+    def pack(self, natives: Iterable[Native]) -> tuple[bytes, tuple[KeptBlock, ...]]:
+        """Host code to be kept, for `place`: that of some blocks behind FRONT bytes, joined where one of them
+        leads to another."""
+        out = bytearray(FRONT)
+        begins = {}
+        for native in natives:
+            begins[native.block.start] = len(out)
+            out += self.engine.read(native.address, native.size)
+            out += bytes(-len(out) % 16)
+        kept = []
+        for native in natives:
+            block, code = native.block, native.code
+            begin = begins[block.start]
+            aims = [(site, self._base(native, site) - begin) for site in code.bases]
+            for site, exit, target in zip(code.sites, code.exits, code.targets, strict=True):
+                aims.append((site, begins[target] - begin if target in begins else exit))
+            for site, aim in aims:
+                out[begin + site : begin + site + 4] = (aim - site - 4).to_bytes(4, "little", signed=True)
+            kept.append((block.start, block.size, begin, native.size, code.parts()))
+        return bytes(out), tuple(kept)
+
+    def _base(self, native: Native, site: int) -> int:
+        """Where a displacement leads to, as an offset into what the piece, or kept code, begins with."""
+        lead = ctypes.c_int32.from_address(native.address + site).value
+        return native.address + site + 4 + lead - native.front
+
+    # joining ---------------------------------------------------------------------------------------
+
+    def address(self, block: Translation) -> int:
+        """Where host code goes to reach a block."""
+        if block.native is not None:
+            return block.native.address
+        found = self._ways_back.get(block.record)
+        if found is None:
+            found = self._ways_back[block.record] = self._next
+            self._advance(self.engine.put_way_back(found, block.record))
+        return found
+
+    def link(self, exit: int, block: Translation) -> None:
+        """Let the jump that leads to an exit go to a block."""
+        self.engine.link(self._site(exit), self.address(block))
+
+    def unlink(self, exit: int) -> None:
+        self.engine.link(self._site(exit), exit)
+
+    def _site(self, exit: int) -> int:
+        native = self._native_at(exit)
+        return native.address + native.code.sites[native.code.exits.index(exit - native.address)]
+
+    # finding ---------------------------------------------------------------------------------------
+
+    def _native_at(self, position: int) -> Native:
+        return self._natives[bisect_right(self._codes, position) - 1]
 
     def record_at(self, position: int) -> int:
-        """From a host instruction, or a record that the interpreter did in its place."""
-        if position in self._copies:
-            return self._copies[position]
-        index = bisect_right(self._codes, position) - 1
-        if not self._piece <= position < self._next_code or index < 0:
-            return position  # of a block that was run once
-        native = self._natives[index]
-        inside = bisect_right(native.code.offsets, position - native.address) - 1
-        return native.block.record + native.code.records[inside]
-
-    def drop_all(self) -> None:
-        super().drop_all()
-        self._forget_code()
-
-    def _forget_code(self) -> None:
-        self._next_code = self._stencils.first
-        self._next_data = self._data
-        self._sites: dict[int, int] = {}  # exit of host code -> the displacement that leads to it
-        self._copies: dict[int, int] = {}
-        self._codes: list[int] = []  # ascending; `_natives` in parallel, including dropped blocks
-        self._natives: list[Native] = []
-        self._code_of: dict[int, int] = {}
+        """The record that host code, or a copied record, was made from."""
+        is_data = position >= self._piece + PIECE
+        native = self._native_at(position - PIECE if is_data else position)
+        return native.block.record + native.code.record(position - native.address)

@@ -1,9 +1,10 @@
 """Translations kept between runs, by the page of guest code they were made from.
 
 One file per image that a guest has mapped, named by its address, its headers and everything that makes
-translations what they are. In it, per page, the page's own bytes, to compare with, and its blocks: records
-with addresses relative to the interpreter and to the place where they lie, so that a page is moved into the
-arena by one addition of big numbers. Branches from one block of a page to another are already joined.
+translations what they are (`page_file.py`). In it, per page, the page's own bytes, to compare with, and its
+blocks: records with addresses relative to the interpreter and to the place where they lie, so that a page is
+moved into the arena by one addition of big numbers. Branches from one block of a page to another are already
+joined. Host code of the page's blocks is beside them, taken over when one of them runs often (`tiers.py`).
 
 Only pages that the guest may not write are kept. A block that is one instruction across two pages belongs to
 the first. The folder lies in the one of `backend/cache.py`; a file that cannot be read as it was written, or
@@ -13,35 +14,29 @@ that others could have written, is built again.
 from __future__ import annotations
 
 import ctypes
-import marshal
 import os
-import stat
 import sys
 import zlib
 
 from nexus.backend import cache
+from nexus.backend.interp.layout import COUNT
 from nexus.base.errors import GuestFault
 from nexus.base.intervals import IntervalMap
+from nexus.machine import page_file
 from nexus.machine.host import PAGE
+from nexus.machine.page_file import PageFile, PagePart
 from nexus.machine.window import EXECUTE, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from nexus.backend.interp.engine import Interpreter
+    from nexus.machine.page_file import KeptBlock, KeptCode, Records
     from nexus.machine.translation import Translation
     from nexus.machine.window import Window
 
-    # start, offset of its records, their size, pages, offsets and addresses of instructions,
-    # (stub, pointer, target) per link
-    Links = tuple[tuple[int, int, int], ...]
-    Entry = tuple[int, int, int, tuple[int, ...], tuple[int, ...], tuple[int, ...], Links]
-    # bytes of the page and what is used of the next one; records; a letter for each 16 bytes of them, which
-    # tells what to add there; blocks
-    Saved = tuple[bytes, bytes, bytes, tuple[Entry, ...]]
-
-_MAGIC = b"NXPAGES4"
+FIRST_COUNT = 100  # how often a kept block runs before its engine is told (`tiers.py`)
 _GRANULE = 0x10000
 _LONGEST = 15  # bytes of an instruction
 _LARGEST_IMAGE = 1 << 30
@@ -56,17 +51,38 @@ _BOTH_WORDS = b"\1" + bytes(7) + b"\1" + bytes(7)
 class Image:
     """The saved pages of one mapped image, and how many blocks are new since."""
 
-    __slots__ = ("new", "pages", "path")
+    __slots__ = ("file", "new", "new_host_code")
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.file = PageFile(path)
         self.new = 0
-        self.pages: dict[int, Saved] = _read(path)
+        self.new_host_code = 0
 
     @property
     def stale(self) -> bool:
-        """Are there so many new blocks that the file should be written again?"""
-        return self.new > 8 and self.new * 50 > sum(len(saved[-1]) for saved in self.pages.values())
+        """Is there a reason to write the file again: so many new blocks, or damage?"""
+        known, with_host_code = self.file.blocks()
+        return self.file.damaged or _many(self.new, known) or _many(self.new_host_code, with_host_code)
+
+
+def _many(new: int, known: int) -> bool:
+    return new > 8 and new * 50 > known
+
+
+class Saved:
+    """A page that was saved, with the bytes it has now."""
+
+    __slots__ = ("_file", "_page", "blocks", "data", "letters")
+
+    def __init__(self, file: PageFile, page: int, records: Records) -> None:
+        self._file = file
+        self._page = page
+        _, self.data, self.letters, self.blocks = records
+
+    def host_code(self, check: int) -> tuple[bytes, tuple[KeptBlock, ...]] | None:
+        """The host code of the page's blocks, if it was made of the stencils with this checksum."""
+        kept = self._file.host_code(self._page)
+        return kept[1:] if kept is not None and kept[0] == check else None
 
 
 class PageCache:
@@ -76,10 +92,11 @@ class PageCache:
         self._window = window
         self._folder = _folder(os.path.dirname(engine.path))
         self._base = engine.base
+        self._enter = engine.symbols["enter"]
         self._record_sizes = engine.record_sizes
         self._images: dict[int, Image] = {}
         self._homes: IntervalMap[int] = IntervalMap(-1)  # image base, 0 for none, -1 not looked at yet
-        self._prefix = _version(engine.path)
+        self._prefix = _version(engine.path, engine.check)
         window.on_change.append(self._forget)
 
     def close(self) -> None:
@@ -97,20 +114,21 @@ class PageCache:
         image = self._image(page)
         if image is None:
             return None
-        saved = image.pages.get(page)
-        if saved is None:
+        records = image.file.records(page)
+        if records is None:
             return None
-        code = saved[0]
+        code = records[0]
         if len(code) > PAGE and not (self._window.access(page + PAGE) or 0) & EXECUTE:
             return None
         try:
-            return saved if code == self._window.read(page, len(code)) else None
+            same = code == self._window.read(page, len(code))
         except GuestFault:  # a page beyond the end of its file
             return None
+        return Saved(image.file, page, records) if same else None
 
     def place(self, saved: Saved, at: int) -> bytes:
         """The records of a page for host address `at`."""
-        _, data, letters, _ = saved
+        data, letters = saved.data, saved.letters
         number = int.from_bytes(data, "little") + self._base * _handlers(letters) + at * _places(letters)
         return number.to_bytes(len(data), "little")
 
@@ -132,7 +150,7 @@ class PageCache:
             if base + size > page:
                 name = f"{self._prefix}-{base:x}-{zlib.crc32(window.read(base, PAGE)):08x}.pages"
                 path = os.path.join(self._folder, name)
-                if base not in self._images or self._images[base].path != path:
+                if base not in self._images or self._images[base].file.path != path:
                     self._images[base] = Image(path)
                 self._homes.set(base, base + size, base)
                 return base
@@ -161,30 +179,56 @@ class PageCache:
         if image is not None:
             image.new += 1
 
-    def save(self, pages: dict[int, list[Translation]]) -> None:
-        """Write the files of images with new blocks. `pages` are all blocks that are good now.
+    def note_host_code(self, block: Translation) -> None:
+        """A block has new host code."""
+        image = self._image(block.start & -PAGE)
+        if image is not None:
+            image.new_host_code += 1
+
+    def save(
+        self,
+        pages: dict[int, list[Translation]],
+        host_code: Callable[[int, list[Translation]], KeptCode | None],
+    ) -> None:
+        """Write the files of images with new blocks. `pages` are all blocks that are good now, `host_code`
+        gives the new host code of a page, None if there is nothing new.
 
         Where the disk is full or read-only nothing is kept, and the next run translates again.
         """
-        stale = {image for image in self._images.values() if image.stale}
+        stale = [image for image in self._images.values() if image.stale]
         if not stale:
             return
+        parts: dict[Image, dict[int, PagePart]] = {}
+        for image in stale:
+            kept = ((page, image.file.part(page)) for page in image.file.pages())
+            parts[image] = {page: part for page, part in kept if part is not None}
         for page, blocks in pages.items():
-            image = self._image(page)
-            if image in stale:
-                saved = self._pack(page, blocks)
-                if saved is not None:
-                    image.pages[page] = saved
+            home = self._image(page)
+            if home in parts:
+                self._renew(parts[home], page, blocks, host_code(page, blocks))
         try:
             _make_room(self._folder)
             for image in stale:
-                body = marshal.dumps(image.pages)
-                check = zlib.crc32(body).to_bytes(4, "little")
-                cache.write(image.path, _MAGIC + check + body)
+                page_file.write(image.file.path, parts[image])
         except OSError:
             return
 
-    def _pack(self, page: int, blocks: list[Translation]) -> Saved | None:
+    def _renew(
+        self, parts: dict[int, PagePart], page: int, blocks: list[Translation], kept: KeptCode | None
+    ) -> None:
+        """Put what there is of a page now in the place of what was saved. Host code that this run did not
+        ask for stays."""
+        records = self._pack(page, blocks)
+        if records is None:
+            return
+        new, old = PagePart(len(records[3]), page_file.pack(records)), parts.get(page)
+        if kept is not None:
+            new.natives, new.host_code = len(kept[2]), page_file.pack(kept)
+        elif old is not None:
+            new.natives, new.host_code = old.natives, old.host_code
+        parts[page] = new
+
+    def _pack(self, page: int, blocks: list[Translation]) -> Records | None:
         """The blocks that begin in this page, with addresses made relative.
 
         Branches to a block across two pages are not joined: it can be dropped while this page's blocks stay.
@@ -206,6 +250,9 @@ class PageCache:
         entries = []
         for block in kept.values():
             begin = offsets[block.start]
+            first = begin // _WORD  # it may lead to host code now
+            words[first], words[first + 1] = self._enter, len(block.addresses) << 32
+            words[first + COUNT // _WORD] = FIRST_COUNT
             for stub, pointer, target in block.links:
                 aim = joined.get(target, begin + stub)
                 for at, value in ((begin + pointer, aim), (begin + stub + 3 * _WORD, begin + pointer)):
@@ -246,13 +293,13 @@ _ONLY_PLACES = bytes.maketrans(b"B", b"A")
 _versions: dict[str, str] = {}
 
 
-def _version(engine: str) -> str:
+def _version(engine: str, check: int) -> str:
     """Names everything that decides what a translation is: the engine, the sources above it, this Python."""
     if engine in _versions:
         return _versions[engine]
     root = os.path.dirname(os.path.dirname(__file__))
-    lines = [engine, sys.implementation.cache_tag or ""]
-    for name in ("base", "ir", "isa/x86", "backend/interp", "machine"):
+    lines = [engine, f"{check:08x}", sys.implementation.cache_tag or ""]
+    for name in ("base", "ir", "isa/x86", "backend/interp", "backend/stencils", "machine"):
         for folder, _, files in sorted(os.walk(os.path.join(root, name))):
             for file in sorted(files):
                 if file.endswith(".py"):
@@ -270,25 +317,6 @@ def _folder(code: str) -> str:
         return cache.private(path)
     except OSError:
         return path
-
-
-def _read(path: str) -> dict[int, Saved]:
-    """The pages in a file; none if it is not there or damaged."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return {}
-    with open(fd, "rb") as file:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode) or not cache.is_private(info):
-            return {}
-        content = file.read()
-    head = len(_MAGIC) + 4
-    check = zlib.crc32(content[head:]).to_bytes(4, "little")
-    if content[:head] != _MAGIC + check:
-        return {}
-    pages: dict[int, Saved] = marshal.loads(memoryview(content)[head:])
-    return pages
 
 
 def _make_room(folder: str) -> None:

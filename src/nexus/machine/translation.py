@@ -12,7 +12,7 @@ import ctypes
 from bisect import bisect_right
 
 from nexus.backend.interp.engine import Lookup
-from nexus.backend.interp.layout import LOOKUP_BYTES, OutOfSlots
+from nexus.backend.interp.layout import COUNT, LOOKUP_BYTES, NEVER, OutOfSlots
 from nexus.machine import host
 from nexus.machine.host import PAGE, HostMemoryError
 from nexus.machine.page_cache import PageCache
@@ -24,18 +24,36 @@ if TYPE_CHECKING:
 
     from nexus.backend.interp.assemble import Code
     from nexus.backend.interp.engine import Interpreter
+    from nexus.machine.compiled import Hot
+    from nexus.machine.native import Native
+    from nexus.machine.page_cache import Saved
+    from nexus.machine.page_file import KeptCode
     from nexus.machine.window import Window
 
 ARENA_BYTES = 256 << 20
 _ONCE_BYTES = 1 << 20  # at the start of the arena: the block that is run once and then forgotten
 _LARGEST = 1 << 20  # no block has that many bytes of records
 _INSTRUCTIONS = 100  # in a block, at most
+_LOOKUPS = 3 * LOOKUP_BYTES
+"""Of records, of host code, and one that stays empty: a block that is run once ends with its jump."""
 
 
 class Translation:
     """One block: guest addresses, records, the pages it was made from, the link records that lead to it."""
 
-    __slots__ = ("addresses", "entry", "incoming", "links", "offsets", "pages", "record", "size", "start")
+    __slots__ = (
+        "addresses",
+        "counted",
+        "incoming",
+        "links",
+        "native",
+        "offsets",
+        "pages",
+        "record",
+        "size",
+        "start",
+    )
+    saved = True  # for the next run
 
     def __init__(
         self,
@@ -49,13 +67,23 @@ class Translation:
     ) -> None:
         self.start = start
         self.record = record
-        self.entry = record  # where the engine begins
         self.size = size
         self.pages = pages
         self.offsets = offsets  # of the first record of each instruction, and their addresses
         self.addresses = addresses
         self.links = links  # offset of a link record, offset of the pointer that leads to it, target
         self.incoming: list[int] = []
+        self.native: Native | None = None  # its host code
+        self.counted = False  # has it run often once?
+
+
+class Counts:
+    """How many blocks were translated and taken over from the cache: as records, as host code."""
+
+    __slots__ = ("host_code_kept", "host_code_made", "kept", "made")
+
+    def __init__(self) -> None:
+        self.made = self.kept = self.host_code_made = self.host_code_kept = 0
 
 
 class Translations:
@@ -67,9 +95,9 @@ class Translations:
         self.generation = 0  # counts how often everything was dropped
         self._arena_bytes = ARENA_BYTES
         self._arena = host.allocate(self._arena_bytes)
-        self._lookup_memory = host.allocate(LOOKUP_BYTES)
+        self._lookup_memory = host.allocate(_LOOKUPS)
         self.lookup = Lookup(self._lookup_memory)
-        self.lookup_once = self.lookup  # for blocks that are run once
+        self.lookup_once = Lookup(self._lookup_memory + 2 * LOOKUP_BYTES)
         self._next = self._arena + _ONCE_BYTES
         self._blocks: dict[int, Translation] = {}
         self._pages: dict[int, list[Translation]] = {}
@@ -79,28 +107,39 @@ class Translations:
         self.floats_alone = False  # since the guest has unmasked an exception of MXCSR
         self.floats: dict[int, tuple[int, int, int]] = {}  # blocks of one instruction that may raise it
         self._asked: set[int] = set()  # pages that the cache was asked for
+        self._hooked: set[int] = set()  # pages that had a hook, whose blocks are not those of other runs
+        self.counts = Counts()
         self._once: Translation | None = None
+        self._first_count = NEVER
         self._cache = PageCache(window, engine)
+        self.hot: Hot | None = None  # since there is something to compile
         window.on_code_write = self._drop_page
         window.on_change.append(self._drop_range)
 
     def close(self) -> None:
-        hooked = {address & -PAGE for address in self.hooks}
+        if self.hot is not None:
+            self.hot.close()
         if not self.floats_alone:
-            self._cache.save({page: blocks for page, blocks in self._pages.items() if page not in hooked})
+            pages = {
+                page: [block for block in blocks if block.saved]
+                for page, blocks in self._pages.items()
+                if page not in self._hooked
+            }
+            self._cache.save(pages, self._keep)
         self._cache.close()
         self.window.on_code_write = None
         self.window.on_change.remove(self._drop_range)
         for page in self._pages:
             self.window.unlock(page, CODE)
         host.release(self._arena, self._arena_bytes)
-        host.release(self._lookup_memory, LOOKUP_BYTES)
+        host.release(self._lookup_memory, _LOOKUPS)
 
     def hook(self, address: int) -> None:
         """Keep an address out of all blocks."""
         if address not in self.hooks:
             self.hooks.add(address)
             page = address & -PAGE
+            self._hooked.add(page)
             self._drop_range(page, page + PAGE)
 
     def isolate_floats(self) -> None:
@@ -118,16 +157,20 @@ class Translations:
         if block is not None:
             return block
         page = pc & -PAGE
-        if (
-            page not in self._asked
-            and not self.floats_alone
-            and not any(address & -PAGE == page for address in self.hooks)
-        ):
+        if page not in self._asked and not self.floats_alone and page not in self._hooked:
             self._asked.add(page)
             self._adopt(page)
             if pc in self._blocks:
                 return self._blocks[pc]
         return self._translate(pc)
+
+    def known(self, pc: int) -> Translation | None:
+        """The block at a guest address, if it has been translated."""
+        return self._blocks.get(pc)
+
+    def blocks_of(self, page: int) -> list[Translation] | None:
+        """The blocks made from a page; another object once the page has changed."""
+        return self._pages.get(page)
 
     def once(self, pc: int, instructions: int, locked: bool) -> int:
         """Translate at most so many instructions to be run once; returns their record.
@@ -141,7 +184,7 @@ class Translations:
         if locked:
             self._lock(pages)
         code = self.engine.assemble(block, self._arena)
-        self._once = _put(code, self._arena, pages)
+        self._once = _put(code, self._arena, pages, NEVER)
         return self._arena
 
     def locate(self, record: int) -> tuple[int, int]:
@@ -152,16 +195,24 @@ class Translations:
             owner = self._owners[bisect_right(self._records, record) - 1]
         assert owner is not None
         index = max(bisect_right(owner.offsets, record - owner.record) - 1, 0)
-        return owner.addresses[index], len(owner.addresses) - index - 1
+        return owner.addresses[index], len(set(owner.addresses[index:])) - 1
 
     def link(self, stub: int, target: Translation) -> None:
         """Let a link record's branch go to a block directly from now on."""
         self.engine.link(stub, target.record)
         target.incoming.append(stub)
 
-    def remember(self, block: Translation) -> None:
-        """Let indirect jumps go to a block directly from now on."""
-        self.lookup.add(block.start, block.entry)
+    def remember(self, block: Translation, table: int) -> None:
+        """Let indirect jumps go to a block directly from now on; `table` is the argument of the LOOKUP."""
+        self.lookup.add(block.start, block.record)
+
+    def heat(self, block: Translation) -> None:
+        """A block has run as often as its count said. It may be another one at this address afterwards."""
+        count_of(block.record).value = NEVER
+
+    def _keep(self, page: int, blocks: list[Translation]) -> KeptCode | None:
+        """The host code of a page to be kept; None if there is nothing that was not kept before."""
+        return None
 
     def record_at(self, position: int) -> int:
         """The record that the engine was at when it left with FAULT."""
@@ -188,9 +239,10 @@ class Translations:
                     raise
                 limit //= 2
         block.drop()
-        found = _put(code, self._next, pages)
+        found = _put(code, self._next, pages, self._first_count)
         self._next += found.size
         self._add(found)
+        self.counts.made += 1
         if not self.floats_alone:
             self._cache.note(found)
             return found
@@ -199,23 +251,26 @@ class Translations:
             self.floats.pop(pc, None)
         else:
             self.floats[pc] = result
+            count_of(found.record).value = NEVER  # it is run alone
         return found
 
-    def _adopt(self, page: int) -> None:
+    def _adopt(self, page: int) -> Saved | None:
         """Take over what an earlier run translated."""
         saved = self._cache.find(page)
         if saved is None:
-            return
+            return None
         self._ensure_room()
         self._lock((page,))
         data = self._cache.place(saved, self._next)
         ctypes.memmove(self._next, data, len(data))
-        for start, begin, size, pages, offsets, addresses, links in saved[-1]:
+        for start, begin, size, pages, offsets, addresses, links in saved.blocks:
             if start not in self._blocks:
                 if len(pages) > 1:
                     self._lock(pages)
                 self._add(Translation(start, self._next + begin, size, pages, offsets, addresses, links))
+                self.counts.kept += 1
         self._next += len(data)
+        return saved
 
     def _ensure_room(self) -> None:
         if self._next + _LARGEST > self._arena + self._arena_bytes:
@@ -238,6 +293,26 @@ class Translations:
                     self.window.lock(page, CODE)
                 self._pages[page] = []
 
+    def place(self, size: int) -> int:
+        """The host address of room for so many bytes of records."""
+        at = self._next
+        self._next += size + -size % 16
+        return at
+
+    def replace(self, block: Translation) -> None:
+        """Let a block take the place of the one at the same address; its pages have translations already."""
+        old = self._blocks.get(block.start)
+        if old is not None:
+            self._leave(old)
+        self._add(block)
+
+    def _leave(self, block: Translation) -> None:
+        """Nothing leads to a block any more."""
+        del self._blocks[block.start]
+        self.lookup.remove(block.start)
+        for stub in block.incoming:
+            self._unlink(stub)
+
     # dropping --------------------------------------------------------------------------------------
 
     def _drop_page(self, page: int) -> None:
@@ -245,10 +320,9 @@ class Translations:
         self._asked.discard(page)
         for block in self._pages.pop(page, ()):
             if self._blocks.get(block.start) is block:
-                del self._blocks[block.start]
-                self.lookup.remove(block.start)
-                for stub in block.incoming:
-                    self._unlink(stub)
+                self._leave(block)
+        if self.hot is not None:
+            self.hot.forget(page)
 
     def _drop_range(self, start: int, end: int) -> None:
         pages = self._pages
@@ -273,12 +347,20 @@ class Translations:
         self.lookup.clear()
         self._next = self._arena + _ONCE_BYTES
         self.generation += 1
+        if self.hot is not None:
+            self.hot.forget_all()
 
 
-def _put(code: Code, at: int, pages: tuple[int, ...]) -> Translation:
+def count_of(record: int) -> ctypes.c_int64:
+    """How often the block that begins with a record may still run."""
+    return ctypes.c_int64.from_address(record + COUNT)
+
+
+def _put(code: Code, at: int, pages: tuple[int, ...], count: int) -> Translation:
     """Copy an assembled block to where it was assembled for."""
     data = code.data
     ctypes.memmove(at, data, len(data))
+    count_of(at).value = count
     links = tuple(
         (stub, int.from_bytes(data[stub + 24 : stub + 32], "little") - at, target)
         for stub, target in code.links.items()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from time import perf_counter_ns
 
-from nexus.base.errors import Unsupported
+from nexus.base.errors import GuestFault, Unsupported
 from nexus.ir.state import SLOTS, Exit
 from nexus.isa.x86 import helpers
 from nexus.isa.x86.registers import FLAG_TF, CpuState
@@ -18,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nexus.machine.tiers import Policy
     from nexus.machine.translation import Translation
     from nexus.machine.window import Window
 
@@ -35,22 +37,24 @@ class _Hooked(Exception):
 
 
 class Vcpu:
-    """Runs threads of one window. `ticks()` is the time stamp counter that the guest sees, `processors` how
-    many of its kind the machine has.
+    """Runs threads of one window. `machine` is what the guest sees of the machine around it: its clock, its
+    entropy, what CPUID answers.
 
-    `engine` is "t0", the interpreter, or "t1", host code put together from stencils."""
+    `engine` is "t0", the interpreter, "t1", which has host code for what runs often, or "t2", which also has
+    hot regions compiled; `policy` says how often (`tiers.py`)."""
 
-    def __init__(self, window: Window, engine: str = "t0") -> None:
+    def __init__(self, window: Window, engine: str = "t0", policy: Policy | None = None) -> None:
         self.window = window
-        self.ticks: Callable[[], int] = perf_counter_ns
-        self.processors = 1
+        self.machine = helpers.Machine(perf_counter_ns, os.urandom, window.read, window.write)
         self._engine = faults.acquire()
-        if engine == "t1":
-            from nexus.machine.native import NativeTranslations
+        self._compiling = engine == "t2"
+        if engine != "t0":
+            from nexus.machine.tiers import USUAL, TieredTranslations
 
-            self.translations: Translations = NativeTranslations(window, self._engine)
+            self.translations: Translations = TieredTranslations(window, self._engine, policy or USUAL)
         else:
             self.translations = Translations(window, self._engine)
+        self._execute: Callable[[int, int], None] = self._engine.run  # from a record until an exit
         window.copy = self._engine.copy
         self._closed = False
 
@@ -101,15 +105,15 @@ class Vcpu:
             return _memory_fault(fault.address, 1, False, True, 0)
 
     def _run(self, state: CpuState, at: int, budget: int) -> Stop:
-        slots, run, translations = state.slots, self._engine.run, self.translations
+        slots, run, translations = state.slots, self._execute, self.translations
         alone = translations.floats
         self._look_at_mxcsr(slots[_MXCSR])
         block = self._enter(slots[_PC])
         while True:
             result = alone.get(block.start)
             if result is None:
-                run(at, block.entry)
-            elif self._raises(state, at, block.entry, result):
+                run(at, block.record)
+            elif self._raises(state, at, block.record, result):
                 return Stop(Exit.FP_ERROR, floats.VECTOR)
             kind = slots[_EXIT]
             if kind == Exit.LINK:
@@ -120,8 +124,13 @@ class Vcpu:
             elif kind == Exit.LOOKUP:
                 block = self._enter(slots[_PC])
                 if block.start not in alone:
-                    translations.remember(block)
+                    translations.remember(block, slots[_EXIT_ARG])
+            elif kind == Exit.HOT:
+                translations.heat(self._enter(slots[_PC]))
+                block = self._enter(slots[_PC])
             elif kind == Exit.BUDGET:
+                if self._compiling:
+                    self._sample(slots[_PC])
                 if slots[_BUDGET] < budget:
                     return Stop(Exit.BUDGET)
                 return self._once(state, at, budget, True) or Stop(Exit.BUDGET)
@@ -134,6 +143,16 @@ class Vcpu:
                 self._look_at_mxcsr(slots[_MXCSR])
                 block = self._enter(slots[_PC])
 
+    def _sample(self, pc: int) -> None:
+        """A slice has ended at `pc`."""
+        translations = self.translations
+        if translations.hot is None:
+            from nexus.machine.compiled import Hot
+
+            translations.hot = Hot(translations)
+        if not translations.floats_alone:
+            translations.hot.sample(pc)
+
     def _look_at_mxcsr(self, mxcsr: int) -> None:
         """Has the guest unmasked a floating-point exception for the first time?"""
         if floats.unmasked(mxcsr) and not self.translations.floats_alone:
@@ -142,10 +161,10 @@ class Vcpu:
     def _raises(self, state: CpuState, at: int, record: int, result: floats.Result) -> bool:
         """Run an instruction that may raise a floating-point exception; whether it did."""
         if not floats.unmasked(state.slots[_MXCSR]):
-            self._engine.run(at, record)
+            self._execute(at, record)
             return False
         saved = floats.begin(state)
-        self._engine.run(at, record)
+        self._execute(at, record)
         return floats.finish(state, saved, result)
 
     def _enter(self, pc: int) -> Translation:
@@ -170,7 +189,7 @@ class Vcpu:
         slots[_LOOKUP] = self.translations.lookup_once.address
         try:
             if result is None:
-                self._engine.run(at, record)
+                self._execute(at, record)
             elif self._raises(state, at, record, result):
                 return Stop(Exit.FP_ERROR, floats.VECTOR)
         finally:
@@ -186,13 +205,24 @@ class Vcpu:
         if kind == Exit.FAULT:
             return self._fault(state, at)
         if kind == Exit.HELPER:
-            helpers.run(slots[_EXIT_ARG], state, self.ticks, self.processors)
-            return None
+            return self._helper(state, slots[_EXIT_ARG])
         if kind == Exit.PRIVILEGED and slots[_EXIT_ARG] == _GENERAL_PROTECTION:
             return Stop(Exit.FAULT, 0, _UNKNOWN_ADDRESS)
+        if kind == Exit.STEP:
+            return self._once(state, at, 1, True)
         if kind == Exit.UNIMPLEMENTED:
             raise self._unsupported(slots[_PC])
         return Stop(kind, slots[_EXIT_ARG])
+
+    def _helper(self, state: CpuState, argument: int) -> Stop | None:
+        """An instruction that the host does in Python, and what it raises."""
+        try:
+            raised = helpers.run(argument, state, self.machine)
+        except GuestFault as fault:
+            return _memory_fault(fault.address, 1, fault.write, False, 0)
+        if raised == Exit.PRIVILEGED:
+            return Stop(Exit.FAULT, 0, _UNKNOWN_ADDRESS)
+        return None if raised is None else Stop(raised)
 
     def _fault(self, state: CpuState, at: int) -> Stop | None:
         """A memory access failed: for good, or because we wanted to see the write."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 READ, WRITE, EXECUTE = 1, 2, 4
 CODE, WATCH, ALIAS = 1, 2, 4
 
-_GUARD = 1 << 32  # on both sides: what an engine reaches with a displacement from an address it has checked
+_GUARD = 4 << 30  # on both sides; what engines add to an address they have looked at is less (`backend/jit`)
 _SCRATCH = 64 * 1024
 _MAPPINGS_LIMIT = 48_000  # of the 65,530 a host process may have; Python and the libraries need some
 
@@ -63,7 +63,7 @@ class Window:
         """Reserve `size` bytes, or half as often as it takes where the host has less address space."""
         while True:
             try:
-                self.host = host.reserve(size + 2 * _GUARD) + _GUARD
+                self.host = host.reserve(size + _GUARD + _GUARD) + _GUARD
                 break
             except HostMemoryError:
                 if size <= 1 << 32:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from nexus.base.errors import Unsupported
 from nexus.nt.attributes import Attributes
+from nexus.nt.errors import NtError
+from nexus.nt.handles import release_unused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,11 +35,16 @@ class Call:
     ) -> None:
         """Write a new handle to `out`. `access` is as the caller asked (generic bits are mapped here).
 
-        If `out` cannot be written no handle stays behind.
+        If `out` cannot be written, or there are too many handles, neither a handle nor a new object stays
+        behind.
         """
         handles = self.process.handles
         granted = target.type.map_access(access)
-        handle = handles.add(target, granted, attributes.flags if attributes else 0)
+        try:
+            handle = handles.add(target, granted, attributes.flags if attributes else 0)
+        except NtError:
+            release_unused(target)
+            raise
         try:
             out.write(handle)
         except BaseException:

@@ -25,6 +25,15 @@ INHERIT = 1  # HANDLE_FLAG_INHERIT
 PROTECT = 2  # HANDLE_FLAG_PROTECT_FROM_CLOSE
 
 
+def release_unused(target: KernelObject) -> None:
+    """Let an object go if no handle leads to it; a permanent one keeps its name and all."""
+    if target.handle_count or (target.permanent and target.directory is not None):
+        return
+    if target.directory is not None:
+        target.directory.remove(target)
+    target.last_handle_closed()
+
+
 class Entry:
     """What one handle stands for: the object, the granted rights and the HANDLE_FLAG_* bits."""
 
@@ -142,10 +151,7 @@ class HandleTable:
         target = entry.object
         target.handle_count -= 1
         target.handle_closed(self.process)
-        if target.handle_count == 0:
-            if target.directory is not None and not target.permanent:
-                target.directory.remove(target)
-            target.last_handle_closed()
+        release_unused(target)
 
     def inherit_from(self, parent: HandleTable, only: set[int] | None = None) -> None:
         """Copy the inheritable handles of the parent (all, or those listed), under the same numbers."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from errno import EMFILE, ENFILE
 from functools import partial
 
 from nexus.base.errors import GuestFault, NexusError, Unsupported
 from nexus.ir.state import Exit
 from nexus.machine.host import HostMemoryError
+from nexus.machine.slices import Slices
 from nexus.nt import callback
 from nexus.nt.atoms import AtomTable
 from nexus.nt.clock import TICKS_PER_SECOND, Clock, VirtualClock
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from nexus.nt.ps.start import Starter
     from nexus.nt.trace import Trace
 
-SLICE = 100_000  # guest instructions; well below a millisecond on every engine but the slowest
 SYSCALLS_PER_SLICE = 64
 TICK = TICKS_PER_SECOND // 1000
 LOCALE_EN_US = 0x0409
@@ -117,6 +118,7 @@ class Kernel:
         self._next_id = 0x20
         self._next_luid = 0x10000
         self._last_tick = 0
+        self._slices = Slices(fixed=self.deterministic)
         self._slice_over = False
 
     # -- identities ---------------------------------------------------------------------------------------
@@ -135,6 +137,11 @@ class Kernel:
     def thread_by_id(self, number: int) -> Thread | None:
         found = self._ids.get(number & ~3)
         return found if isinstance(found, Thread) else None
+
+    def threads_of(self, process: Process) -> list[Thread]:
+        """The threads of a process in the order of their ids, with those that ended and have handles."""
+        known = (target for target in self._ids.values() if isinstance(target, Thread))
+        return sorted((thread for thread in known if thread.process is process), key=lambda thread: thread.id)
 
     def process_by_id(self, number: int) -> Process | None:
         found = self._ids.get(number & ~3)
@@ -170,6 +177,14 @@ class Kernel:
         for hook in self.on_process_end:
             hook(process)
         self.processes.remove(process)
+
+    def close(self) -> None:
+        """End what still runs and give the host's descriptors back."""
+        for process in list(self.processes):
+            process.terminate(Status.PROCESS_IS_TERMINATING)
+        self.io.close()
+        if self.starter is not None:
+            self.starter.close()
 
     # -- the loop -----------------------------------------------------------------------------------------
 
@@ -250,12 +265,12 @@ class Kernel:
             wait, status, acquired = thread.outcome
             thread.outcome = None
             self._finish(thread, lambda: self._after_wait(thread, wait, status, acquired))
-        run, state = thread.process.vcpu.run, thread.state
+        run, vcpu, state = self._slices.run, thread.process.vcpu, thread.state
         calls = 0
         while thread.runnable:
             if thread.apcs:
                 callback.deliver_special(thread)
-            stop = run(state, SLICE) if thread.passed_hook is None else self._run_past_hook(thread)
+            stop = run(vcpu, state) if thread.passed_hook is None else self._run_past_hook(thread)
             if stop.kind in (Exit.SYSCALL, Exit.HOOK):
                 if stop.kind == Exit.SYSCALL:
                     self._syscall(thread)
@@ -284,8 +299,8 @@ class Kernel:
         state, passed = thread.state, thread.passed_hook
         thread.passed_hook = None
         if passed != (state.rip, state.rsp):
-            return thread.process.vcpu.run(state, SLICE)
-        stop = thread.process.vcpu.run(state, SLICE, past_hook=True)
+            return self._slices.run(thread.process.vcpu, state)
+        stop = self._slices.run(thread.process.vcpu, state, past_hook=True)
         if stop.kind == Exit.FAULT and passed == (state.rip, state.rsp):
             thread.passed_hook = passed
         return stop
@@ -340,17 +355,26 @@ class Kernel:
     def _after_wait(self, thread: Thread, wait: Wait, status: int, acquired: object) -> Any:
         return status if wait.then is None else wait.then(thread.call, status, acquired, *wait.data)
 
+    @staticmethod
+    def attempt(step: Callable[[], Any]) -> Any:
+        """The result of one step of a syscall; failures that a guest may cause become its status."""
+        try:
+            return step()
+        except NtError as error:
+            return error.status
+        except GuestFault:
+            return Status.ACCESS_VIOLATION
+        except HostMemoryError:
+            return Status.NO_MEMORY
+        except OSError as error:
+            if error.errno not in (EMFILE, ENFILE):
+                raise
+            return Status.TOO_MANY_OPENED_FILES
+
     def _finish(self, thread: Thread, step: Callable[[], Any]) -> None:
         """Do the next step of a syscall and turn its result into what the guest sees."""
         while True:
-            try:
-                result = step()
-            except NtError as error:
-                result = error.status
-            except GuestFault:
-                result = Status.ACCESS_VIOLATION
-            except HostMemoryError:
-                result = Status.NO_MEMORY
+            result = self.attempt(step)
             if not isinstance(result, Wait):
                 break
             ended = self._try_wait(thread, result)

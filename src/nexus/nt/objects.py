@@ -17,6 +17,8 @@ from nexus.nt.status import Status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import ClassVar
+
     from nexus.nt.namespace import Directory
     from nexus.nt.ps.process import Process
     from nexus.nt.ps.thread import Thread
@@ -25,19 +27,34 @@ _SPECIFIC_AND_STANDARD = 0x001F_FFFF
 
 
 class ObjectType:
-    """A type of kernel object: its NT name, its valid rights and what the generic rights stand for."""
+    """A type of kernel object: its NT name, what the generic rights stand for, and the rights that exist:
+    `all` of them and `more`, which no generic right gives. `implied` are pairs: who gets the first gets the
+    second with it.
+    """
 
-    __slots__ = ("all", "execute", "index", "name", "read", "write")
-    _count = 2  # indices of NtQueryObject start here, as on Windows
+    __slots__ = ("all", "execute", "implied", "index", "name", "read", "valid", "write")
+    known: ClassVar[list[ObjectType]] = []
 
-    def __init__(self, name: str, *, read: int, write: int, execute: int, all: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        read: int,
+        write: int,
+        execute: int,
+        all: int,
+        more: int = 0,
+        implied: tuple[tuple[int, int], ...] = (),
+    ) -> None:
         self.name = name
         self.read = access.READ_CONTROL | read
         self.write = access.READ_CONTROL | write
         self.execute = access.READ_CONTROL | execute
         self.all = all
-        self.index = ObjectType._count
-        ObjectType._count += 1
+        self.valid = all | more
+        self.implied = implied
+        self.index = len(ObjectType.known) + 2  # indices of NtQueryObject start here, as on Windows
+        ObjectType.known.append(self)
 
     def map_access(self, desired: int) -> int:
         """Replace generic rights (and MAXIMUM_ALLOWED) by this type's own; drop those that do not exist."""
@@ -50,6 +67,9 @@ class ObjectType:
             granted |= self.execute
         if desired & (access.GENERIC_ALL | access.MAXIMUM_ALLOWED):
             granted |= self.all
+        for right, follows in self.implied:
+            if granted & right:
+                granted |= follows
         return granted & (_SPECIFIC_AND_STANDARD | access.ACCESS_SYSTEM_SECURITY)
 
     def __repr__(self) -> str:
@@ -61,7 +81,9 @@ class KernelObject:
 
     __slots__ = ("_signaled", "directory", "handle_count", "name", "permanent", "security", "waiters")
 
-    type = ObjectType("Object", read=0, write=0, execute=0, all=access.STANDARD_RIGHTS_ALL)
+    type = ObjectType(
+        "Type", read=0, write=0, execute=0, all=access.STANDARD_RIGHTS_REQUIRED | 1, more=access.SYNCHRONIZE
+    )
     waitable = True
 
     def __init__(self, signaled: bool = False) -> None:

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from nexus.nt.call import Call
 
 
+def pointer(address: int) -> int:
+    """An address as a structure holds it: behind a hostile buffer at the end of memory it wraps round."""
+    return address & 0xFFFF_FFFF_FFFF_FFFF
+
+
 def answer(
     call: Call,
     buffer: int,

@@ -85,6 +85,11 @@ class SharedData:
         _put_time(page, 0x320, ticks)
         struct.pack_into("<I", page, 0x00, ticks & 0xFFFF_FFFF)
 
+    def close(self) -> None:
+        """Give the page and its descriptor back; views in processes stay."""
+        self._page.close()
+        os.close(self.fd)
+
     def map_into(self, space: AddressSpace) -> None:
         region = space.new_region(ADDRESS, SIZE, MEM_PRIVATE, 0, PAGE_READONLY, ANYWHERE)
         region.name = "KUSER_SHARED_DATA"

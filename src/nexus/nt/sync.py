@@ -210,6 +210,7 @@ class KeyedEvent(KernelObject):
         write=access.KEYEDEVENT_WAKE,
         execute=0,
         all=access.STANDARD_RIGHTS_REQUIRED | 0x3,
+        more=access.SYNCHRONIZE,
     )
 
     def __init__(self) -> None:

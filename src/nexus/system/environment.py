@@ -30,10 +30,11 @@ PROBES = {
     "core": ("iced_x86", "llvmlite"),
     "test": (
         *("pytest", "hypothesis", "mypy", "ruff", "importlinter", "unicorn", "capstone", "ziglang"),
-        *("numpy", "threadpoolctl", "wgpu"),
+        *("numpy", "threadpoolctl", "wgpu", "distributed", "cryptography"),
     ),
-    "bench": ("unicorn",),
+    "bench": ("unicorn", "ziglang"),
     "compute": ("numpy", "threadpoolctl", "wgpu"),
+    "cluster": ("numpy", "threadpoolctl", "wgpu", "distributed", "cryptography"),
 }
 
 

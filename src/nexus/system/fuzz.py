@@ -1,4 +1,4 @@
-"""Hostile input, made at random from a seed: damaged PE files, and system calls with hostile arguments.
+"""System calls with hostile arguments, made at random from a seed, and what all such searches share.
 
 What may happen: an error meant for the user (BadImage, Unsupported), an NTSTATUS, a guest fault. Any other
 exception, a hang or unbounded memory is a `Finding`, with the seed and the case that repeat it.
@@ -10,30 +10,26 @@ import os
 import random
 import resource
 import signal
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
-from nexus.base.errors import BadImage, GuestFault, Unsupported
-from nexus.loader import directories, pe
-from nexus.loader.runnable import check_program
+from nexus.base.errors import Unsupported
+from nexus.isa.x86 import helpers
 from nexus.machine.vcpu import Vcpu
 from nexus.machine.window import READ, WRITE, Window
-from nexus.nt.errors import NtError
 from nexus.nt.ps.process import Process
 from nexus.nt.ps.thread import Thread
 from nexus.nt.syscall import SYSCALLS
 from nexus.system.sysroot import Sysroot
 from nexus.system.windows import Machine, Settings
 
-PROGRAMS = ("cmd.exe", "reg.exe", "xcopy.exe", "winecfg.exe", "kernel32.dll")
 SECONDS = 5
 MEMORY = 6 << 30
 _SCRATCH, _SCRATCH_SIZE = 0x10_0000, 0x1_0000
 _READ_ONLY = 0x20_0000
-_HEADERS = 0x400
 
 
 class Finding(Exception):
@@ -45,18 +41,18 @@ class Hang(BaseException):
 
 
 @contextmanager
-def guarded(case: str) -> Iterator[None]:
+def guarded(case: str, seconds: int = SECONDS) -> Iterator[None]:
     """Turn a hang or an unexpected exception inside into a Finding."""
 
     def alarm(number: int, frame: FrameType | None) -> None:
         raise Hang
 
     before = signal.signal(signal.SIGALRM, alarm)
-    signal.alarm(SECONDS)
+    signal.alarm(seconds)
     try:
         yield
     except Hang:
-        raise Finding(f"{case}: no end after {SECONDS} s\n{traceback.format_exc()}") from None
+        raise Finding(f"{case}: no end after {seconds} s\n{traceback.format_exc()}") from None
     except Exception:
         raise Finding(f"{case}:\n{traceback.format_exc()}") from None
     finally:
@@ -72,61 +68,12 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY if hard < 0 else min(MEMORY, hard), hard))
 
 
-def mutate(data: bytes, source: random.Random) -> bytes:
-    """One mutant: bytes, words or fields of the headers changed, or the file cut short."""
-    mutant = bytearray(data)
-    for _ in range(source.choice((1, 1, 2, 4, 16))):
-        limit = _HEADERS if source.random() < 0.7 else len(mutant)
-        at = source.randrange(max(1, min(limit, len(mutant))))
-        kind = source.randrange(5)
-        if kind == 0:
-            mutant[at : at + 1] = bytes((source.randrange(256),))
-        elif kind == 1:
-            width = source.choice((2, 4, 8))
-            value = source.choice((0, 1, 0x7F, 0xFFFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, (1 << 64) - 1))
-            mutant[at : at + width] = (value & ((1 << 8 * width) - 1)).to_bytes(width, "little")
-        elif kind == 2:
-            mutant[at] ^= 1 << source.randrange(8)
-        elif kind == 3:
-            del mutant[at:]
-        else:
-            length = source.randrange(1, 64)
-            mutant[at : at + length] = mutant[source.randrange(len(mutant)) :][:length]
-        if not mutant:
-            return b""
-    return bytes(mutant)
-
-
-def fuzz_pe(files: dict[str, bytes], cases: int, seed: int) -> None:
-    """Read `cases` mutants the way a start and `check` do; raises Finding."""
-    names = sorted(files)
-    for number in range(cases):
-        source = random.Random(f"{seed}:{number}")
-        name = source.choice(names)
-        data = mutate(files[name], source)
-        with guarded(f"pe case {number} of seed {seed} ({name})"):
-            try:
-                check_program(data, name)
-                walk(pe.parse(data))
-            except (BadImage, Unsupported):
-                continue
-
-
-def walk(image: pe.Image) -> None:
-    """Read every directory that something reads."""
-    directories.exports(image)
-    directories.imports(image)
-    directories.delay_imports(image)
-    directories.tls(image)
-    for _ in directories.relocations(image):
-        pass
-
-
 class NoCpu(Vcpu):
     """System calls are invoked directly; nothing ever runs."""
 
     def __init__(self, window: Window) -> None:
         self.window = window
+        self.machine = helpers.Machine(time.perf_counter_ns, os.urandom, window.read, window.write)
 
     def close(self) -> None:
         """There is nothing to give back."""
@@ -213,9 +160,8 @@ class Target:
         raw = (values[0], values[1], values[2], values[3])
         with guarded(text):
             try:
-                result: Any = entry.invoke(self.thread.call, raw, stack)
-                del result
-            except (NtError, GuestFault, Unsupported):
+                self.machine.kernel.attempt(lambda: entry.invoke(self.thread.call, raw, stack))
+            except Unsupported:
                 return text
         return text
 
@@ -238,12 +184,3 @@ def fuzz_syscalls(sysroot: Sysroot, cases: int, seed: int, names: list[str]) -> 
         finally:
             if target is not None:
                 target.machine.close()
-
-
-def read_programs(sysroot: Sysroot, paths: list[str]) -> dict[str, bytes]:
-    """The files to mutate: those named, else five of the sysroot."""
-    found = {}
-    for path in paths or [os.path.join(sysroot.windows, name) for name in PROGRAMS]:
-        with open(path, "rb") as file:
-            found[os.path.basename(path)] = file.read(4 << 20)
-    return found

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from nexus.base import terminal
-from nexus.base.errors import NexusError, NotFound
+from nexus.base.errors import NexusError, NotFound, UsageError
 from nexus.loader.runnable import check_program
 from nexus.loader.source import FileBytes
 from nexus.machine.window import Window
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, TypeVar
 
+    from nexus.isa.x86.cpuid import Cpu
+    from nexus.machine.measure import Measure
     from nexus.machine.vcpu import Vcpu
     from nexus.nt.hook import Hook
     from nexus.nt.ps.crash import Crash
@@ -121,7 +123,9 @@ class Settings:
         self.environment: dict[str, str] = {}
         self.drive: str | None = None
         self.cpu: Callable[[Window], Vcpu] | None = None
+        self.cpu_name: str | None = None
         self.engine = "t0"
+        self.measure: Measure | None = None  # what takes the time of the guest's code
         self.seed: int | None = None
         self.processors = 1
         self.package: str | None = None
@@ -140,7 +144,7 @@ class Machine:
         self.settings = settings
         self.program = os.path.realpath(program)
         self.folder = folder
-        self._cpu = settings.cpu or _engine(settings.engine)
+        self._cpu = settings.cpu or _engine(settings.engine, settings.measure, settings.seed is not None)
         hooks = [*settings.hooks, *(trace.calls if trace is not None else ())]
         if hooks:
             from nexus.system import hooking
@@ -158,18 +162,30 @@ class Machine:
             trace=trace,
         )
         self.kernel = kernel
-        self.drive = Drive(settings.drive)
         self.io = kernel.io
+        self.seen: list[Process] = []
+        self._closed = False
+        kernel.on_process_end.append(self._process_ended)
+        self.drive = Drive(settings.drive)
+        try:
+            self._furnish(hooks)
+        except BaseException:
+            self.io.registry_path = None  # what could not be read is not written over
+            self.close()
+            raise
+
+    def _furnish(self, hooks: list[Hook]) -> None:
+        """Volumes, network, registry, what starts processes, and hooks."""
+        settings, kernel = self.settings, self.kernel
         self.io.disk.limit = settings.disk
-        grants, self.left_out = settings.permissions.grants(self.program, folder, settings.package)
-        self.grants = grants
+        self.grants, self.left_out = settings.permissions.grants(self.program, self.folder, settings.package)
         self.never_writable = protected(os.path.dirname(settings.sysroot.windows))
-        for volume in volumes(self.drive, settings.sysroot, grants, self.never_writable, self.io.refusals):
+        for volume in volumes(
+            self.drive, settings.sysroot, self.grants, self.never_writable, self.io.refusals
+        ):
             self.io.add_volume(volume)
         self.network = settings.network or settings.permissions.network()
         self.io.network = self.network
-        self.seen: list[Process] = []
-        kernel.on_process_end.append(self._process_ended)
         registry_defaults.fill(
             self.io.registry,
             USER_SID_TEXT,
@@ -185,12 +201,18 @@ class Machine:
             kernel.starter.debug_options = settings.wine_debug
             kernel.debug_output = terminal.pass_on
         if hooks:
+            from nexus.system import hooking
+
             hooking.install(kernel, settings.sysroot, hooks)
 
     def _make_vcpu(self, window: Window) -> Vcpu:
         """A processor with the kernel's time, one of as many as it knows."""
         vcpu = self._cpu(window)
-        vcpu.ticks, vcpu.processors = self.kernel.clock.time_stamp, self.settings.processors
+        machine = vcpu.machine
+        machine.ticks, machine.processors = self.kernel.clock.time_stamp, self.settings.processors
+        machine.random_bytes = self.kernel.random_bytes
+        if self.settings.cpu_name is not None:
+            machine.cpu = named_cpu(self.settings.cpu_name)
         return vcpu
 
     def start(
@@ -244,9 +266,14 @@ class Machine:
 
     def close(self) -> None:
         """Store what is kept, remove the rest, give all memory back. May be called again."""
-        for process in (*self.seen, *self.kernel.processes):
+        if self._closed:
+            return
+        self._closed = True
+        self.kernel.close()
+        for process in self.seen:
             process.vcpu.close()
             process.window.close()
+            process.space.detach()
         self.io.save_registry()
         self.drive.close()
 
@@ -358,16 +385,24 @@ def windows(
     permissions: Permissions | None = None,
     env: Mapping[str, str] | None = None,
     drive: str | os.PathLike[str] | None = None,
-    cpu: Callable[[Window], Vcpu] | None = None,
+    cpu: str | Callable[[Window], Vcpu] | None = None,
     deterministic: int | None = None,
     engine: str = "t0",
 ) -> Windows:
-    """A Windows machine for programs: DLLs, permissions, environment, a kept C:, a CPU, a seed, an engine."""
+    """A Windows machine for programs: DLLs, permissions, environment, a kept C:, a CPU, a seed, an engine.
+
+    `cpu` is the name of the processor that CPUID describes ("zen3"; `isa/x86/cpus.py`), or what makes the
+    virtual processors.
+    """
     settings = Settings(find_sysroot(sysroot))
     settings.permissions = permissions or Permissions()
     settings.environment = dict(env or {})
     settings.drive = None if drive is None else os.fspath(drive)
-    settings.cpu = cpu
+    if isinstance(cpu, str):
+        named_cpu(cpu)
+        settings.cpu_name = cpu
+    else:
+        settings.cpu = cpu
     settings.seed = deterministic
     settings.engine = engine
     return Windows(settings)
@@ -393,13 +428,31 @@ def check_host_program(path: str) -> None:
         os.close(fd)
 
 
-def _engine(name: str) -> Callable[[Window], Vcpu]:
-    """What makes the processors of a machine. T1 is built, if need be, before the wall is up."""
+def named_cpu(name: str) -> Cpu:
+    """The processor of a name; raises UsageError."""
+    from nexus.isa.x86 import cpus
+
+    if name not in cpus.NAMES:
+        raise UsageError(f"there is no processor called {name!r}", hint=f"known: {', '.join(cpus.NAMES)}")
+    return cpus.cpu(name)
+
+
+def _engine(name: str, measure: Measure | None, repeatable: bool) -> Callable[[Window], Vcpu]:
+    """What makes the processors of a machine. T1 is built, if need be, before the wall is up.
+
+    When a region is compiled is not the same twice, nor where it looks at the budget what it was before: runs
+    that repeat have none.
+    """
     from nexus.machine.vcpu import Vcpu
 
-    if name == "t0":
-        return Vcpu
-    from nexus.machine.native import prepare
+    if repeatable and name == "t2":
+        name = "t1"
+    if name != "t0":
+        from nexus.machine.native import prepare
 
-    prepare()
+        prepare()
+    if measure is not None:
+        from nexus.machine.measure import MeasuredVcpu
+
+        return lambda window: MeasuredVcpu(measure, window, name)
     return lambda window: Vcpu(window, name)

@@ -34,7 +34,7 @@ define dso_local i64 @count() {
 
 @pytest.fixture(scope="module")
 def packed() -> bytes:
-    return blob.pack(link(compile_object(MODULE)))
+    return blob.pack("a.blob", link(compile_object(MODULE)))
 
 
 def test_a_blob_runs_from_its_file(packed: bytes, tmp_path: object) -> None:
@@ -65,6 +65,13 @@ def test_damage_is_noticed(packed: bytes, tmp_path: object) -> None:
             file.write(wrong)
         with pytest.raises(DamagedBlob):
             Blob(path)
+
+
+def test_a_blob_cannot_take_the_place_of_another(packed: bytes, tmp_path: object) -> None:
+    path = os.path.join(str(tmp_path), "b.blob")
+    cache.write(path, packed)
+    with pytest.raises(DamagedBlob):
+        Blob(path)
 
 
 def test_code_that_needs_something_outside_is_refused() -> None:

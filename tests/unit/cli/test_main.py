@@ -67,8 +67,9 @@ def test_the_bash_completion_completes(capsys: pytest.CaptureFixture[str]) -> No
     script = capsys.readouterr().out
     script += "\nCOMP_WORDS=(nexus sys); COMP_CWORD=1; _nexus; echo ${COMPREPLY[@]}"
     script += "\nCOMP_WORDS=(nexus run --deny-n); COMP_CWORD=2; _nexus; echo ${COMPREPLY[@]}"
+    script += "\nCOMP_WORDS=(nexus show --fu); COMP_CWORD=2; _nexus; echo ${COMPREPLY[@]}"
     done = subprocess.run(["bash"], input=script, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["sysroot", "--deny-net"]
+    assert done.stdout.split() == ["sysroot", "--deny-net", "--function"]
 
 
 def test_paths_translate_both_ways(capsys: pytest.CaptureFixture[str]) -> None:

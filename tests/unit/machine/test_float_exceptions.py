@@ -6,7 +6,7 @@ import pytest
 from iced_x86 import Code, Encoder, Instruction, MemoryOperand, Register
 
 from nexus.ir.state import Exit
-from nexus.isa.x86.native import CODE, Native, Unavailable
+from nexus.isa.x86.native import CODE, Native, Unavailable, processor
 from nexus.isa.x86.registers import FLAG_TF, CpuState
 from nexus.machine.host import PAGE
 from nexus.machine.vcpu import Vcpu
@@ -83,7 +83,7 @@ def machine():
 @pytest.fixture(scope="module")
 def host():
     try:
-        return Native()
+        return processor()
     except Unavailable as reason:
         pytest.skip(str(reason))
 

@@ -1,4 +1,4 @@
-"""The vCPU on T0: stops, faults, budget, single steps, code that changes.
+"""The vCPU on every engine: stops, faults, budget, single steps, code that changes.
 
 The machine code is written by hand; expected values are those of the processor manuals.
 """
@@ -14,6 +14,7 @@ from nexus.ir.state import SLOTS, Exit
 from nexus.isa.x86.registers import FLAG_TF, CpuState
 from nexus.isa.x86.table import SEMANTICS
 from nexus.machine.host import create_shared
+from nexus.machine.tiers import AT_ONCE, Policy
 from nexus.machine.vcpu import Vcpu
 from nexus.machine.window import EXECUTE, READ, WRITE, Window
 
@@ -24,9 +25,9 @@ SYSCALL = "0f05"
 
 
 class Machine:
-    def __init__(self, engine="t0"):
+    def __init__(self, engine="t0", policy=None):
         self.window = Window()
-        self.vcpu = Vcpu(self.window, engine)
+        self.vcpu = Vcpu(self.window, engine, policy)
         self.state = CpuState()
         self.state.reset()
         self.window.map(CODE_AT, 4 * PAGE, READ | EXECUTE)
@@ -49,9 +50,13 @@ class Machine:
         return self.vcpu.run(self.state, budget, past_hook)
 
 
-@pytest.fixture(params=["t0", "t1"])
+ENGINES = {"t0": ("t0", None), "t1": ("t1", AT_ONCE), "tiers": ("t1", Policy(1, 1, 2))}
+"""Host code never, at once, and for what runs often."""
+
+
+@pytest.fixture(params=ENGINES)
 def machine(request):
-    machine = Machine(request.param)
+    machine = Machine(*ENGINES[request.param])
     yield machine
     machine.vcpu.close()
     machine.window.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from iced_x86 import (
@@ -70,6 +71,6 @@ def record_sizes() -> dict[str, int]:
 
 if __name__ == "__main__":
     try:
-        cache.write(sys.argv[1], blob.pack(build(), record_sizes()))
+        cache.write(sys.argv[1], blob.pack(os.path.basename(sys.argv[1]), build(), record_sizes()))
     except NexusError as error:
         sys.exit(f"{error} ({error.hint})" if error.hint else str(error))

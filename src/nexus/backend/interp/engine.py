@@ -57,10 +57,12 @@ class Interpreter:
     all in the cache runs without them."""
 
     def __init__(self, path: str) -> None:
-        """`path` is the blob's file, which names everything that this engine is; `base` is where it lies."""
+        """`path` is the blob's file, which names everything that this engine is; `base` is where it lies,
+        `check` the blob's checksum."""
         blob = Blob(path)
         self.path = path
         self.base = blob.address
+        self.check = blob.check
         self._blob = blob
         self.symbols = blob.symbols
         self.record_sizes = blob.notes
@@ -145,7 +147,7 @@ class Lookup:
 
     def __init__(self, address: int) -> None:
         self.address = address
-        self.clear()
+        self._vacate(address)
 
     def _entry(self, pc: int) -> int:
         mixed = (pc * LOOKUP_MULTIPLIER & _QUAD) >> 64 - LOOKUP_BITS
@@ -156,6 +158,12 @@ class Lookup:
         entry = self._entry(pc)
         _quad(entry + 8).value = record
         _quad(entry).value = pc
+
+    def replace(self, pc: int, record: int) -> None:
+        """If `pc` is in the table, it is at `record` from now on."""
+        entry = self._entry(pc)
+        if _quad(entry).value == pc:
+            _quad(entry + 8).value = record
 
     def remove(self, pc: int) -> None:
         entry = self._entry(pc)

@@ -20,7 +20,8 @@ Variants of a row are named `row` + suffixes:
     /b      a compare or condition that is tested at once: literal = record if 1, record if 0
 
 Control records:
-    enter   imm = guest instructions, literal = guest address: counts the budget down, or leaves with BUDGET
+    enter   imm = guest instructions, literal = guest address, how often the block may still run: counts that
+            down, or leaves with HOT; counts the budget down, or leaves with BUDGET
     goto    literal = record to go on at
     branch  a = i1, literal = record if 1, record if 0
     link    literal = guest address, address of the pointer that leads here: leaves with LINK
@@ -37,6 +38,7 @@ from nexus.ir.ops.table import PURE, STATE, Row
 from nexus.ir.types import I1
 
 COMPARES = ("eq", "ne", "ult", "ule", "slt", "sle")
+BITWISE = ("put", "and", "or", "xor", "andn", "load", "store")
 UNHANDLED = (
     "get",
     "trunc",
@@ -102,7 +104,7 @@ def variants(row: Row) -> list[Variant]:
     if row.address:
         return [Variant(row, scale, imm) for scale in range(4 if row.address == 2 else 1) for imm in last]
     out = [Variant(row, imm_last=imm) for imm in last]
-    if row.has_imm and head(row) != "put":
+    if row.has_imm and head(row) not in ("put", "clear"):
         out.append(Variant(row, imm_wide=True))
     if testable(row):
         out += [Variant(row, imm_last=imm, branches=True) for imm in last]

@@ -7,6 +7,9 @@ interpreter's handler runs on a copy of the record, followed by a record that co
 Branches to other blocks are `jmp rel32` (or a `jcc`), the displacement aligned so that it can be changed at
 once. They lead to exits at the end of the code until they are linked.
 
+Host code is kept between runs, so it has no address in it. What it refers to outside of itself is
+the code that the piece of memory begins with, and its data PIECE bytes behind it; `HostCode` tells where.
+
 Two things are known of a block while it is walked: how far each slot may be above `top` (`_Assembly.known`),
 which spares checks of addresses, and whether there are pending flags (`low`, `high`; see `layout.py`).
 """
@@ -14,13 +17,14 @@ which spares checks of addresses, and whether there are pending flags (`low`, `h
 from __future__ import annotations
 
 import struct
-from array import array
 
+from nexus.backend.stencils.code import HostCode
 from nexus.backend.stencils.layout import (
     COUNTING,
     FULL,
     LEAVE,
     OUTSIDE,
+    PIECE,
     PIN_OF,
     SETTLE,
 )
@@ -51,6 +55,7 @@ _QUAD = (1 << 64) - 1
 _NOPS = (b"", b"\x90", b"\x66\x90", b"\x0f\x1f\x00")
 _RECORD = 16
 _JCC = 6  # bytes
+_CONSTANT = 16
 _UNKNOWN = -1
 _NEEDED, _NAMED = 1, 2
 _ZERO, _PENDING = SLOTS["zero"], SLOTS["pending"]
@@ -59,33 +64,16 @@ _PARTIAL_OPERAND = SLOTS["pending_c"]
 _FAR = 1 << 30  # how far above `top` an address may be to be a base; the guards are four times that
 
 
-class HostCode:
-    """Assembled host code. `offsets[i]` is where the code of the record at `records[i]` begins; `sites` are
-    (offset of a displacement, offset of its exit); `copies` maps the address of a copied record to the
-    original's offset."""
-
-    __slots__ = ("copies", "data", "offsets", "records", "sites")
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.offsets = array("I")
-        self.records = array("I")
-        self.sites: list[tuple[int, int]] = []
-        self.copies: dict[int, int] = {}
-
-
 class Assembler:
-    """Makes host code of records. `base` is the address of the `base_code` in the same piece, `pool` that of
-    the constants, `enter` that of the handler that enters host code."""
+    """Makes host code of records. `base` is the address of the `base_code` in the same piece."""
 
-    def __init__(self, plans: Plans, base: int, pool: int, enter: int) -> None:
+    def __init__(self, plans: Plans, base: int) -> None:
         self.plans = plans
-        self.own = {"leave": base + LEAVE, "settle": base + SETTLE, "outside": base + OUTSIDE, "pool": pool}
-        self.enter = enter
+        self.own = {"leave": base + LEAVE, "settle": base + SETTLE, "outside": base + OUTSIDE}
 
-    def assemble(self, records: bytes, links: Links, at: int, data: int) -> tuple[HostCode, bytes]:
-        """The host code, to lie at `at`, and the data that belongs at the address `data`."""
-        return _Assembly(self, records, links, at, data).code()
+    def assemble(self, records: bytes, links: Links, at: int) -> HostCode:
+        """The host code, to lie at `at`."""
+        return _Assembly(self, records, links, at).code()
 
 
 class _Assembly:
@@ -95,8 +83,8 @@ class _Assembly:
         "assembler",
         "at",
         "code_",
+        "constants",
         "data",
-        "data_at",
         "high",
         "known",
         "later",
@@ -109,15 +97,15 @@ class _Assembly:
         "words",
     )
 
-    def __init__(self, assembler: Assembler, records: bytes, links: Links, at: int, data: int) -> None:
+    def __init__(self, assembler: Assembler, records: bytes, links: Links, at: int) -> None:
         self.assembler = assembler
         self.plans = assembler.plans
         self.records = records
         self.words = memoryview(records).cast("Q")
         self.links = links
         self.at = at
-        self.data_at = data
-        self.data = bytearray()
+        self.data = 0  # bytes of it so far
+        self.constants: dict[int, int] = {}  # place in the pool -> in the data
         self.code_ = HostCode()
         self.out = self.code_.data
         # displacement, record, stencil, values, where to go on after it or -1
@@ -126,7 +114,7 @@ class _Assembly:
         self.low = self.high = _UNKNOWN
         self.place = 0  # of the record at hand
 
-    def code(self) -> tuple[HostCode, bytes]:
+    def code(self) -> HostCode:
         out, result, plans = self.out, self.code_, self.plans
         offsets, places, words = result.offsets, result.records, self.words
         ready = plans.ready
@@ -150,8 +138,10 @@ class _Assembly:
         for site, at, name, values, back in self.later:
             begin = len(out)
             if name == "link":
-                values["h_lit"] = self.at + begin
-                result.sites.append((site, begin))
+                values["h_exit"] = begin
+                result.sites.append(site)
+                result.exits.append(begin)
+                result.targets.append(values["h_lit"])
             else:
                 offsets.append(begin)
                 places.append(at)
@@ -159,7 +149,8 @@ class _Assembly:
             if back >= 0:
                 out += b"\xe9" + struct.pack("<i", back - len(out) - 5)
             struct.pack_into("<i", out, site, begin - site - 4)
-        return result, bytes(self.data)
+        out += b"\xcc" * (self.data - len(out))  # or its data would reach into that of the next one
+        return result
 
     def surveyed(self) -> list[tuple[int, Plan, int, int]]:
         """The records: offset, plan, second word, and _NEEDED if the next one that has to do with flags needs
@@ -251,12 +242,12 @@ class _Assembly:
 
     def outside(self, plan: Plan, at: int) -> None:
         """Let the interpreter do it."""
-        self.settle()
-        copy = self.data_at + len(self.data)
-        self.code_.copies[copy] = at
-        self.data += self.records[at : at + plan.size]
-        self.emit(self.plans.control("outside", -1), {"h_lit": copy})
-        self.data += struct.pack("<QQ", self.assembler.enter, self.at + len(self.out))
+        if plan.branches:
+            raise AssertionError(f"{plan.name} branches to records, so the interpreter cannot do it in place")
+        self.emit(self.plans.special("outside", ""), {"h_copy": PIECE + self.data})
+        self.code_.copies.extend((self.data, at, plan.size, len(self.out)))
+        self.data += plan.size + _RECORD
+        self.low = self.high = 0
         self.known = {_ZERO: 0}
 
     # addresses -------------------------------------------------------------------------------------
@@ -388,7 +379,7 @@ class _Assembly:
         """Go to a block that may not be there yet."""
         self.out += _NOPS[-(self.at + len(self.out) + 1) % 4] + b"\xe9\0\0\0\0"
         _, target = self.links[pointer]
-        self.cold(len(self.out) - 4, "link", {"h_pc": target & _QUAD})
+        self.cold(len(self.out) - 4, "link", {"h_lit": target & _QUAD})
 
     def control(self, name: str, at: int, packed: int) -> None:
         words, index = self.words, at >> 3
@@ -427,10 +418,16 @@ class _Assembly:
             if what == "next":
                 struct.pack_into("<i", out, where, len(out) - where - 4)
             elif what in own:
-                struct.pack_into("<i", out, where, own[what] + more - (self.at + where + 4))
+                self.code_.bases.append(where)
+                struct.pack_into("<i", out, where, own[what] - (self.at + where + 4))
+            elif what in ("h_exit", "h_copy"):  # offsets, made relative to the instruction
+                struct.pack_into("<i", out, where, values[what] - (where + 4))
+            elif what == "pool":
+                place = PIECE + self.constant(more >> 8)
+                struct.pack_into("<i", out, where, place - (where + 4 + (more & 255)))
             elif what == "taken":
                 if pointer >= 0:
-                    cold, values = "link", {"h_pc": self.links[pointer][1] & _QUAD}
+                    cold, values = "link", {"h_lit": self.links[pointer][1] & _QUAD}
                 self.cold(where, cold, values)
             elif size == 4:
                 struct.pack_into("<i", out, where, values[what] + more)
@@ -439,3 +436,11 @@ class _Assembly:
             else:
                 struct.pack_into("<Q", out, where, values[what] + more & _QUAD)
 
+    def constant(self, place: int) -> int:
+        """Where in the data the constant is that has this place in the pool."""
+        if place not in self.constants:
+            self.data += -self.data % _CONSTANT
+            self.constants[place] = self.data
+            self.code_.constants.extend((self.data, place, _CONSTANT))
+            self.data += _CONSTANT
+        return self.constants[place]

@@ -7,12 +7,12 @@ the interpreter's handler does what it would have done.
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 
 from iced_x86 import (
     Decoder,
-    EncodingKind,
     Formatter,
     FormatterSyntax,
     InstructionInfoFactory,
@@ -26,7 +26,7 @@ from nexus.backend.llvm.compile import compile_object
 from nexus.backend.stencils import layout, source
 from nexus.backend.stencils.layout import IMMEDIATE_BIAS, OPERAND_REGISTERS, OPERAND_VECTORS
 from nexus.backend.stencils.registers import NUMBER, POOL, full, placed, uses
-from nexus.backend.stencils.store import pack
+from nexus.backend.stencils.store import CORE, pack
 from nexus.backend.stencils.tidy import tidy
 from nexus.base.errors import NexusError
 from nexus.ir.ops import LOAD, ROWS, STORE
@@ -40,22 +40,21 @@ if TYPE_CHECKING:
 _WRITES = (OpAccess.WRITE, OpAccess.COND_WRITE, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE)
 _SIZES = {1: 8, 2: 4, 4: 4, 10: 4, 11: 4}  # relocation kind -> bytes
 _RELATIVE = (2, 4)
-_NAMES = (*source.HOLES, "h_lit", "h_pc", "settle", *source.ENDS)
+_NAMES = (*source.HOLES, "h_lit", "h_exit", "h_copy", "settle", *source.ENDS)
 
 
 class Pool:
-    """The constants that stencils refer to."""
+    """The constants that stencils refer to, 16 bytes for each."""
 
     def __init__(self) -> None:
         self.data = bytearray()
         self._at: dict[bytes, int] = {}
 
     def place(self, constant: bytes) -> int:
-        """Where it is; it is aligned to its size."""
+        """Where it is."""
         if constant not in self._at:
-            self.data += bytes(-len(self.data) % len(constant))
             self._at[constant] = len(self.data)
-            self.data += constant
+            self.data += constant.ljust(16, b"\0")
         return self._at[constant]
 
 
@@ -72,7 +71,7 @@ def functions(elf: bytes, pool: Pool) -> dict[str, tuple[bytes, list[Hole] | Non
             for at in range(offset, offset + size, 24):
                 name_at, info, _, home, value, length = struct.unpack_from("<IBBHQQ", elf, at)
                 name = elf[strings + name_at : elf.index(0, strings + name_at)].decode()
-                if home < count and sections[home][1] == 1 and sections[home][9] in (4, 8, 16, 32, 64):
+                if home < count and sections[home][1] == 1 and sections[home][9] in (4, 8, 16):
                     constants[len(symbols)] = sections[home][4] + value, sections[home][9]
                 symbols.append((name, home if info & 15 == 2 else 0, value, length))
     out: dict[str, tuple[bytes, list[Hole] | None]] = {}
@@ -97,7 +96,7 @@ def functions(elf: bytes, pool: Pool) -> dict[str, tuple[bytes, list[Hole] | Non
                     at, size = constants[number]
                     behind = _behind(elf[begin : begin + length], where - value)
                     at += addend + 4 + behind
-                    found.append((where - value, 4, POOL, pool.place(elf[at : at + size]) - behind))
+                    found.append((where - value, 4, POOL, pool.place(elf[at : at + size]) << 8 | behind))
                 elif symbol in _NAMES and kind in _SIZES:
                     found.append((where - value, _SIZES[kind], symbol, addend + 4 * (kind in _RELATIVE)))
                 else:
@@ -114,18 +113,20 @@ def _behind(code: bytes, displacement: int) -> int:
 
 def violations(code: bytes, shape: str, row: Row | None) -> list[str]:
     """What a stencil may not do: write an operand's register before the row's last access to the guest's
-    memory; change one that is not the result's; change r12 (the state); use an encoding that changes the
-    upper lanes of a vector register."""
+    memory; change one that is not the result's; change r12 (the state). Upper lanes of host registers mean
+    nothing: those of guest registers are in their slots."""
     factory, formatter = InstructionInfoFactory(), Formatter(FormatterSyntax.NASM)
-    named = {NUMBER[names[int(n)]] for n in shape if n != "m" for names in (OPERAND_REGISTERS, OPERAND_VECTORS)}
-    result = {NUMBER[names[int(n)]] for n in shape[:1] if n != "m" for names in (OPERAND_REGISTERS, OPERAND_VECTORS)}
+    named = {
+        NUMBER[names[int(n)]] for n in shape if n != "m" for names in (OPERAND_REGISTERS, OPERAND_VECTORS)
+    }
+    result = {
+        NUMBER[names[int(n)]] for n in shape[:1] if n != "m" for names in (OPERAND_REGISTERS, OPERAND_VECTORS)
+    }
     accesses = row is not None and row.effect in (LOAD, STORE)
     found, written = [], ""
     for instruction in Decoder(64, code):
         text = f"{instruction.ip:#x}: {formatter.format(instruction)}"
         info = factory.info(instruction)
-        if instruction.encoding != EncodingKind.LEGACY and instruction.op0_register not in _GENERAL:
-            found.append(f"{text} clears upper lanes")
         if written and accesses and any(memory.base != Register.R12 for memory in info.used_memory()):
             found.append(f"{text} accesses memory after {written}")
         for used in info.used_registers():
@@ -139,14 +140,12 @@ def violations(code: bytes, shape: str, row: Row | None) -> list[str]:
     return found
 
 
-_GENERAL = {value for name, value in NUMBER.items() if full(value) != value or name in ("RAX", "RBX", "RCX")}
-_GENERAL |= {full(value) for value in _GENERAL}
-
-
 def form(v: Variant) -> Form:
     """What the assembler has to know of a variant."""
     result, operands = source.operands(v)
     kinds = source.kind(result), tuple(source.kind(t) for t in operands[:3])
+    if v.name.startswith("clear."):
+        kinds = source.UPPER, ()
     flags, of_result = source.flags(v)
     access = source.accesses(v.row)
     count = 2 if flags >= source.DEFERRABLE and _flags_row(v).operands[1:] else 1
@@ -160,8 +159,8 @@ def _flags_row(v: Variant) -> Row:
     return v.row
 
 
-def build() -> bytes:
-    """Compile and check; the contents of the file."""
+def build(file: str) -> bytes:
+    """Compile and check; the contents of the file of that name."""
     text, index = source.module(ROWS.values())
     pool = Pool()
     found = functions(compile_object(text, reloc="static", codemodel="kernel"), pool)
@@ -201,10 +200,10 @@ def build() -> bytes:
         for v in variants(row):  # a branch that has no stencil is its condition and a branch on that
             if v.branches and not {v.name, v.name + source.QUIET, v.name[:-2]} & set(stencils):
                 missing.append(v.name)
-    if missing or "base_code" not in stencils:
+    if missing or any(name not in stencils for name in CORE):
         raise NexusError(f"the compiler did not make what T1 cannot do without: {', '.join(missing)}")
     forms = {v.name: form(v) for row in ROWS.values() for v in variants(row)}
-    return pack(forms, stencils, borrows, bytes(pool.data))
+    return pack(file, forms, stencils, borrows, bytes(pool.data))
 
 
 def may_borrow(stencil: Stencil, shape: str, row: Row | None) -> bool:
@@ -241,4 +240,4 @@ def _operands(shape: str) -> dict[str, str]:
 IMMEDIATE_OFFSET = {"h_imm": -IMMEDIATE_BIAS}
 
 if __name__ == "__main__":
-    cache.write(sys.argv[1], build())
+    cache.write(sys.argv[1], build(os.path.basename(sys.argv[1])))

@@ -2,7 +2,7 @@
 given.
 
 The memory has two addresses: `write` to put code there, `run` where the same pages are executable. It begins
-with `base_code` (`source.py`), constants, and the records that compute pending flags.
+with `base_code` (`source.py`) and the records that compute pending flags. PIECE bytes behind `run` is memory for data, which is not executable.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ import zlib
 from nexus.backend import cache
 from nexus.backend.interp import engine as interp
 from nexus.backend.stencils import layout
-from nexus.backend.stencils.assemble import Assembler, HostCode
-from nexus.backend.stencils.plan import Plans, filled
-from nexus.backend.stencils.store import DamagedStencils, unpack
+from nexus.backend.stencils.layout import FRONT, PIECE
+from nexus.backend.stencils.store import DamagedStencils, Stencils
 from nexus.base.errors import NexusError
 from nexus.ir.state import SLOTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nexus.backend.interp.engine import Interpreter
-    from nexus.backend.stencils.assemble import Links
-    from nexus.backend.stencils.store import Form, Places, Stencil
+    from collections.abc import Sequence
 
-_SOURCES = tuple(f"backend/stencils/{name}.py" for name in ("build", "layout", "registers", "source", "store", "tidy"))
+    from nexus.backend.interp.engine import Interpreter
+    from nexus.backend.stencils.assemble import Assembler, Links
+    from nexus.backend.stencils.code import HostCode
+
+_MADE_BY = ("build", "layout", "registers", "source", "store", "tidy")
+_SOURCES = tuple(f"backend/stencils/{name}.py" for name in _MADE_BY)
 _AT_HWCAP2, _FSGSBASE = 26, 2
 
 _libc = ctypes.CDLL(None)
@@ -47,51 +49,87 @@ def available() -> bool:
     return bool(_libc.getauxval(_AT_HWCAP2) & _FSGSBASE)
 
 
-class Stencils:
-    """What was built: by variant, its form, its stencils by shape, the slots whose registers they borrow, and
-    the constants that they refer to."""
-
-    __slots__ = ("borrows", "forms", "pool", "stencils")
-
-    def __init__(self, data: bytes) -> None:
-        self.forms: dict[str, Form]
-        self.stencils: dict[str, dict[str, Stencil]]
-        self.borrows: dict[str, Places]
-        self.forms, self.stencils, self.borrows, self.pool = unpack(data)
-
-
 class Engine:
     """T1 over one piece of memory."""
 
     def __init__(self, stencils: Stencils, interpreter: Interpreter, write: int, run: int) -> None:
-        code, holes = stencils.stencils["base_code"][""]
-        pool = len(code) + -len(code) % 64
-        table = pool + len(stencils.pool) + -len(stencils.pool) % 32
+        self._stencils, self._interpreter, self._run = stencils, interpreter, run
         self._move = write - run
-        self.stencils = stencils.stencils
-        self.enter = run + layout.ENTER
-        body = filled(code, holes, {"h_lit": run + table})
-        body = body.ljust(pool, b"\0") + stencils.pool
-        body = body.ljust(table + 32, b"\0")  # numbers begin at 1
+        code, holes = stencils.core["base_code"]
+        table = len(code) + -len(code) % 32
+        base = bytearray(code)
+        for at, _, _, _ in holes:  # where that table is
+            struct.pack_into("<Q", base, at, run + table)
+        base = base.ljust(table + 32, b"\0")  # numbers begin at 1
         for number, name in enumerate(layout.DEFERRED):
-            a, b = (SLOTS["pending_a"], SLOTS["pending_b"])
+            a, b = SLOTS["pending_a"], SLOTS["pending_b"]
             if number >= len(layout.FULL):
                 a = b = SLOTS["pending_c"]
-            settle = interpreter.symbols[name], a << 8 | b << 16, run + layout.SETTLE_NEXT, 0
-            body += struct.pack("<4Q", *settle)
-        ctypes.memmove(write, body, len(body))
-        self.first = run + len(body)
-        handlers = {address: name for name, address in interpreter.symbols.items()}
-        plans = Plans(stencils, handlers)
-        self._assembler = Assembler(plans, run, run + pool, self.enter)
+            base += struct.pack(
+                "<4Q", interpreter.symbols[name], a << 8 | b << 16, run + layout.SETTLE_NEXT, 0
+            )
+        self.put(base, run)
+        self.enter = run + layout.ENTER
+        self.first = run + len(base)
+        self._assembler: Assembler | None = None
 
-    def assemble(self, records: bytes, links: Links, at: int, data: int) -> tuple[HostCode, bytes]:
-        """Host code for a block's records, to run at `at`, and what belongs at the address `data`."""
-        return self._assembler.assemble(records, links, at, data)
+    @property
+    def ready(self) -> bool:
+        """Can it assemble without loading what that needs first?"""
+        return self._assembler is not None
 
-    def put(self, code: HostCode, at: int) -> None:
+    def assemble(self, records: bytes, links: Links, at: int) -> HostCode:
+        """Host code for a block's records, to run at `at`."""
+        if self._assembler is None:
+            from nexus.backend.stencils.assemble import Assembler
+            from nexus.backend.stencils.plan import Plans
+
+            built = self._stencils
+            built.load()
+            handlers = {address: name for name, address in self._interpreter.symbols.items()}
+            self._assembler = Assembler(Plans(built, handlers), self._run)
+        return self._assembler.assemble(records, links, at)
+
+    def put(self, code: bytes | bytearray, at: int) -> None:
         """Copy host code to where it runs."""
-        ctypes.memmove(at + self._move, bytes(code.data), len(code.data))
+        ctypes.memmove(at + self._move, bytes(code), len(code))
+
+    def read(self, at: int, size: int) -> bytes:
+        """Host code as it is now, links included."""
+        return ctypes.string_at(at, size)
+
+    def front(self, at: int) -> bytes:
+        """FRONT bytes at `at` that lead to what the piece begins with."""
+        jumps = (b"\xe9" + struct.pack("<i", self._run - (at + 5)) for _ in layout.ENTRIES)
+        return b"".join(jumps).ljust(FRONT, b"\xcc")
+
+    def put_way_back(self, at: int, record: int) -> int:
+        """Host code that goes on at a record, with everything in the state as at a block's end; how many
+        bytes it has."""
+        code, holes = self._stencils.core["outside"]
+        changed = bytearray(code)
+        for where, _, what, _ in holes:
+            to = PIECE if what == "h_copy" else self._run + layout.OUTSIDE - at
+            struct.pack_into("<i", changed, where, to - (where + 4))
+        self.put(changed, at)
+        going = struct.pack("<QQQ", self._interpreter.symbols["goto"], 0, record)
+        ctypes.memmove(at + PIECE, going, len(going))
+        return len(changed)
+
+    def put_copies(self, copies: Sequence[int], records: int, at: int) -> None:
+        """The data of the host code at `at`: copies of the block's records, which lie at `records`, each with
+        one that comes back to the host code (`HostCode.copies`)."""
+        for index in range(0, len(copies), 4):
+            data, record, size, back = copies[index : index + 4]
+            ctypes.memmove(at + PIECE + data, records + record, size)
+            returning = struct.pack("<QQ", self.enter, at + back)
+            ctypes.memmove(at + PIECE + data + size, returning, len(returning))
+
+    def put_constants(self, constants: Sequence[int], at: int) -> None:
+        """The constants of the host code at `at` (`HostCode.constants`)."""
+        for index in range(0, len(constants), 3):
+            data, place, size = constants[index : index + 3]
+            ctypes.memmove(at + PIECE + data, self._stencils.pool[place : place + size], size)
 
     def link(self, site: int, target: int) -> None:
         """Make the jump with its displacement at `site` go to `target`."""
@@ -128,7 +166,7 @@ def load(base: str | None = None) -> Stencils:
 
 def _read(path: str) -> Stencils:
     with open(path, "rb") as file:
-        return Stencils(file.read())
+        return Stencils(os.path.basename(path), file.read())
 
 
 def _build(path: str) -> None:

@@ -17,7 +17,12 @@ only another that sets the same ones may be. Who needs the flags computes them f
 high one, with the interpreter's handlers.
 """
 
+from nexus.backend.interp.layout import LOOKUP_BYTES
 from nexus.ir.state import FIRST_TEMP, FIRST_VECTOR_TEMP
+
+PIECE = 64 << 20  # bytes of host code at most; its data begins that far behind, each block's at its place
+FRONT = 32  # bytes in front of kept code: jumps to what a piece begins with, at the same places as there
+TABLE_AT = LOOKUP_BYTES  # the table of host code lies behind that of records
 
 OPERAND_REGISTERS = ("R13", "R14", "R15", "RDI")  # the result's, those of operands a, b, c
 OPERAND_VECTORS = ("XMM0", "XMM1", "XMM2", "XMM3")
@@ -46,7 +51,7 @@ ROTATING = tuple(f"flags.{name}.{width}" for name in ("rol", "ror") for width in
 DEFERRED = (*FULL, *COUNTING, *ROTATING)
 
 # Entries of the code that a piece of T1's memory begins with, each a jump of 5 bytes (`source.base_code`).
-FAULT, LEAVE, ENTER, SETTLE, SETTLE_NEXT, OUTSIDE = range(0, 30, 5)
+ENTRIES = FAULT, LEAVE, ENTER, SETTLE, SETTLE_NEXT, OUTSIDE = range(0, 30, 5)
 
 IMMEDIATE_BIAS = 94742947  # so that LLVM cannot take an immediate, being a symbol's address, for not zero
 """Nothing compares with this number, so what LLVM concludes about that symbol is never wrong."""

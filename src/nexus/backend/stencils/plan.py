@@ -17,8 +17,7 @@ from nexus.ir.state import FLAGS, SLOTS, VECTOR_BYTES, VECTOR_OFFSET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nexus.backend.stencils.engine import Stencils
-    from nexus.backend.stencils.store import Form, Places, Stencil
+    from nexus.backend.stencils.store import Form, Places, Stencil, Stencils
 
     Shapes = dict[str, Stencil]
     # the stencil, (kind, slot) of pinned slots to spill before it, those to take back after it
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 CONTROLS = {"enter": 32, "goto": 32, "branch": 32, "link": 32, "jump": 16, "trap_if": 32, "exit": 16}
 FLAG_SLOTS = frozenset(SLOTS[name] for name in FLAGS)
 # as `source.py` writes them into the forms
-NO_ACCESS, BASE, INDEXED, OTHER = range(4)
+NO_ACCESS, BASE, INDEXED = range(3)
 NONE, TOUCHES, SETS, DEFERRABLE = range(4)
 QUIET = "~"
 SCALAR, VECTOR, WIDE = 1, 2, 3

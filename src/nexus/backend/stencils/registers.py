@@ -9,7 +9,16 @@ from __future__ import annotations
 
 import struct
 
-from iced_x86 import Decoder, Encoder, Instruction, InstructionInfoFactory, OpKind, Register, RegisterExt
+from iced_x86 import (
+    Code,
+    Decoder,
+    Encoder,
+    Instruction,
+    InstructionInfoFactory,
+    OpKind,
+    Register,
+    RegisterExt,
+)
 
 from nexus.backend.stencils import layout
 
@@ -31,8 +40,12 @@ NUMBER: dict[str, Number] = {name: value for name, value in vars(Register).items
 
 
 def full(register: Number) -> Number:
-    """The whole general register that one is a part of; other registers (and XMM ones) stay."""
-    return RegisterExt.full_register(register) if RegisterExt.is_gpr(register) else register
+    """The whole general register that one is a part of; of a vector register, the XMM one."""
+    if RegisterExt.is_gpr(register):
+        return RegisterExt.full_register(register)
+    if RegisterExt.is_vector_register(register):
+        return NUMBER[f"XMM{RegisterExt.number(register)}"]
+    return register
 
 
 def _parts() -> dict[tuple[Number, int], Number]:
@@ -61,6 +74,8 @@ def explicit(instruction: Instruction) -> set[Number]:
 
 def implicit(instruction: Instruction) -> set[Number]:
     """The registers that it uses without naming them in a way that could be changed."""
+    if instruction.code == Code.VEX_VZEROUPPER:
+        return set()  # those are not what we have in them
     used = {full(u.register) for u in _factory.info(instruction).used_registers()}
     found = used - explicit(instruction)
     for index in range(instruction.op_count):  # named in the text but not in the encoding
@@ -73,10 +88,10 @@ def _can_change(instruction: Instruction, index: int) -> bool:
     """Is the register operand a field of the encoding? `shl eax, cl` has cl, `blendvps` xmm0 by
     definition."""
     register = instruction.op_register(index)
-    if not is_exchangeable(register):
+    if not is_exchangeable(full(register)):
         return True
     changed = instruction.copy()
-    other = Register.XMM9 if RegisterExt.is_xmm(register) else _PARTS[Register.R9, RegisterExt.size(register)]
+    other = _part(register, Register.XMM9 if RegisterExt.is_vector_register(register) else Register.R9)
     changed.set_op_register(index, other)
     try:
         Encoder(64).encode(changed, instruction.ip)
@@ -102,7 +117,7 @@ def decoded(stencil: Stencil) -> list[Step]:
     code, holes = stencil
     marked = bytearray(code)
     for at, size, what, _ in holes:
-        if what not in (*RELATIVE, POOL):
+        if what not in (*RELATIVE, *WITH_RIP):
             struct.pack_into(_FORMAT[size], marked, at, MARK[size])
     steps: list[Step] = []
     at_offset: dict[int, Step] = {}
@@ -137,7 +152,7 @@ def encoded(steps: list[Step]) -> Stencil:
             jumps.append((len(out) + len(code) - size, size, step.goes_to))
         searched = 0
         for size, what, more in step.holes:
-            if what == POOL:
+            if what in WITH_RIP:
                 where = encoder.get_constant_offsets().displacement_offset
             elif what in RELATIVE or size == 1:
                 where = len(code) - size
@@ -178,23 +193,26 @@ def substitute(stencil: Stencil, mapping: dict[str, str]) -> Stencil:
 
 
 POOL = "pool"
+WITH_RIP = (POOL, "h_exit", "h_copy")  # displacements of operands
 RELATIVE = ("next", "taken", "leave", "outside", "settle")
 _FAR = 1 << 30
 
 
+def _part(register: Number, whole: Number) -> Number:
+    """The part of `whole` that corresponds to `register`."""
+    if RegisterExt.is_gpr(register):
+        return _PARTS[whole, RegisterExt.size(register)]
+    kind = "XMM" if RegisterExt.is_xmm(register) else "YMM" if RegisterExt.is_ymm(register) else "ZMM"
+    return NUMBER[f"{kind}{RegisterExt.number(whole)}"]
+
+
 def _replaced(register: Number, wanted: dict[Number, Number]) -> Number:
-    if RegisterExt.is_xmm(register):
-        return wanted.get(register, register)
-    if not RegisterExt.is_gpr(register):
-        return register
-    whole = RegisterExt.full_register(register)
-    if whole not in wanted:
+    whole = full(register)
+    if whole not in wanted or wanted[whole] == whole:
         return register
     if register in _HIGH:
-        if wanted[whole] == whole:
-            return register
         raise ValueError("the high byte of a register has no equivalent")
-    return _PARTS[wanted[whole], RegisterExt.size(register)]
+    return _part(register, wanted[whole])
 
 
 def placed(stencil: Stencil, operands: dict[str, str], borrow: bool = False) -> Stencil:
@@ -215,7 +233,10 @@ def placed(stencil: Stencil, operands: dict[str, str], borrow: bool = False) -> 
         wanted = dict.fromkeys(
             r
             for r in used
-            if is_exchangeable(r) and RegisterExt.is_xmm(r) == same_kind and r not in mapping and r not in _KEPT
+            if is_exchangeable(r)
+            and RegisterExt.is_xmm(r) == same_kind
+            and r not in mapping
+            and r not in _KEPT
         )
         for register in sorted(wanted, key=lambda r: (r not in fixed, r not in room)):
             if register in room:

@@ -38,9 +38,9 @@ _POSITION_AT = {8: 0, 9: 1, 10: 2, 11: 3}
 # Rows that are rare, or do much: the interpreter's handler does them.
 OUTSIDE = ("string", "x87", "fx", "mmx", "mxcsr", "rcl", "rcr", "crc32c", "pdep", "pext", "cpuid")
 SHIFTS = ("shl", "shr", "sar", "rotl", "rotr")
-BITWISE = ("put", "and", "or", "xor", "andn", "load", "store")
-SCALAR, VECTOR, WIDE = 1, 2, 3  # kinds of slots; a wide vector is always in memory
-NO_ACCESS, BASE, INDEXED, OTHER = range(4)
+# Kinds of slots. A wide vector is always in memory; UPPER is what a vector register does not hold of its slot.
+SCALAR, VECTOR, WIDE, UPPER = range(1, 5)
+NO_ACCESS, BASE, INDEXED = range(3)
 QUIET = "~"  # after the name of a variant that does two rows: these stencils leave the flags out
 # what a record means for the flags; deferred ones are COUNT and above
 NONE, TOUCHES, SETS, DEFERRABLE = range(4)
@@ -53,11 +53,8 @@ class Stencil(Writer):
     def __init__(
         self, where: tuple[str, ...], bitwise: bool = False, below: int = 0, quiet: bool = False
     ) -> None:
-        """`bitwise`: the row only moves or combines bits, which LLVM would do in halves; the next one then
-        waits for both halves to reach memory. `below`: immediates are less than that, if not 0. `quiet`:
-        flags are not stored."""
-        super().__init__()
-        self.bitwise = bitwise
+        """`below`: immediates are less than that, if not 0. `quiet`: flags are not stored."""
+        super().__init__(bitwise)
         self.below = below
         self.quiet = quiet
         self.where = where
@@ -77,10 +74,9 @@ class Stencil(Writer):
         if pin and type.is_vector:
             return self.op(f"bitcast {_PAIR} {self.values[pin]} to {type.llvm}")
         if pin:
-            return self.values[pin] if type is I64 else self.op(f"trunc i64 {self.values[pin]} to {type.llvm}")
-        if self.bitwise and type.is_vector:
-            pair = self.op(f"load volatile {_pairs(type)}, ptr {self.slot(offset, True)}, align 16")
-            return self.op(f"bitcast {_pairs(type)} {pair} to {type.llvm}")
+            return (
+                self.values[pin] if type is I64 else self.op(f"trunc i64 {self.values[pin]} to {type.llvm}")
+            )
         return super().read(offset, type)
 
     def write(self, offset: int, type: Type, value: str) -> None:
@@ -89,9 +85,6 @@ class Stencil(Writer):
             self.values[pin] = self.op(f"bitcast {type.llvm} {value} to {_PAIR}")
         elif pin:
             self.values[pin] = value if type is I64 else self.op(f"zext {type.llvm} {value} to i64")
-        elif self.bitwise and type.is_vector:
-            pair = self.op(f"bitcast {type.llvm} {value} to {_pairs(type)}")
-            self.do(f"store volatile {_pairs(type)} {pair}, ptr {self.slot(offset, True)}, align 16")
         else:
             super().write(offset, type, value)
 
@@ -110,20 +103,19 @@ class Stencil(Writer):
         return wide if type is I64 else self.op(f"trunc i64 {wide} to {type.llvm}")
 
     def access(self, row: Row, address: str) -> str:
-        kind = accesses(row)
-        if kind == INDEXED:
-            outside = self.op(f"icmp ugt i64 {address}, {self.load_field('top')}")
+        if accesses(row) == INDEXED:
+            # volatile, or a row that needs `top` as well would hold it in a register of its own
+            top = self.op(f"load volatile i64, ptr {self.field('top')}, align 8")
+            outside = self.op(f"icmp ugt i64 {address}, {top}")
             self.do(f"br i1 {outside}, label %wild, label %inside, !prof !1")
             self.do("wild:")
             self.tail("@taken")
             self.do("inside:")
-        if kind in (BASE, INDEXED) and ".aligned." not in row.name:
+        plain = ".aligned." not in row.name and ".mask." not in row.name
+        if head(row) in ("load", "store") and plain:
             return "ptr addrspace(256) " + self.op(f"inttoptr i64 {address} to ptr addrspace(256)")
-        clamped = address
-        if kind == OTHER:
-            clamped = self.op(f"call i64 @llvm.umin.i64(i64 {address}, i64 {self.load_field('top')})")
         window = self.op(f"inttoptr i64 {self.load_field('window')} to ptr")
-        return "ptr " + self.op(f"getelementptr i8, ptr {window}, i64 {clamped}")
+        return "ptr " + self.op(f"getelementptr i8, ptr {window}, i64 {address}")
 
     def tail(self, target: str, kind: str = "musttail") -> None:
         arguments = ", ".join(
@@ -143,7 +135,9 @@ class Stencil(Writer):
                 kept = self.values[name]
                 if kept == f"%{name}" and any(name in line for line in self.lines):
                     register = "r" if type == "i64" else "x"
-                    self.values[name] = self.op(f'call {type} asm sideeffect "", "={register},0"({type} {kept})')
+                    self.values[name] = self.op(
+                        f'call {type} asm sideeffect "", "={register},0"({type} {kept})'
+                    )
         self.do(f"br i1 {condition}, label %yes, label %no")
         self.ends()
 
@@ -163,21 +157,15 @@ class Stencil(Writer):
         packed = self.immediate()
         self.leave(self.op(f"and i64 {packed}, 255"), self.op(f"lshr i64 {packed}, 8"))
 
-    def function(self, name: str) -> str:
+    def function(self, name: str, avx: bool = False) -> str:
         body = "\n  ".join(self.lines)
-        return f'define {CONVENTION} void @"{name}"({SIGNATURE}) #0 {{\n  {body}\n}}\n'
-
-
-def _pairs(type: Type) -> str:
-    return f"<{type.bits // 64} x i64>"
+        return f'define {CONVENTION} void @"{name}"({SIGNATURE}) #{int(avx)} {{\n  {body}\n}}\n'
 
 
 def accesses(row: Row) -> int:
     """How the stencils of a row get at the guest's memory."""
     if not row.address or row.effect == PURE:
         return NO_ACCESS
-    if head(row) not in ("load", "store"):
-        return OTHER
     return BASE if row.address == 1 else INDEXED
 
 
@@ -185,6 +173,8 @@ def operands(v: Variant) -> tuple[Type | None, tuple[Type, ...]]:
     """The type of the result and those of the operands that are in slots."""
     if head(v.row) == "put":
         return v.row.operands[0], v.row.operands
+    if head(v.row) == "clear":
+        return V128, ()
     row = v.row if v.second is None else operands_of(v.row, v.second)
     found = row.operands[: len(row.operands) - v.imm_last]
     result = v.row.result
@@ -221,6 +211,8 @@ def shapes(v: Variant) -> list[str]:
     if head(v.row) in OUTSIDE or len(v.row.operands) > 3 or touched & set(PIN_OF) or v.row.indirect:
         return []
     result, found = operands(v)
+    if head(v.row) == "clear":
+        return ["m"]
     out = []
     for chosen in product(*(("m",) if kind(t) == WIDE else ("m", str(i + 1)) for i, t in enumerate(found))):
         places = ["m"] if result is None or kind(result) == WIDE else ["m", "0"]
@@ -238,7 +230,7 @@ def limit(v: Variant) -> int:
 
 
 def stencil(v: Variant, shape: str, name: str, quiet: bool = False) -> str:
-    w = Stencil((*shape, *"mmmm"), head(v.row) in BITWISE, limit(v), quiet)
+    w = Stencil((*shape, *"mmmm"), head(v.row) in records.BITWISE, limit(v), quiet)
     before = handlers.handler(v, w) if v.second is None else handlers.pair_handler(v, w)
     return before.replace(f'@"{v.name}"', f'@"{name}"', 1)
 
@@ -282,16 +274,16 @@ def _control(name: str, shape: str) -> Stencil:
         w.do(f"store i32 {w.op(f'trunc i64 {w.immediate()} to i32')}, ptr {where}, align 4")
         w.tail("@next")
     elif name == "outside":
-        w.do('call void asm sideeffect "movabsq $$h_lit, %rax", "~{rax}"()')
+        w.do('call void asm sideeffect "leaq h_copy(%rip), %rax", "~{rax}"()')
         w.tail("@outside")
     elif name == "branch":
         w.dispatch_either(w.read(9, I1))
     elif name == "link":
-        w.store_field("exit_at", w.literal())
-        w.store_field("pc", w.op('call i64 asm "movabsq $$h_pc, $0", "=r"()'))
+        w.store_field("exit_at", w.op('call i64 asm "leaq h_exit(%rip), $0", "=r"()'))
+        w.store_field("pc", w.literal())
         w.leave(Exit.LINK)
     elif name == "jump":
-        handlers.jump(w, w.tail)
+        handlers.jump(w, w.tail, layout.TABLE_AT)
     elif name == "trap_if":
         w.do(f"br i1 {w.read(9, I1)}, label %yes, label %no, !prof !1")
         w.ends()
@@ -313,29 +305,40 @@ def _base_code() -> str:
             handler of the interpreter that ran in its place
     settle  called by host code: computes pending flags
     settle_next   the handler after each that computes them
-    outside       runs the record at rax with the interpreter's handler; its next record comes back with enter
+    outside       computes pending flags and goes on at the record at rax; one comes back with enter
     """
     at = {name: 8 * index for name, index in SLOTS.items()}
     gprs = [(8 * slot, f"%{pin.lower()}") for slot, pin in PIN_OF.items()]
     gprs.append((at["budget"], f"%{layout.BUDGET.lower()}"))
-    vectors = [(VECTOR_OFFSET + VECTOR_BYTES * s, f"%{pin.lower()}") for s, pin in layout.VECTOR_PIN_OF.items()]
+    vectors = [
+        (VECTOR_OFFSET + VECTOR_BYTES * s, f"%{pin.lower()}") for s, pin in layout.VECTOR_PIN_OF.items()
+    ]
     spill = [f"movq {r}, {o}(%r12)" for o, r in gprs] + [f"movaps {r}, {o}(%r12)" for o, r in vectors]
     reload = [f"movq {o}(%r12), {r}" for o, r in gprs] + [f"movaps {o}(%r12), {r}" for o, r in vectors]
     as_t0 = [f"movq {at['window']}(%r12), %r14", f"movq {at['top']}(%r12), %r15"]
-    pending, resume = at["pending"], at["resume"]
+    pending, resume, record = at["pending"], at["resume"], at["resume_record"]
     lines = [
         *(f".byte 0xe9; .long {label}f-.-4" for label in (1, 2, 3, 4, 5, 6)),
         *("1:", f"movq {at['host_stack']}(%r12), %rsp", "subq $$8, %rsp"),
         *("2:", *spill, "jmp 5f"),
-        *("3:", "movq 8(%r13), %rax", f"movq {at['window']}(%r12), %rcx", "wrgsbase %rcx", *reload, "jmp *%rax"),
+        *(
+            "3:",
+            "movq 8(%r13), %rax",
+            f"movq {at['window']}(%r12), %rcx",
+            "wrgsbase %rcx",
+            *reload,
+            "jmp *%rax",
+        ),
         *("4:", f"popq {resume}(%r12)", *spill),
         "5:",
         *(f"movl {pending}(%r12), %eax", f"movl $$0, {pending}(%r12)", "testl %eax, %eax", "jne 7f"),
         *(f"movl {pending + 4}(%r12), %eax", f"movl $$0, {pending + 4}(%r12)", "testl %eax, %eax", "jne 7f"),
+        *(f"movq {record}(%r12), %r13", "testq %r13, %r13", "jne 9f"),
         *(f"movq {resume}(%r12), %rax", "testq %rax, %rax", "jne 8f", "ret"),
         *("7:", *as_t0, "shlq $$5, %rax", "movabsq $$h_lit, %r13", "addq %rax, %r13", "jmp *(%r13)"),
         *("8:", f"movq $$0, {resume}(%r12)", *reload, "jmp *%rax"),
-        *("6:", *spill, "movq %rax, %r13", *as_t0, "jmp *(%r13)"),
+        *("6:", f"movq %rax, {record}(%r12)", *spill, "jmp 5b"),
+        *("9:", f"movq $$0, {record}(%r12)", *as_t0, "jmp *(%r13)"),
     ]
     text = "\\0A".join(lines)
     return (
@@ -345,13 +348,12 @@ def _base_code() -> str:
 
 
 CONTROL_SHAPES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(
-        ("wild_load", "wild_store", "settled", "settled_high", "settle", "pend_high", "outside"), ("m",)
-    ),
+    **dict.fromkeys(("wild_load", "wild_store", "settled", "settled_high", "settle", "pend_high"), ("m",)),
     **dict.fromkeys(("trap", "link", "exit"), ("m",)),
     **dict.fromkeys(("enter", "spent"), ("0",)),
     **dict.fromkeys(("branch", "trap_if", "check"), ("mm", "m1")),
     "jump": ("m1",),
+    "outside": ("",),
 }
 
 
@@ -377,7 +379,7 @@ def module(rows: Iterable[Row]) -> tuple[str, dict[str, tuple[str, str]]]:
     ends = "".join(f"declare {CONVENTION} void @{name}({types})\n" for name in ENDS)
     tail = '!0 = !{}\n!1 = !{!"branch_weights", i32 1, i32 1000000}\n'
     # the tuning of a processor for which a LEA of three parts is one step
-    tail += 'attributes #0 = { nounwind "no-builtins" "tune-cpu"="znver3" }\n'
+    tail += handlers.attributes('"tune-cpu"="znver3"')
     return holes + ends + text + declarations(text) + tail, index
 
 

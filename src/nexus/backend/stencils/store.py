@@ -1,4 +1,7 @@
-"""The built stencils as a file: a checksum, then what `marshal` makes of three dictionaries and the constants."""
+"""The built stencils as a file: a checksum, then what `marshal` makes of two parts. The first is what host
+code needs to run, the second what it is made from, which a process that finds its code in the cache never
+looks at.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ if TYPE_CHECKING:
     # those are of its result, how many operands they have, whether the last operand is the immediate
     Form = tuple[tuple[int, tuple[int, ...]], int, bool, int, int, bool, int, bool, int, bool]
 
-_MAGIC = b"NXSTEN05"
+CORE = ("base_code", "outside")  # stencils without which nothing runs
+_MAGIC = b"NXSTEN04"
+_HEAD = len(_MAGIC) + 8  # magic, checksum, size of the first part
 
 
 class DamagedStencils(NexusError):
@@ -26,22 +31,44 @@ class DamagedStencils(NexusError):
 
 
 def pack(
+    name: str,
     forms: dict[str, Form],
     stencils: dict[str, dict[str, Stencil]],
     borrows: dict[str, Places],
     pool: bytes,
 ) -> bytes:
-    body = marshal.dumps((forms, stencils, borrows, pool))
-    return _MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
+    """The contents of the file called `name`."""
+    core = marshal.dumps(({each: stencils[each][""] for each in CORE}, pool))
+    body = len(core).to_bytes(4, "little") + core + marshal.dumps((forms, stencils, borrows))
+    return _MAGIC + _check(name, body).to_bytes(4, "little") + body
 
 
-def unpack(
-    data: bytes,
-) -> tuple[dict[str, Form], dict[str, dict[str, Stencil]], dict[str, Places], bytes]:
-    """By variant: its form, its stencils by shape, and the slots of the pinned registers that they borrow;
-    then the constants."""
-    body = data[12:]
-    if data[:8] != _MAGIC or zlib.crc32(body).to_bytes(4, "little") != data[8:12]:
-        raise DamagedStencils("the file of stencils is damaged")
-    forms, stencils, borrows, pool = marshal.loads(body)
-    return forms, stencils, borrows, pool
+class Stencils:
+    """What was built: by variant, its form, its stencils by shape, and the slots of the pinned registers that
+    they borrow; the constants that they refer to. `check` tells it from others."""
+
+    __slots__ = ("_rest", "borrows", "check", "core", "forms", "pool", "stencils")
+
+    def __init__(self, name: str, data: bytes) -> None:
+        """From the file called `name`, which another one of this kind cannot take the place of."""
+        body = memoryview(data)[len(_MAGIC) + 4 :]
+        self.check = int.from_bytes(data[len(_MAGIC) : len(_MAGIC) + 4], "little")
+        if data[: len(_MAGIC)] != _MAGIC or _check(name, body) != self.check:
+            raise DamagedStencils(f"the stencils in {name} are damaged")
+        size = int.from_bytes(body[:4], "little")
+        self.core: dict[str, Stencil]
+        self.pool: bytes
+        self.core, self.pool = marshal.loads(body[4 : 4 + size])
+        self._rest = body[4 + size :]
+        self.forms: dict[str, Form] = {}
+        self.stencils: dict[str, dict[str, Stencil]] = {}
+        self.borrows: dict[str, Places] = {}
+
+    def load(self) -> None:
+        """Fill `forms`, `stencils` and `borrows`."""
+        if not self.forms:
+            self.forms, self.stencils, self.borrows = marshal.loads(self._rest)
+
+
+def _check(name: str, body: bytes | memoryview) -> int:
+    return zlib.crc32(body, zlib.crc32(name.encode()))

@@ -1,10 +1,10 @@
 """What LLVM leaves to be done to a stencil, because it cannot know what a hole is. Imported only to build them.
 
-    mov rax, hole; add ecx, eax          add ecx, hole           LLVM takes a symbol for wider than an i32
-    mov rax, hole; shlx ecx, ecx, eax    shl ecx, hole           or than a count
-    jcc a; ...; a: jmp taken             jcc taken; ...
-    jcc next; jmp taken                  jncc taken              what follows a stencil is `next`
-    jmp next, at the end                 nothing
+mov rax, hole; add ecx, eax          add ecx, hole           LLVM takes a symbol for wider than an i32
+mov rax, hole; shlx ecx, ecx, eax    shl ecx, hole           or than a count
+jcc a; ...; a: jmp taken             jcc taken; ...
+jcc next; jmp taken                  jncc taken              what follows a stencil is `next`
+jmp next, at the end                 nothing
 """
 
 from __future__ import annotations
@@ -19,15 +19,37 @@ if TYPE_CHECKING:
 
     from nexus.backend.stencils.store import Stencil
 
-_NAMES = ("JO", "JNO", "JB", "JAE", "JE", "JNE", "JBE", "JA", "JS", "JNS", "JP", "JNP", "JL", "JGE", "JLE", "JG")
+_NAMES = (
+    "JO",
+    "JNO",
+    "JB",
+    "JAE",
+    "JE",
+    "JNE",
+    "JBE",
+    "JA",
+    "JS",
+    "JNS",
+    "JP",
+    "JNP",
+    "JL",
+    "JGE",
+    "JLE",
+    "JG",
+)
 # conditional jumps in the short and the long form -> in the long form
 _LONG = {
-    getattr(Code, f"{name}_REL{size}_64"): getattr(Code, f"{name}_REL32_64") for name in _NAMES for size in (8, 32)
+    getattr(Code, f"{name}_REL{size}_64"): getattr(Code, f"{name}_REL32_64")
+    for name in _NAMES
+    for size in (8, 32)
 }
 _ARITHMETIC = ("ADD", "OR", "ADC", "SBB", "AND", "SUB", "XOR", "CMP")
 # op r/m, r or r, r/m -> op r/m, imm; bytes of that
 _IMMEDIATE = {
-    getattr(Code, f"{name}_{form}"): (getattr(Code, f"{name}_RM{width}_IMM{min(width, 32)}"), min(width // 8, 4))
+    getattr(Code, f"{name}_{form}"): (
+        getattr(Code, f"{name}_RM{width}_IMM{min(width, 32)}"),
+        min(width // 8, 4),
+    )
     for name in (*_ARITHMETIC, "MOV")
     for width in (8, 32, 64)
     for form in (f"RM{width}_R{width}", f"R{width}_RM{width}")
@@ -103,7 +125,11 @@ def _fold_immediate(steps: list[Step]) -> None:
     """Put an immediate that is loaded into a register first into the one instruction that uses it."""
     for index, step in enumerate(steps):
         load = step.instruction
-        if load.code not in (Code.MOV_RM64_IMM32, Code.MOV_R32_IMM32) or load.op0_kind != OpKind.REGISTER or len(step.holes) != 1:
+        if (
+            load.code not in (Code.MOV_RM64_IMM32, Code.MOV_R32_IMM32)
+            or load.op0_kind != OpKind.REGISTER
+            or len(step.holes) != 1
+        ):
             continue
         register = full(load.op0_register)
         users = [i for i, s in enumerate(steps) if s is not step and _uses(s.instruction, register)]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from nexus.compute.chunks import SHORTEST
 from nexus.compute.formats import Array
 from nexus.compute.job import Job
+
+ROUNDOFF = 2.0**-24
+"""That of fp32."""
 
 
 class Device:
@@ -12,7 +16,9 @@ class Device:
     `kind` is cpu or gpu; `shares_host` tells that it runs on this machine's processor cores, so that it takes
     from the others what it gives. `trusted` is this process itself, whose results need no check. An
     `abandonable` device's `run` can be given up; of a `detached` one it then goes on in the background.
-    `copied` counts bytes copied to and from the device since it was made.
+    `family` is the same for devices whose results are the same in every bit; `address` is that on the PCI
+    bus, where there is one. `copied` counts bytes copied to and from the device since it was made.
+    `shortest` is the seconds a chunk should take at least to be worth its message.
     """
 
     name = "device"
@@ -23,6 +29,8 @@ class Device:
     abandonable = True
     detached = False
     memory: int | None = None
+    shortest = SHORTEST
+    address = ""
 
     def __init__(self) -> None:
         self.copied = 0
@@ -30,6 +38,18 @@ class Device:
     def lacks(self, job: Job) -> str:
         """Why the device cannot take part in a job; empty when it can."""
         return ""
+
+    @property
+    def family(self) -> str:
+        return self.kind
+
+    def multiplies_as(self, dtype: str) -> str:
+        """The format whose units compute products in `dtype`; fp32 with rounded operands unless told."""
+        return "fp32"
+
+    def roundoff(self, job: Job) -> float:
+        """Relative error of one addition in this job."""
+        return ROUNDOFF
 
     def prepare(self, job: Job) -> None:
         """Called once before the chunks of a job. Raises DeviceLost."""
@@ -46,6 +66,11 @@ class Device:
 
     def abandon(self) -> None:
         """Give up a `run` that does not return; afterwards the device writes nothing into `job.out`."""
+
+    def refuted(self) -> None:
+        """Called when a result of this device was found wrong; it gets nothing more of that job. Must not
+        wait.
+        """
 
     def close(self) -> None:
         """Free what the device holds."""

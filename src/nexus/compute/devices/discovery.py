@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import importlib.util
 import os
 import platform
@@ -10,13 +9,19 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nexus.compute.devices import pci
 from nexus.compute.devices.base import Device
+
+DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""What the drivers of CUDA, ROCm and CUDA under WSL leave in /dev: without one torch need not be loaded."""
 
 
 @dataclass
 class Found:
-    """A device, or a way to one that leads nowhere: then `absent` says why. `memory` in bytes, 0 if not
-    told.
+    """A device, or a way to one that leads nowhere: then `absent` says why.
+
+    `bus` is software, integrated, pci or external; `memory` in bytes, 0 if not told; `also` the other
+    back-ends that show the same device.
     """
 
     name: str
@@ -27,35 +32,43 @@ class Found:
     driver: str = ""
     absent: str = ""
     also: str = ""
+    address: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    def same(self, other: Found) -> bool:
+        """Whether both are one device, by PCI address, or by name where one of them has no address."""
+        if self.absent or other.absent or self.backend == other.backend or self.kind != other.kind:
+            return False
+        if self.address and other.address:
+            return self.address == other.address
+        return self.name.lower() == other.name.lower()
 
 
 def discover() -> list[Found]:
     """Every device once: the processor, then GPUs by back-end."""
     found = [processor()]
     for search in (through_torch, through_cupy, through_wgpu):
-        for device in search():
-            merge(found, device)
+        merge(found, search())
     return found
 
 
-def merge(found: list[Found], device: Found) -> None:
-    """Add a device unless another back-end showed it already; then note the back-end there."""
-    for known in found:
-        same_name = known.kind == device.kind == "gpu" and known.name.lower() == device.name.lower()
-        same_bus = not known.bus or not device.bus or known.bus == device.bus
-        if (
-            not known.absent
-            and not device.absent
-            and same_name
-            and same_bus
-            and known.backend != device.backend
-        ):
-            known.also = f"{known.also}, {device.backend}" if known.also else device.backend
-            return
-    found.append(device)
+def merge(found: list[Found], more: list[Found]) -> None:
+    """Add what one back-end shows. Each device known from others takes up one row of it; of several with the
+    same name and no address each takes its own.
+    """
+    taken: set[int] = set()
+    for row in more:
+        for n, known in enumerate(found):
+            if n not in taken and known.same(row):
+                taken.add(n)
+                known.also = f"{known.also}, {row.backend}" if known.also else row.backend
+                known.bus, known.address = known.bus or row.bus, known.address or row.address
+                break
+        else:
+            found.append(row)
+            taken.add(len(found) - 1)
 
 
 def processor() -> Found:
@@ -93,11 +106,13 @@ def torch_devices(torch: Any) -> list[Found]:
     rows = []
     for n in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(n)
-        bus = f"{getattr(about, 'pci_bus_id', 0):02x}"
-        version = torch.version.hip or torch.version.cuda
+        address = ""
+        if hasattr(about, "pci_domain_id"):
+            address = pci.address_of(about.pci_domain_id, about.pci_bus_id, about.pci_device_id)
+        driver = f"torch {torch.__version__}, {torch.version.hip or torch.version.cuda}"
         rows.append(
             Found(
-                about.name, "gpu", "torch", bus, about.total_memory, f"torch {torch.__version__}, {version}"
+                about.name, "gpu", "torch", pci.bus_of(address), about.total_memory, driver, address=address
             )
         )
     return rows
@@ -115,38 +130,76 @@ def cupy_devices(cupy: Any) -> list[Found]:
     rows = []
     for n in range(count):
         about = cupy.cuda.runtime.getDeviceProperties(n)
-        name, bus = about["name"].decode(), f"{about['pciBusID']:02x}"
+        name = about["name"].decode()
+        address = pci.address_of(about["pciDomainID"], about["pciBusID"], about["pciDeviceID"])
         driver = f"driver {cupy.cuda.runtime.driverGetVersion()}"
-        rows.append(Found(name, "gpu", "cupy", bus, about["totalGlobalMem"], driver))
+        memory, bus = about["totalGlobalMem"], pci.bus_of(address)
+        rows.append(Found(name, "gpu", "cupy", bus, memory, driver, address=address))
     return rows
 
 
 def through_library(name: str, search: Callable[[Any], list[Found]]) -> list[Found]:
-    if importlib.util.find_spec(name) is None:
-        return [Found("CUDA or ROCm", "gpu", name, absent=f"the library {name} is not installed")]
+    library, why = loaded(name)
+    if why:
+        return [Found("CUDA or ROCm", "gpu", name, absent=why)]
     try:
-        return search(importlib.import_module(name))
+        return search(library)
     except (ImportError, OSError, RuntimeError) as error:
         return [Found("CUDA or ROCm", "gpu", name, absent=f"{name} does not work here: {error}")]
 
 
+def loaded(name: str) -> tuple[Any, str]:
+    """A library for CUDA and ROCm, or why it is of no use; it is loaded only where there is a driver."""
+    if importlib.util.find_spec(name) is None:
+        return None, f"the library {name} is not installed"
+    if not any(os.path.exists(path) for path in DRIVERS):
+        return None, "no NVIDIA or AMD driver is loaded"
+    try:
+        return importlib.import_module(name), ""
+    except (ImportError, OSError, RuntimeError) as error:
+        return None, f"{name} does not work here: {error}"
+
+
 def through_wgpu() -> list[Found]:
+    """The GPUs of the best back-end; what GL shows beside Vulkan are the same devices again."""
     adapters, why = wgpu_adapters()
     if why:
         return [Found("Vulkan, Metal or D3D12", "gpu", "wgpu", absent=why)]
     rows: list[Found] = []
-    for adapter in adapters:
-        info = adapter.info
-        bus = {"CPU": "software", "IntegratedGPU": "integrated", "DiscreteGPU": pci_kind()}.get(
-            info["adapter_type"], ""
-        )
-        row = Found(info["device"], "gpu", f"wgpu {info['backend_type']}", bus, 0, info["description"])
-        merge(rows, row)
+    for backend in dict.fromkeys(adapter.info["backend_type"] for adapter in adapters):
+        given: dict[str, int] = {}
+        more = []
+        for adapter in adapters:
+            if adapter.info["backend_type"] == backend:
+                more.append(wgpu_row(adapter, given))
+        merge(rows, more)
     return rows
 
 
+def wgpu_row(adapter: Any, given: dict[str, int]) -> Found:
+    """An adapter; wgpu tells no PCI address, but of devices with the same identifiers each gets another."""
+    info = adapter.info
+    at = wgpu_address(info, given)
+    bus = {"CPU": "software", "IntegratedGPU": "integrated", "DiscreteGPU": pci.bus_of(at) or "pci"}.get(
+        info["adapter_type"], ""
+    )
+    name = info["device"]
+    return Found(name, "gpu", f"wgpu {info['backend_type']}", bus, 0, info["description"], address=at)
+
+
+def wgpu_address(info: Any, given: dict[str, int]) -> str:
+    """The next PCI address with an adapter's identifiers; `given` counts those given out."""
+    if info["adapter_type"] == "CPU":
+        return ""
+    vendor, device = int(info.get("vendor_id", 0)), int(info.get("device_id", 0))
+    places = pci.addresses(vendor, device)
+    key = f"{vendor:x}:{device:x}"
+    given[key] = given.get(key, -1) + 1
+    return places[given[key]] if given[key] < len(places) else ""
+
+
 def wgpu_adapters() -> tuple[list[Any], str]:
-    """Adapters by wgpu, or why there are none."""
+    """Adapters by wgpu, Vulkan first, or why there are none."""
     if importlib.util.find_spec("wgpu") is None:
         return [], "the library wgpu is not installed"
     try:
@@ -157,32 +210,62 @@ def wgpu_adapters() -> tuple[list[Any], str]:
         return [], f"wgpu does not work here: {error}"
     if not adapters:
         return [], "no Vulkan driver (for a software one install mesa-vulkan-drivers)"
-    return adapters, ""
-
-
-def pci_kind() -> str:
-    """`thunderbolt` when a display controller sits behind a removable port, else `pci`."""
-    for path in glob.glob("/sys/bus/pci/devices/*/class"):
-        with open(path, encoding="ascii") as file:
-            display = file.read().startswith("0x03")
-        removable = os.path.join(os.path.dirname(path), "removable")
-        if display and os.path.exists(removable):
-            with open(removable, encoding="ascii") as file:
-                if file.read().strip() == "removable":
-                    return "thunderbolt"
-    return "pci"
+    return sorted(adapters, key=lambda adapter: adapter.info["backend_type"] != "Vulkan"), ""
 
 
 def usable_gpus(memory: int | None) -> list[Device]:
-    """Devices the engine computes on, one for each adapter (Vulkan before GL)."""
+    """Devices the engine computes on: through torch, else cupy, and those that only wgpu shows."""
+    devices = accelerators(memory)
+    found: list[Found] = []
+    for device in devices:
+        name = device.version.partition(",")[0]
+        found.append(Found(name, "gpu", "library", address=device.address))
     adapters, why = wgpu_adapters()
     if why:
-        return []
+        return devices
     from nexus.compute.devices.gpu import GpuDevice
 
-    devices: dict[str, Device] = {}
-    for adapter in sorted(adapters, key=lambda adapter: adapter.info["backend_type"] != "Vulkan"):
-        name = adapter.info["device"]
-        if name not in devices:
-            devices[name] = GpuDevice(adapter, len(devices), memory)
-    return list(devices.values())
+    for backend in dict.fromkeys(adapter.info["backend_type"] for adapter in adapters):
+        given: dict[str, int] = {}
+        here = [adapter for adapter in adapters if adapter.info["backend_type"] == backend]
+        rows = [wgpu_row(adapter, given) for adapter in here]
+        known = list(found)
+        merge(known, rows)
+        for adapter, row in zip(here, rows, strict=True):
+            if any(row is one for one in known):
+                devices.append(GpuDevice(adapter, len(devices), row.address, memory))
+                found.append(row)
+    return devices
+
+
+def accelerators(memory: int | None) -> list[Device]:
+    """One device for each GPU of torch, or of cupy where torch is not of use."""
+    from nexus.compute.devices.accelerator import Accelerator
+    from nexus.compute.devices.library import ArrayLibrary
+
+    libraries: list[ArrayLibrary] = []
+    rows: list[Found] = []
+    for name, search in (("torch", torch_devices), ("cupy", cupy_devices)):
+        library, why = loaded(name)
+        if why:
+            continue
+        try:
+            rows = [row for row in search(library) if not row.absent]
+        except (OSError, RuntimeError):
+            # `nexus compute devices` tells the reason; here the device is simply not there.
+            continue
+        for number in range(len(rows)):
+            if name == "torch":
+                from nexus.compute.devices.torch_library import TorchLibrary
+
+                libraries.append(TorchLibrary(library, f"cuda:{number}"))
+            else:
+                from nexus.compute.devices.cupy_library import CupyLibrary
+
+                libraries.append(CupyLibrary(library, number))
+        if rows:
+            break
+    return [
+        Accelerator(library, n, row.address, memory)
+        for n, (library, row) in enumerate(zip(libraries, rows, strict=True))
+    ]

@@ -31,13 +31,14 @@ class GpuDevice(Device):
     kind = "gpu"
     detached = True
 
-    def __init__(self, adapter: Any, number: int, memory: int | None = None) -> None:
+    def __init__(self, adapter: Any, number: int, address: str = "", memory: int | None = None) -> None:
         super().__init__()
         self.adapter = adapter
         self.name = f"gpu{number}"
         info = adapter.info
         self.version = f"{info['device']}, {info['description']}, {info['backend_type']}"
         self.shares_host = info["adapter_type"] in ("CPU", "Unknown")
+        self.address = address
         self.limit = min(
             int(adapter.limits["max-storage-buffer-binding-size"]), int(adapter.limits["max-buffer-size"])
         )
@@ -47,6 +48,10 @@ class GpuDevice(Device):
         self.variant: wgsl.Variant | None = None
         self.kept: tuple[Array, Any] | None = None
         self.given_up = False
+
+    @property
+    def family(self) -> str:
+        return self.version
 
     def lacks(self, job: Job) -> str:
         if job.kernel not in ("matmul", "transform"):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nexus.compute.devices.base import Device
 from nexus.compute.errors import BadInput, WrongResult
 from nexus.compute.formats import Array, format_of, quantise
 from nexus.compute.job import Job
 from nexus.compute.kernels import POINTS_AT_ONCE
 from nexus.compute.tiling import steps
-from nexus.compute.verify import Projection, refuse_nonfinite, sampled_error
+from nexus.compute.verify import Projection, Sampled, refuse_nonfinite, refuse_operand
 
 if TYPE_CHECKING:
     from nexus.compute.engine import Engine
@@ -44,10 +46,10 @@ def matmul(engine: Engine, a: object, b: object, dtype: str) -> Array:
     scale = scale_a * scale_b
     checker: list[Projection] = []
 
-    def check(start: int, stop: int) -> str:
+    def check(start: int, stop: int, roundoff: float) -> str:
         if not checker:
             checker.append(Projection(x, y, scale, engine.rng))
-        return checker[0].check(out, start, stop)
+        return checker[0].check(out, start, stop, roundoff)
 
     for name, array in (("a", left), ("b", right)):
         if any(not device.trusted for device in engine.devices) and not np.isfinite(np.sum(array)):
@@ -72,24 +74,37 @@ def matmul(engine: Engine, a: object, b: object, dtype: str) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         report = engine.run(job)
     refuse_nonfinite(left, right, out)
-    if wanted.name != "fp32":
-        report.notes.append(f"{wanted.name} is emulated: operands rounded to it, products and sums in fp32")
-    report.error, report.bound, wrong = sampled_error(
-        left, right, out, wanted, (scale_a, scale_b), engine.rng
+    working = [row.device for row in report.devices if row.units]
+    report.notes += how_multiplied(working, wanted.name)
+    sampled = Sampled(len(left), right.shape[1], engine.rng)
+    report.error, report.bound, wrong = sampled.error(
+        left[sampled.rows],
+        right[:, sampled.columns].T,
+        out[sampled.rows, sampled.columns],
+        wanted,
+        (scale_a, scale_b),
+        max(device.roundoff(job) for device in working),
     )
     if wrong:
         raise WrongResult(f"the product is wrong: {wrong}")
     return out
 
 
-def refuse_operand(name: str, array: Array) -> None:
-    """Raise for the first NaN or Inf; a sum that overflowed without one is fine."""
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        place = ", ".join(str(n) for n in bad[0])
-        raise BadInput(
-            f"{name}[{place}] is {array[tuple(bad[0])]}", hint="remove NaN and Inf from the operands"
-        )
+def how_multiplied(devices: Sequence[Device], dtype: str) -> list[str]:
+    """What is to be known about a result in `dtype` from these devices: who has units for it."""
+    ways: dict[str, list[str]] = {}
+    for device in devices:
+        ways.setdefault(device.multiplies_as(dtype), []).append(device.name)
+    notes = []
+    for units, names in ways.items():
+        if units == dtype:
+            continue
+        who = ", ".join(names)
+        if units == "fp32":
+            notes.append(f"{dtype} is emulated on {who}: operands rounded to it, products and sums in fp32")
+        else:
+            notes.append(f"{dtype} is multiplied on {units} units of {who}, which hold its numbers exactly")
+    return notes
 
 
 def transform(engine: Engine, points: object, matrix4: object) -> Array:
@@ -109,7 +124,7 @@ def transform(engine: Engine, points: object, matrix4: object) -> Array:
     sums, ones = matrix.sum(axis=0), np.ones(4, np.float32)
     slack = float(np.linalg.norm(matrix)) * 2.0**-18
 
-    def check(start: int, stop: int) -> str:
+    def check(start: int, stop: int, roundoff: float) -> str:
         """Every point against the sum over its coordinates: x + y + z + w of the result."""
         for low, high in steps(start, stop, POINTS_AT_ONCE):
             part = rows[low:high]

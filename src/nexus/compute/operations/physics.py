@@ -47,7 +47,7 @@ def nbody(
     tile = BODIES if engine.deterministic else 0
     params = {"softening": softening, "g": g, "tile": tile}
 
-    def check(start: int, stop: int) -> str:
+    def check(start: int, stop: int, roundoff: float) -> str:
         again = np.empty_like(out)
         for body in engine.rng.integers(start, stop, SAMPLE):
             gravity({**params, "tile": 0}, (x, m), int(body), int(body) + 1, again)

@@ -50,7 +50,7 @@ def map_blocks(engine: Engine, function: Callable[..., Any], data: Sequence[obje
         )
     out = engine.output((count, *like.shape[1:]), like.dtype)
 
-    def check(start: int, stop: int) -> str:
+    def check(start: int, stop: int, roundoff: float) -> str:
         """A random run of elements, as one block: within a few roundings, since block sizes differ."""
         size = min(SAMPLE, stop - start)
         first = start + int(engine.rng.integers(0, stop - start - size + 1))
@@ -122,7 +122,7 @@ def reduce(engine: Engine, data: object, how: str) -> Array:
     reducer = REDUCERS[how]
     out = engine.output((tiles, *array.shape[1:]), np.asarray(reducer(array[:1])).dtype)
 
-    def check(start: int, stop: int) -> str:
+    def check(start: int, stop: int, roundoff: float) -> str:
         tile = int(engine.rng.integers(start, stop))
         again = np.asarray(reducer(array[tile * BLOCK : (tile + 1) * BLOCK]))
         return (

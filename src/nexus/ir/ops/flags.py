@@ -135,8 +135,7 @@ for _name, _intrinsic, _signed in (("imul", "smul", True), ("mul", "umul", False
 $new.cf = zext i1 %v to i64
 $new.of = zext i1 %v to i64
 $new.af = add i64 0, 0
-"""
-        + _RESULT,
+""" + _RESULT,
         lambda w, state, a, b, signs=_signed: product_flags(w, a, b, signs),
         "The flags of a product: CF and OF if it does not fit; the others (undefined) are of its low half.",
         writes=FLAGS,

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from nexus.ir.values import Block
 
 PASSES = {"fold": fold, "flags": simplify_flags, "dead": remove_dead}
+ORDER = ("fold", "flags")
+"""Those that every block gets, in this order."""
 
 
 def rewrite(block: Block) -> None:
     """What a block gets before an engine translates it."""
-    fold(block)
-    simplify_flags(block)
+    for name in ORDER:
+        PASSES[name](block)
 
 
-__all__ = ["PASSES", "fold", "remove_dead", "rewrite", "simplify_flags"]
+__all__ = ["ORDER", "PASSES", "fold", "remove_dead", "rewrite", "simplify_flags"]

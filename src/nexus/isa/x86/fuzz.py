@@ -11,33 +11,32 @@ from __future__ import annotations
 import random
 
 from iced_x86 import (
-    Code,
     Decoder,
     Encoder,
-    EncodingKind,
     Instruction,
     InstructionInfoFactory,
     MemorySizeInfo,
     Mnemonic,
     OpCodeInfo,
-    OpCodeOperandKind,
     OpKind,
     Register,
-    RflagsBits,
 )
 
+from nexus.ir.ops.vector import signed, split
+from nexus.isa.x86 import features
 from nexus.isa.x86 import registers as r
-from nexus.isa.x86.fuzz_state import AT, MEMORY, MEMORY_SIZE, place, random_integer, random_state
-from nexus.isa.x86.operands import GENERAL, SEGMENT_BASE
-from nexus.isa.x86.table import SEMANTICS
+from nexus.isa.x86.fuzz_operands import CODE, Aim, random_operands
+from nexus.isa.x86.fuzz_state import AT, MEMORY, MEMORY_SIZE, States, place
+from nexus.isa.x86.operands import GENERAL, SEGMENT, SEGMENT_BASE, VECTOR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any as Numbered  # a number of one of iced's enums, which its stubs call classes
 
+    from iced_x86 import UsedMemory
+
 BARRED = 0x40000  # nothing is mapped from the end of that memory to here
-CODE = AT - 0x1000  # branches stay within CODE .. CODE + 0x2000
 _U64 = (1 << 64) - 1
 
 
@@ -58,6 +57,94 @@ class Case:
         return f"{self.code.hex()} {self.instruction}"
 
 
+class Form:
+    """An instruction with its operands: `code` at AT. `case` gives it a state."""
+
+    __slots__ = ("_aim", "_bits", "_lane", "_uses", "code", "instruction")
+
+    def __init__(self, code: bytes, instruction: Instruction, aim: Aim) -> None:
+        self.code = code
+        self.instruction = instruction
+        self._aim = aim
+        memory = _INFO.info(instruction).used_memory()
+        self._uses = [_use(used) for used in memory]
+        gathers = [used for used in memory if used.vsib_size]
+        # bits of an index and bytes of an element of a gather
+        self._lane = (
+            (8 * gathers[0].vsib_size, MemorySizeInfo(gathers[0].memory_size).element_size)
+            if gathers
+            else None
+        )
+        bits = instruction.mnemonic in _BIT_STRINGS and instruction.op0_kind == OpKind.MEMORY
+        self._bits = bits and instruction.op1_kind == OpKind.REGISTER
+
+    def case(self, states: States) -> Case | None:
+        """The instruction on a random state in which every access is one that host and engines survive; None
+        if that could not be had."""
+        rng, raw = states.rng, self.instruction
+        for _ in range(40):
+            state = states.draw()
+            if raw.is_string_instruction and rng.random() < 0.2:
+                state.rcx &= 63
+            prepare = PREPARE.get(raw.mnemonic)
+            case = Case(self.code, raw, state)
+            self._aim.at(state, rng)
+            if prepare is not None:
+                prepare(rng, case)
+            if all(within(access) for access in self.accesses(state)):
+                return case
+        return None
+
+    def accesses(self, state: r.CpuState) -> list[tuple[int, int]]:
+        """(address, size) of what the instruction reads or writes, as far as it can be known before."""
+        raw = self.instruction
+        out = []
+        if self._lane is not None:
+            return _gathered(raw, state, *self._lane)
+        for base, index, scale, displacement, mask, segment, size in self._uses:
+            address = displacement + _register(base, state) + _register(index, state) * scale
+            address &= mask
+            if segment >= 0:
+                address += state.slots[segment]
+            if raw.is_string_instruction:
+                count = (state.rcx & mask) if raw.has_rep_prefix or raw.has_repne_prefix else 1
+                address -= count * size if state.df else 0
+                size *= count + 1
+            out.append((address & _U64, size))
+        if self._bits:
+            slot, width, _ = GENERAL[raw.op1_register]
+            offset = state.gpr(slot) & width.mask
+            offset -= (offset >> width.bits - 1) << width.bits
+            address, size = out[0]
+            out[0] = (address + (offset >> {16: 4, 32: 5, 64: 6}[width.bits]) * size & _U64, size)
+        return out
+
+
+def _gathered(raw: Instruction, state: r.CpuState, bits: int, size: int) -> list[tuple[int, int]]:
+    """The accesses of a gather with indices of so many bits: those of the lanes whose mask is negative."""
+    number, type = VECTOR[raw.memory_index]
+    indices = split(int.from_bytes(state.ymm(number), "little"), bits, type.bits)
+    masks = split(int.from_bytes(state.ymm(VECTOR[raw.op2_register][0]), "little"), 8 * size, 256)
+    mask = 0xFFFFFFFF if raw.memory_base in _NARROW else _U64
+    base = raw.memory_displacement + _register(raw.memory_base, state)
+    places = (base + signed(index, bits) * raw.memory_index_scale & mask for index in indices)
+    return [(at, size) for at, taken in zip(places, masks, strict=False) if taken >> 8 * size - 1]
+
+
+def _use(used: UsedMemory) -> tuple[int, int, int, int, int, int, int]:
+    """Base, index, scale, displacement, mask of the address size, slot of the segment's base, size."""
+    narrow = used.base in _NARROW or used.index in _NARROW
+    return (
+        used.base,
+        used.index,
+        used.scale,
+        used.displacement,
+        0xFFFFFFFF if narrow else _U64,
+        SEGMENT_BASE.get(used.segment, -1),
+        MemorySizeInfo(used.memory_size).size or 64,
+    )
+
+
 def common_memory(seed: int = 0) -> bytes:
     """The memory before a case, without its patches: random bytes with runs of zeros and ones in between."""
     rng = random.Random(seed)
@@ -67,128 +154,119 @@ def common_memory(seed: int = 0) -> bytes:
     return bytes(out)
 
 
-# which instructions ------------------------------------------------------------------------------------
+def random_forms(
+    codes: Sequence[Numbered], rng: random.Random, usable: Callable[[Instruction], bool] = lambda i: True
+) -> Iterator[Form]:
+    """Instructions with random operands, in turn over the encodings, without end as long as one can be made.
 
-# They reach the system, the clock or the host's own FS; single-stepping and ports need other tests as well.
-NOT_COMPARABLE = frozenset((
-    "SYSCALL", "INT", "INT1", "INT3", "CPUID", "RDTSC", "RDTSCP", "XGETBV", "POPF", "POPFQ", "IRETQ",
-    "RDFSBASE", "WRFSBASE", "WRGSBASE", "RDGSBASE", "SYSENTER", "SYSEXIT", "SYSEXITQ", "UD0", "UD1",
-    "IN", "OUT", "INSB", "INSW", "INSD", "OUTSB", "OUTSW", "OUTSD", "CLI", "STI", "HLT", "RDSSPD",
-    "RDSSPQ", "LAR", "LSL", "VERR", "VERW", "SGDT", "SIDT", "SLDT", "SMSW", "STR",
-    "RESERVEDNOP", "ENDBR32", "CLDEMOTE", "PREFETCHWT1",
-    # images with fields that differ by processor: instruction pointers, the mask of MXCSR
-    "FXSAVE", "FXSAVE64", "FNSTENV", "FNSAVE",
-    # some processors switch to MMX even if it faults
-    "MASKMOVQ",
-))  # fmt: skip
-_CODES: dict[int, list[Numbered]] = {}
-
-
-def names() -> dict[int, str]:
-    """iced's mnemonic numbers -> names."""
-    return {value: name for name, value in vars(Mnemonic).items() if isinstance(value, int)}
-
-
-def codes_of(mnemonic: int) -> list[Numbered]:
-    """The encodings of a mnemonic that exist in 64-bit user mode: legacy and VEX."""
-    if not _CODES:
-        values: dict[str, Numbered] = vars(Code)
-        for name, code in values.items():
-            if not name.isupper():
-                continue
-            info = OpCodeInfo(code)
-            known = info.encoding in (EncodingKind.LEGACY, EncodingKind.VEX)
-            if known and info.mode64 and info.cpl3 and info.is_instruction and info.intel_decoder64:
-                _CODES.setdefault(info.mnemonic, []).append(code)
-    return _CODES.get(mnemonic, [])
-
-
-def groups() -> dict[str, list[int]]:
-    """Module of `semantics/` -> mnemonics that can be compared."""
-    out: dict[str, list[int]] = {}
-    known = names()
-    for mnemonic, function in SEMANTICS.items():
-        if known[mnemonic] not in NOT_COMPARABLE:
-            out.setdefault(function.__module__.rpartition(".")[2], []).append(mnemonic)
-    return out
+    `usable` may refuse instructions, for instance those that the host lacks.
+    """
+    left = list(codes)
+    rng.shuffle(left)
+    at = 0
+    while left:
+        at %= len(left)
+        form = _form(rng, left[at], usable)
+        if form is None:
+            del left[at]
+        else:
+            at += 1
+            yield form
 
 
 def random_cases(
     group: str, n: int, seed: int, usable: Callable[[Instruction], bool] = lambda i: True
 ) -> Iterator[Case]:
-    """`n` cases, in turn over the mnemonics of a group (or of the one mnemonic that `group` names).
-
-    `usable` may refuse instructions, for instance those that the host lacks. Same arguments, same cases.
-    """
-    found = groups()
-    mnemonics = found[group] if group in found else [getattr(Mnemonic, group)]
+    """`n` cases of a group (`features.encodings`), each of another form. Same arguments, same cases."""
     rng = random.Random(f"{group} {seed}")
-    encodings = [code for mnemonic in mnemonics for code in codes_of(mnemonic)]
+    states = States(rng)
     made = 0
-    while made < n and encodings:
-        code = encodings[made % len(encodings)]
-        case = _case(rng, code, usable)
-        if case is None:
-            encodings.remove(code)
-        else:
+    for form in random_forms(features.encodings(group), rng, usable):
+        if made == n:
+            break
+        case = form.case(states)
+        if case is not None:
             made += 1
             yield case
 
 
-# instructions ------------------------------------------------------------------------------------------
-
-_K = OpCodeOperandKind
-_REGISTER_KINDS: dict[int, tuple[int, int]] = {}
-"""operand kind -> (first register, how many)"""
-for _kinds, _first, _count in (
-    ("R8_REG R8_OPCODE R8_OR_MEM", Register.AL, 20),
-    ("R16_REG R16_RM R16_OPCODE R16_OR_MEM R16_REG_MEM", Register.AX, 16),
-    ("R32_REG R32_RM R32_OPCODE R32_OR_MEM R32_REG_MEM R32_VVVV", Register.EAX, 16),
-    ("R64_REG R64_RM R64_OPCODE R64_OR_MEM R64_REG_MEM R64_VVVV", Register.RAX, 16),
-    ("XMM_REG XMM_RM XMM_OR_MEM XMM_VVVV", Register.XMM0, 16),
-    ("MM_REG MM_RM MM_OR_MEM", Register.MM0, 8),
-    ("STI_OPCODE", Register.ST0, 8),
-    ("ST0", Register.ST0, 1),
-    ("AL", Register.AL, 1),
-    ("CL", Register.CL, 1),
-    ("AX", Register.AX, 1),
-    ("DX", Register.DX, 1),
-    ("EAX", Register.EAX, 1),
-    ("RAX", Register.RAX, 1),
-):
-    for _kind in _kinds.split():
-        _REGISTER_KINDS[getattr(_K, _kind)] = (_first, _count)
-_OR_MEMORY = {getattr(_K, kind) for kind in dir(_K) if kind.endswith("_OR_MEM")}
-_IMMEDIATES = {
-    _K.IMM8: (OpKind.IMMEDIATE8, 8),
-    _K.IMM8_CONST_1: (OpKind.IMMEDIATE8, 0),
-    _K.IMM8SEX16: (OpKind.IMMEDIATE8TO16, 8),
-    _K.IMM8SEX32: (OpKind.IMMEDIATE8TO32, 8),
-    _K.IMM8SEX64: (OpKind.IMMEDIATE8TO64, 8),
-    _K.IMM16: (OpKind.IMMEDIATE16, 16),
-    _K.IMM32: (OpKind.IMMEDIATE32, 32),
-    _K.IMM32SEX64: (OpKind.IMMEDIATE32TO64, 32),
-    _K.IMM64: (OpKind.IMMEDIATE64, 64),
-}
-_STRINGS = {
-    _K.SEG_RSI: (OpKind.MEMORY_SEG_RSI, OpKind.MEMORY_SEG_ESI),
-    _K.ES_RDI: (OpKind.MEMORY_ESRDI, OpKind.MEMORY_ESEDI),
-    _K.SEG_RDI: (OpKind.MEMORY_SEG_RDI, OpKind.MEMORY_SEG_EDI),
-}
-_BRANCHES = (_K.BR64_1, _K.BR64_4)
 _BIT_STRINGS = (Mnemonic.BT, Mnemonic.BTS, Mnemonic.BTR, Mnemonic.BTC)
-_TARGETS = (Mnemonic.CALL, Mnemonic.JMP, Mnemonic.RET)
 _INFO = InstructionInfoFactory()
+_NARROW = range(Register.EAX, Register.R15D + 1)
 
 
-def _case(rng: random.Random, code: Numbered, usable: Callable[[Instruction], bool]) -> Case | None:
-    """A case for one encoding, or None if it has operands that are not made here or cannot be used."""
+# what a state needs besides random registers -----------------------------------------------------------
+
+
+def _prepare_target(rng: random.Random, case: Case) -> None:
+    """Indirect branches go somewhere into the code pages."""
+    target = CODE + 0x100 + rng.randrange(0x1E00)
+    raw = case.instruction
+    if raw.is_jmp_far_indirect or raw.is_call_far_indirect:
+        _prepare_far(rng, case)
+        return
+    if raw.op_count and raw.op0_kind == OpKind.REGISTER and raw.op0_register in GENERAL:
+        case.state.set_gpr(GENERAL[raw.op0_register][0], target)
+    places = [address for address, _ in reversed(accesses(case))]
+    case.patches = [
+        (at, target.to_bytes(8, "little")) for at in places if at >= MEMORY and at + 8 <= MEMORY + MEMORY_SIZE
+    ]
+
+
+def _prepare_far(rng: random.Random, case: Case) -> None:
+    """Far transfers find a place in the code pages and, mostly, selectors that can be had."""
+    raw = case.instruction
+    target = (CODE + 0x100 + rng.randrange(0x1E00)).to_bytes(8, "little")
+    cs, ss = (rng.choice((good,) * 6 + (0x28, 0x30, 0, 0x1233)) for good in (0x33, 0x2B))
+    size = {Mnemonic.IRETD: 4, Mnemonic.IRET: 2}.get(raw.mnemonic, 8)
+    if raw.mnemonic == Mnemonic.RETF:
+        size = raw.stack_pointer_increment - (raw.immediate(0) if raw.op_count else 0) >> 1
+    elif raw.mnemonic in (Mnemonic.JMP, Mnemonic.CALL):
+        size = MemorySizeInfo(raw.memory_size).size - 2
+    words = [target, cs.to_bytes(8, "little")]
+    if raw.mnemonic in (Mnemonic.IRET, Mnemonic.IRETD, Mnemonic.IRETQ):
+        flags = rng.getrandbits(32) & ~r.FLAG_TF
+        words += [flags.to_bytes(8, "little"), place(rng).to_bytes(8, "little"), ss.to_bytes(8, "little")]
+    image = b"".join(word[:size] for word in words).ljust(48, b"\0")
+    at = accesses(case)[0][0]
+    if MEMORY <= at <= MEMORY + MEMORY_SIZE - 48:
+        case.patches = [(at + n, image[n : n + 8]) for n in range(0, 8 * -(-size * len(words) // 8), 8)]
+
+
+def _prepare_selector(rng: random.Random, case: Case) -> None:
+    """Moves to segment registers get selectors that exist on Windows and on Linux, and some that do not."""
+    raw = case.instruction
+    if raw.op_count == 2 and raw.op0_register in SEGMENT and raw.op1_register in GENERAL:
+        case.state.set_gpr(GENERAL[raw.op1_register][0], rng.choice((0x2B, 0x2B, 0x33, 0, 3, 0x1233)))
+
+
+def _prepare_line(rng: random.Random, case: Case) -> None:
+    """CLZERO has its address in RAX."""
+    case.state.rax = place(rng)
+
+
+def _prepare_table(rng: random.Random, case: Case) -> None:
+    """XLATB has its table in RBX."""
+    case.state.rbx = place(rng)
+
+
+PREPARE: dict[int, Callable[[random.Random, Case], None]] = {
+    **dict.fromkeys((Mnemonic.CALL, Mnemonic.JMP, Mnemonic.RET), _prepare_target),
+    **dict.fromkeys((Mnemonic.RETF, Mnemonic.IRET, Mnemonic.IRETD, Mnemonic.IRETQ), _prepare_far),
+    Mnemonic.MOV: _prepare_selector,
+    Mnemonic.CLZERO: _prepare_line,
+    Mnemonic.XLATB: _prepare_table,
+}
+
+
+def _form(rng: random.Random, code: Numbered, usable: Callable[[Instruction], bool]) -> Form | None:
+    """An instruction of one encoding, or None if it has operands that are not made here or cannot be used."""
     info = OpCodeInfo(code)
     for _ in range(40):
-        state = random_state(rng)
         raw = Instruction()
         raw.code = code
-        if not _operands(rng, raw, info, state):
+        aim = random_operands(rng, raw, info)
+        if aim is None:
             return None
         encoder = Encoder(64)
         try:
@@ -199,161 +277,25 @@ def _case(rng: random.Random, code: Numbered, usable: Callable[[Instruction], bo
         decoded = Decoder(64, data, ip=AT).decode()
         if decoded.code != code or AT <= decoded.near_branch_target < AT + len(data):
             continue
-        if decoded.is_jmp_far_indirect or decoded.is_call_far_indirect or not usable(decoded):
+        if not usable(decoded):
             return None
-        case = Case(data, decoded, state)
-        if info.mnemonic in _TARGETS:
-            _set_target(rng, case)
-        if all(_within(access) for access in accesses(case)):
-            return case
+        return Form(data, decoded, aim)
     return None
-
-
-def _operands(rng: random.Random, raw: Instruction, info: OpCodeInfo, state: r.CpuState) -> bool:
-    """Fill in random operands; memory is aimed at a random place by changing the registers that it uses."""
-    narrow = rng.random() < 0.1
-    memory = False
-    for n in range(info.op_count):
-        kind = info.op_kind(n)
-        if (kind in _OR_MEMORY and rng.random() < 0.5) or kind in (_K.MEM, _K.MEM_OFFS):
-            raw.set_op_kind(n, OpKind.MEMORY)
-            memory = True
-        elif kind in _REGISTER_KINDS:
-            first, count = _REGISTER_KINDS[kind]
-            raw.set_op_kind(n, OpKind.REGISTER)
-            setattr(raw, f"op{n}_register", first + rng.randrange(count))
-        elif kind in _IMMEDIATES:
-            immediate, bits = _IMMEDIATES[kind]
-            first8 = n == 0 or raw.op_kind(n - 1) != OpKind.IMMEDIATE8
-            if (
-                immediate == OpKind.IMMEDIATE8
-                and n
-                and raw.op_kind(n - 1) in (OpKind.IMMEDIATE8, OpKind.IMMEDIATE16)
-            ):
-                immediate = OpKind.IMMEDIATE8_2ND
-            raw.set_op_kind(n, immediate)
-            value = _immediate(rng, bits)
-            if immediate == OpKind.IMMEDIATE8_2ND:
-                raw.immediate8_2nd = value & 255
-            elif first8:
-                raw.set_immediate_i64(n, value) if immediate != OpKind.IMMEDIATE64 else raw.set_immediate_u64(
-                    n, value & _U64
-                )
-        elif kind in _STRINGS:
-            raw.set_op_kind(n, _STRINGS[kind][narrow])
-            if rng.random() < 0.2:
-                state.set_gpr(r.RCX, state.rcx & 63)
-        elif kind in _BRANCHES:
-            raw.set_op_kind(n, OpKind.NEAR_BRANCH64)
-            raw.near_branch64 = AT + rng.randrange(-100, 100)
-        else:
-            return False
-    if memory:
-        if any(info.op_kind(n) == _K.MEM_OFFS for n in range(info.op_count)):
-            raw.memory_displacement, raw.memory_displ_size = place(rng), 8
-        else:
-            _aim(rng, raw, state, narrow)
-    if info.can_use_lock_prefix and raw.op0_kind == OpKind.MEMORY and rng.random() < 0.5:
-        raw.has_lock_prefix = True
-    if info.can_use_rep_prefix and rng.random() < 0.7:
-        if info.can_use_repne_prefix and rng.random() < 0.5:
-            raw.has_repne_prefix = True
-        else:
-            raw.has_rep_prefix = True
-    return True
-
-
-def _immediate(rng: random.Random, bits: int) -> int:
-    if bits == 0:
-        return 1
-    value = random_integer(rng) & (1 << bits) - 1
-    return value - (1 << bits) if value >> bits - 1 else value
-
-
-def _aim(rng: random.Random, raw: Instruction, state: r.CpuState, narrow: bool) -> None:
-    """Choose a form of address, and registers and displacement so that it comes out at a random place."""
-    target = place(rng)
-    first: Numbered = Register.EAX if narrow else Register.RAX
-    if not narrow and rng.random() < 0.04:
-        target = rng.choice((1 << 63, 0x8000 << 44, _U64 - 15, 0x1234 << 48)) + rng.randrange(1 << 16) & _U64
-    if rng.random() < 0.1:
-        raw.segment_prefix = Register.GS
-        state.gs_base = rng.randrange(0x8000)
-        target = target - state.gs_base & _U64
-    form = rng.random()
-    if form < 0.1 and target < 1 << 31:
-        raw.memory_base = Register.RIP
-        raw.memory_displacement, raw.memory_displ_size = target, 8
-        return
-    if form < 0.2 and target < 1 << 31:
-        raw.memory_displacement, raw.memory_displ_size = target, 4 if narrow else 8
-        return
-    disp = rng.choice(
-        (0, 0, rng.randrange(-128, 128), rng.randrange(-128, 128), rng.randrange(-(1 << 31), 1 << 31))
-    )
-    base, index = rng.sample(range(16), 2)
-    rest = target - disp
-    if form > 0.6 and index != r.RSP:
-        raw.memory_index, raw.memory_index_scale = first + index, rng.choice((1, 2, 4, 8))
-        rest -= state.gpr(index) * raw.memory_index_scale
-    raw.memory_base = first + base
-    raw.memory_displacement = disp & (0xFFFFFFFF if narrow else _U64)
-    raw.memory_displ_size = (
-        0 if disp == 0 and base & 7 != r.RBP else 1 if -128 <= disp < 128 else 4 if narrow else 8
-    )
-    if narrow:
-        rest = rest & 0xFFFFFFFF | rng.getrandbits(32) << 32
-    state.set_gpr(base, rest & _U64)
-
-
-def _set_target(rng: random.Random, case: Case) -> None:
-    """Indirect branches go somewhere into the code pages."""
-    target = CODE + 0x100 + rng.randrange(0x1E00)
-    raw = case.instruction
-    if raw.op0_kind == OpKind.REGISTER and raw.op_count and raw.op0_register in GENERAL:
-        case.state.set_gpr(GENERAL[raw.op0_register][0], target)
-    places = [address for address, _ in accesses(case)]
-    case.patches = [
-        (at, target.to_bytes(8, "little")) for at in places if at >= MEMORY and at + 8 <= MEMORY + MEMORY_SIZE
-    ]
 
 
 def accesses(case: Case) -> list[tuple[int, int]]:
     """(address, size) of what the instruction reads or writes, as far as it can be known before."""
-    raw, state = case.instruction, case.state
-    out = []
-    repeats = state.rcx if raw.has_rep_prefix or raw.has_repne_prefix else 1
-    for used in _INFO.info(raw).used_memory():
-        narrow = used.base in range(Register.EAX, Register.R15D + 1) or used.index in range(
-            Register.EAX, Register.R15D + 1
-        )
-        address = used.displacement + _register(used.base, state) + _register(used.index, state) * used.scale
-        address &= 0xFFFFFFFF if narrow else _U64
-        if used.segment in SEGMENT_BASE:
-            address += state.slots[SEGMENT_BASE[used.segment]]
-        size = MemorySizeInfo(used.memory_size).size or 64
-        if raw.is_string_instruction:
-            count = repeats & (0xFFFFFFFF if narrow else _U64)
-            address -= count * size if state.df else 0
-            size *= count + 1
-        out.append((address & _U64, size))
-    if raw.mnemonic in _BIT_STRINGS and raw.op0_kind == OpKind.MEMORY and raw.op1_kind == OpKind.REGISTER:
-        slot, width, _ = GENERAL[raw.op1_register]
-        offset = state.gpr(slot) & width.mask
-        offset -= (offset >> width.bits - 1) << width.bits
-        address, size = out[0]
-        out[0] = (address + (offset >> {16: 4, 32: 5, 64: 6}[width.bits]) * size & _U64, size)
-    return out
+    return Form(case.code, case.instruction, Aim()).accesses(case.state)
 
 
 def _register(register: int, state: r.CpuState) -> int:
     if register not in GENERAL:
         return 0
     slot, type, start = GENERAL[register]
-    return state.gpr(slot) >> start & type.mask
+    return state.slots[slot] >> start & type.mask
 
 
-def _within(access: tuple[int, int]) -> bool:
+def within(access: tuple[int, int]) -> bool:
     """Whether an access is one that both sides survive: to the memory, to what is barred, or not
     canonical."""
     address, size = access
@@ -363,53 +305,7 @@ def _within(access: tuple[int, int]) -> bool:
     return top not in (0, 0x1FFFF) and (address + size) >> 47 not in (0, 0x1FFFF)
 
 
-# flags that the manual leaves undefined ----------------------------------------------------------------
-
-_BITS = {
-    RflagsBits.OF: r.FLAG_OF,
-    RflagsBits.SF: r.FLAG_SF,
-    RflagsBits.ZF: r.FLAG_ZF,
-    RflagsBits.AF: r.FLAG_AF,
-    RflagsBits.CF: r.FLAG_CF,
-    RflagsBits.PF: r.FLAG_PF,
-}
-_SHIFTS = {Mnemonic.SHL, Mnemonic.SAL, Mnemonic.SHR, Mnemonic.SAR}
-_ROTATES = {Mnemonic.ROL, Mnemonic.ROR, Mnemonic.RCL, Mnemonic.RCR}
-_DOUBLES = {Mnemonic.SHLD, Mnemonic.SHRD}
-
-
-def undefined_flags(case: Case) -> int:
-    """The EFLAGS bits that mean nothing after the case; for shifts that depends on the count."""
-    raw = case.instruction
-    if raw.mnemonic in _SHIFTS | _ROTATES | _DOUBLES:
-        last = raw.op_count - 1
-        count = case.state.rcx if raw.op_kind(last) == OpKind.REGISTER else raw.immediate(last)
-        bits = (
-            MemorySizeInfo(raw.memory_size).size * 8
-            if raw.op0_kind == OpKind.MEMORY
-            else GENERAL[raw.op0_register][1].bits
-        )
-        count &= 63 if bits == 64 else 31
-        if count == 0:
-            return 0
-        mask = r.FLAG_OF if count > 1 else 0
-        if raw.mnemonic in _ROTATES:
-            return mask
-        mask |= r.FLAG_AF
-        beyond = count >= bits if raw.mnemonic in _SHIFTS else count > bits
-        if beyond and raw.mnemonic in _DOUBLES:
-            return r.SPLIT_FLAGS & ~r.FLAG_DF
-        if beyond and raw.mnemonic not in (Mnemonic.SAR,):
-            mask |= r.FLAG_CF
-        return mask
-    mask = 0
-    for bit, flag in _BITS.items():
-        if raw.rflags_undefined & bit:
-            mask |= flag
-    return mask
-
-
 __all__ = [
-    "AT", "BARRED", "CODE", "MEMORY", "MEMORY_SIZE", "NOT_COMPARABLE", "Case",
-    "accesses", "codes_of", "common_memory", "groups", "names", "random_cases", "undefined_flags",
+    "AT", "BARRED", "CODE", "MEMORY", "MEMORY_SIZE", "Case", "Form", "States",
+    "accesses", "common_memory", "random_cases", "random_forms", "within",
 ]  # fmt: skip

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 
+from nexus.ir.state import FIRST_X87, VECTOR_BYTES, VECTOR_OFFSET
 from nexus.isa.x86 import registers as r
 
 MEMORY, MEMORY_SIZE = 0x10000, 0x10000  # accessible guest memory
 AT = 0x51000  # where instructions lie
 _U64 = (1 << 64) - 1
+_STOCK = 1024
+_X87_OFFSET = VECTOR_OFFSET + FIRST_X87 * VECTOR_BYTES
 
 _EDGES = [0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 63, 64, 127, 128, 255, 256, 0x7FFF, 0x8000, 0xFFFF, 0x10000]
 _EDGES += [
@@ -112,29 +115,52 @@ def _random_x87(rng: random.Random) -> bytes:
     return (rng.getrandbits(64) | 1 << 63).to_bytes(8, "little") + power.to_bytes(2, "little")
 
 
-def random_state(rng: random.Random) -> r.CpuState:
-    """All registers random; stack and string pointers in the memory, the count small."""
-    state = r.CpuState()
-    state.reset()
-    for number in range(16):
-        state.set_gpr(number, random_integer(rng))
-        state.set_xmm(number, random_vector(rng))
-    for number in (r.RSP, r.RBP, r.RSI, r.RDI):
-        state.set_gpr(number, place(rng))
-    if rng.random() < 0.7:
-        state.rcx = rng.choice((0, 1, 2, 3, rng.randrange(32), rng.randrange(600)))
-    state.eflags = rng.getrandbits(12) & r.SPLIT_FLAGS | r.FLAG_IF
-    state.rip = AT
-    state.mxcsr = r.DEFAULT_MXCSR
-    if rng.random() < 0.3:
-        state.mxcsr |= rng.getrandbits(2) << 13 | (rng.getrandbits(1) << 15) | rng.getrandbits(1) << 6
-    state.fcw = r.DEFAULT_FCW & ~0xF00 | rng.choice((0, 2, 3, 3, 3)) << 8 | rng.choice((0, 0, 1, 2, 3)) << 10
-    used = rng.choice((0, 0xFF, rng.getrandbits(8)))
-    state.fsw = rng.getrandbits(3) << 11 | (rng.getrandbits(4) & 7) << 8 | rng.getrandbits(1) << 14
-    state.slots[r.FTAG] = used
-    for number in range(8):
-        state.set_st(number, _random_x87(rng))
-    return state
+class States:
+    """Draws register states: every register from a stock of values, which is made anew now and then."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self._drawn = 0
+        self._stock()
+
+    def _stock(self) -> None:
+        rng = self.rng
+        self._integers = [random_integer(rng) for _ in range(_STOCK)]
+        empty = bytes(VECTOR_BYTES - 32)
+        halves = [random_vector(rng) for _ in range(_STOCK)]
+        self._vectors = [half + rng.choice(halves) + empty for half in halves]
+        self._x87 = [_random_x87(rng).ljust(VECTOR_BYTES, b"\0") for _ in range(_STOCK // 4)]
+
+    def draw(self) -> r.CpuState:
+        """All registers random; stack and string pointers in the memory, the count small."""
+        rng = self.rng
+        self._drawn += 1
+        if self._drawn % (_STOCK * 4) == 0:
+            self._stock()
+        state = r.CpuState()
+        state.reset()
+        buffer, slots = state.buffer, state.slots
+        for number, value in enumerate(rng.choices(self._integers, k=16)):
+            slots[number] = value
+        stock = self._vectors
+        if rng.random() < 0.2:  # so that some are equal
+            stock = rng.sample(stock, 4)
+        buffer[VECTOR_OFFSET : VECTOR_OFFSET + 16 * VECTOR_BYTES] = b"".join(rng.choices(stock, k=16))
+        buffer[_X87_OFFSET : _X87_OFFSET + 8 * VECTOR_BYTES] = b"".join(rng.choices(self._x87, k=8))
+        for number in (r.RSP, r.RBP, r.RSI, r.RDI):
+            slots[number] = place(rng)
+        if rng.random() < 0.7:
+            state.rcx = rng.choice((0, 1, 2, 3, rng.randrange(32), rng.randrange(600)))
+        state.eflags = rng.getrandbits(12) & r.SPLIT_FLAGS | r.FLAG_IF
+        state.rip = AT
+        state.mxcsr = r.DEFAULT_MXCSR
+        if rng.random() < 0.3:
+            state.mxcsr |= rng.getrandbits(2) << 13 | (rng.getrandbits(1) << 15) | rng.getrandbits(1) << 6
+        rounding, precision = rng.choice((0, 0, 1, 2, 3)), rng.choice((0, 2, 3, 3, 3))
+        state.fcw = r.DEFAULT_FCW & ~0xF00 | precision << 8 | rounding << 10
+        state.fsw = rng.getrandbits(3) << 11 | (rng.getrandbits(4) & 7) << 8 | rng.getrandbits(1) << 14
+        slots[r.FTAG] = rng.choice((0, 0xFF, rng.getrandbits(8)))
+        return state
 
 
 def place(rng: random.Random) -> int:

@@ -1,8 +1,9 @@
-"""Runs one instruction on the host's own processor, from a given register state, and survives what it does.
+"""Runs one instruction on the host's own processor, from given register states, and survives what it does.
 
 For comparing with the engines; x86-64 Linux hosts only. Code and data lie at fixed low addresses, the same
 that the engines use, so that addresses in registers mean the same on both sides. Every run ends in a signal
-- the breakpoint behind the instruction, or the fault it raised - whose handler copies the registers out.
+- the breakpoint behind the instruction, or the fault it raised - whose handler copies the registers out and
+starts the next run (`native_stubs.py`).
 """
 
 from __future__ import annotations
@@ -10,35 +11,39 @@ from __future__ import annotations
 import ctypes
 import mmap
 import platform
+import struct
 
-from iced_x86 import Code, CpuidFeature, Encoder, Instruction, MemoryOperand, Register
+from iced_x86 import CpuidFeature, Instruction
 
-from nexus.ir.state import Exit
+from nexus.ir.state import VECTOR_BYTES, VECTOR_OFFSET, Exit
+from nexus.isa.x86 import native_stubs as stubs
 from nexus.isa.x86 import registers as r
+from nexus.isa.x86.fuzz_state import MEMORY, MEMORY_SIZE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any as Numbered  # a number of one of iced's enums, which its stubs call classes
+    from collections.abc import Sequence
+
+    Patches = Sequence[tuple[int, bytes]]
 
 CODE = 0x50000  # the instruction lies in the middle of two pages of breakpoints
 CODE_SIZE = 0x2000
-_CONTROL = 0x60000  # page 0: stubs, page 1: what they read and write
-_STUBS, _IN, _OUT = _CONTROL, _CONTROL + 0x1000, _CONTROL + 0x1800
-_IN_PC, _IN_FLAGS, _IN_GS, _HOST_RSP = _IN + 128, _IN + 136, _IN + 144, _IN + 152
-_IN_FX, _HOST_FX = _IN + 0x200, _IN + 0x400
-_OUT_SIGNAL, _OUT_ADDRESS, _OUT_REGISTERS, _OUT_FX = _OUT, _OUT + 8, _OUT + 16, _OUT + 0x200
 _BREAKPOINT = 0xCC
-
-# ucontext_t: the order of its registers, and offsets (asm/sigcontext_64.h)
-_ORDER = (8, 9, 10, 11, 12, 13, 14, 15, 7, 6, 5, 3, 2, 0, 1, 4)
-_REGISTERS, _RSP, _RIP, _FLAGS, _FPU = 40, 160, 168, 176, 224
-_RIP_INDEX, _FLAGS_INDEX, _ERROR_INDEX, _TRAP_INDEX = 16, 17, 19, 20
 SIGNALS = (4, 5, 7, 8, 11)  # ILL, TRAP, BUS, FPE, SEGV
 # trap numbers; a non-canonical stack address is #SS (12), any other #GP (13)
+_DEBUG, _BREAK = 1, 3
 _TRAPS = {0: Exit.DIVIDE, 6: Exit.ILLEGAL, 12: Exit.PRIVILEGED, 13: Exit.PRIVILEGED, 14: Exit.FAULT}
-_TRAPS.update({16: Exit.FP_ERROR, 19: Exit.FP_ERROR})
+_TRAPS.update({16: Exit.FP_ERROR, 17: Exit.ALIGNMENT, 19: Exit.FP_ERROR})
+LOADED_FLAGS = r.SPLIT_FLAGS | r.FLAG_TF | r.FLAG_NT | r.FLAG_AC | r.FLAG_ID
+"""The flags that a run begins with; the rest is the host's."""
 
-_MAP = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x100000  # MAP_FIXED_NOREPLACE
+_MAP = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x104000  # MAP_FIXED_NOREPLACE, MAP_NORESERVE
+_INPUT = struct.Struct("<20Q")
+_OUTPUT = struct.Struct("<26Q4H")
+_COMPARED = ((0, 5), (24, 28), (32, 160))  # of the FXSAVE image; not the last instruction and MXCSR's mask
+_UPPER = [
+    (VECTOR_OFFSET + n * VECTOR_BYTES, stubs.FX + 160 + 16 * n, stubs.UPPER + 16 * n) for n in range(16)
+]
 
 
 # iced's feature -> the name in /proc/cpuinfo where it is not the same in lower case; "" is always there
@@ -50,6 +55,7 @@ _FEATURE_NAMES = {
     "CLFSH": "clflush",
     "PREFETCHW": "3dnowprefetch",
     "SSE3": "pni",
+    "SHA": "sha_ni",
 }
 _FEATURES = {number: name for name, number in vars(CpuidFeature).items() if isinstance(number, int)}
 
@@ -122,28 +128,52 @@ class Outcome:
         return mine == (other.exit, other.pc, other.address, other.write)
 
 
-class Native:
-    """The host processor. One per process."""
+class Ran:
+    """What a run left: its end, the registers, and the quadwords of the cases' memory that are otherwise than
+    before all cases, by address."""
 
-    def __init__(self) -> None:
+    __slots__ = ("changed", "outcome", "state")
+
+    def __init__(self, outcome: Outcome, state: r.CpuState, changed: dict[int, int]) -> None:
+        self.outcome = outcome
+        self.state = state
+        self.changed = changed
+
+
+class Native:
+    """The host processor. One per process; `memory` is the cases' memory before them."""
+
+    def __init__(self, memory: bytes = b"") -> None:
         if platform.machine() != "x86_64" or platform.system() != "Linux":
             raise Unavailable("the host is not x86-64 Linux")
         self.features = host_flags()
+        self.has_ymm = "avx" in self.features
+        bases = "fsgsbase" in self.features
         map_fixed(CODE, CODE_SIZE, executable=True)
-        map_fixed(_CONTROL, 0x2000, executable=True)
-        self._input = (ctypes.c_uint64 * 19).from_address(_IN)
-        self._signal = (ctypes.c_uint64 * 2).from_address(_OUT_SIGNAL)
-        self._output = (ctypes.c_uint64 * 23).from_address(_OUT_REGISTERS)
-        self._output_fx = (ctypes.c_char * 512).from_address(_OUT_FX)
-        back = self._write_stub(_STUBS, _return_stub())
-        handler = self._write_stub(back, _handler(_STUBS))
-        self._write_stub(handler, _entry("fsgsbase" in self.features))
-        self._enter = ctypes.CFUNCTYPE(None)(handler)
-        self._action = _Sigaction(handler=back, flags=4 | 0x08000000)  # SA_SIGINFO | SA_ONSTACK
+        map_fixed(MEMORY, MEMORY_SIZE)
+        map_fixed(stubs.CONTROL, stubs.LOG + stubs.LOG_SIZE - stubs.CONTROL, executable=True)
+        ctypes.memset(CODE, _BREAKPOINT, CODE_SIZE)
+        self.set_memory(memory)
+        at = stubs.CONTROL
+        back = at
+        at = self._put(at, stubs.back(at))
+        handler = at
+        at = self._put(at, stubs.handler(at, back, MEMORY, MEMORY_SIZE, bases, self.has_ymm))
+        self._enter = ctypes.CFUNCTYPE(None)(at)
+        self._put(at, stubs.entry(at, bases))
+        self._action = _Sigaction(handler=handler, flags=4 | 0x08000000)  # SA_SIGINFO | SA_ONSTACK
         self._stack = ctypes.create_string_buffer(1 << 16)
         stack = _Stack(ctypes.addressof(self._stack), 0, len(self._stack))
         if _libc.sigaltstack(ctypes.byref(stack), None):
             raise Unavailable("no alternate signal stack")
+        size = stubs.MOST * stubs.RECORD
+        self._inputs = memoryview((ctypes.c_char * size).from_address(stubs.INPUTS)).cast("B")
+        self._outputs = memoryview((ctypes.c_char * size).from_address(stubs.OUTPUTS)).cast("B")
+
+    def set_memory(self, memory: bytes) -> None:
+        """The cases' memory, MEMORY_SIZE bytes of it, from now on (zeros behind what is given)."""
+        for address in (MEMORY, stubs.PRISTINE):
+            ctypes.memmove(address, memory.ljust(MEMORY_SIZE, b"\0"), MEMORY_SIZE)
 
     def has(self, instruction: Instruction) -> bool:
         """Whether this processor has what the instruction needs."""
@@ -151,136 +181,113 @@ class Native:
         wanted = (_FEATURE_NAMES.get(name, name.lower()) for name in names)
         return all(not name or name in self.features for name in wanted)
 
-    def _write_stub(self, at: int, code: list[Instruction]) -> int:
-        """Assemble at an address; returns the next free one, aligned."""
-        encoder = Encoder(64)
-        data = b""
-        for instruction in code:
-            encoder.encode(instruction, at + len(data))
-            data += encoder.take_buffer()
-        ctypes.memmove(at, data, len(data))
-        return at + len(data) + 15 & ~15
+    def _put(self, at: int, code: bytes) -> int:
+        """Code to its place; returns the next free one, aligned."""
+        ctypes.memmove(at, code, len(code))
+        return at + len(code) + 15 & ~15
 
     def run(self, code: bytes, state: r.CpuState) -> Outcome:
-        """Execute the instruction in `code` at `state.rip` (within the code pages) and bring `state` up to
-        date.
+        """Execute the instruction in `code` at `state.rip` and bring `state` up to date; memory is put
+        back."""
+        (ran,) = self.run_many(code, [state])
+        state.buffer[:] = ran.state.buffer
+        return ran.outcome
 
-        Of EFLAGS only the arithmetic flags and DF are loaded; FS stays the host's.
+    def run_many(
+        self, code: bytes, states: Sequence[r.CpuState], patches: Sequence[Patches] | None = None
+    ) -> list[Ran]:
+        """Execute the instruction in `code` at `rip` (the same in all states, within the code pages) once
+        from each state, with its patches (address, 8 bytes) in memory; at most `native_stubs.MOST` states.
+
+        Of EFLAGS, LOADED_FLAGS are loaded; FS stays the host's, and so do the selectors.
         """
-        offset = state.rip - CODE
-        if not 0 <= offset <= CODE_SIZE - len(code):
+        at = states[0].rip
+        if not CODE <= at <= CODE + CODE_SIZE - len(code):
             raise ValueError("the instruction must lie in the code pages")
-        ctypes.memset(CODE, _BREAKPOINT, CODE_SIZE)
-        ctypes.memmove(CODE + offset, code, len(code))
-        for number in range(16):
-            self._input[number] = state.gpr(number)
-        self._input[16], self._input[17] = state.rip, state.eflags & r.SPLIT_FLAGS | r.FLAG_IF | r.ALWAYS_SET
-        self._input[18] = state.gs_base
-        ctypes.memmove(_IN_FX, state.fxsave(), 512)
+        for number, state in enumerate(states):
+            self._write_input(number * stubs.RECORD, state, patches[number] if patches else ())
+        variables = (ctypes.c_uint64 * 5).from_address(stubs.NEXT_IN)
+        variables[:] = [stubs.INPUTS, stubs.INPUTS + len(states) * stubs.RECORD, stubs.OUTPUTS, stubs.LOG, 0]
+        ctypes.memmove(at, code, len(code))
         saved = [_Sigaction() for _ in SIGNALS]
         for number, old in zip(SIGNALS, saved, strict=True):
             _libc.sigaction(number, ctypes.byref(self._action), ctypes.byref(old))
         self._enter()
         for number, old in zip(SIGNALS, saved, strict=True):
             _libc.sigaction(number, ctypes.byref(old), None)
-        return self._result(state)
+        ctypes.memset(at, _BREAKPOINT, len(code))
+        log = stubs.LOG
+        out = []
+        for number, state in enumerate(states):
+            ran, log = self._result(number * stubs.RECORD, state, log)
+            out.append(ran)
+        return out
 
-    def _result(self, state: r.CpuState) -> Outcome:
-        out = self._output
-        for index, number in enumerate(_ORDER):
-            state.set_gpr(number, out[index])
-        kept = state.eflags & ~r.SPLIT_FLAGS
-        state.eflags = kept | (out[_FLAGS_INDEX] & r.SPLIT_FLAGS)
-        state.fxrstor(self._output_fx.raw)
-        pc = out[_RIP_INDEX]
-        if self._signal[0] == 5:
-            pc -= 1
-            state.rip = pc
-            return Outcome(Exit.NONE, pc)
-        state.rip = pc
-        trap = out[_TRAP_INDEX]
+    def _write_input(self, at: int, state: r.CpuState, patches: Patches) -> None:
+        slots, inputs = state.slots, self._inputs
+        flags = state.eflags & LOADED_FLAGS | r.FLAG_IF | r.ALWAYS_SET
+        registers = [slots[number] for number in stubs.ORDER]
+        _INPUT.pack_into(inputs, at, *registers, slots[r.PC], flags, slots[r.GS_BASE], len(patches))
+        for number, (address, data) in enumerate(patches):
+            place = at + stubs.IN_PATCHES + 16 * number
+            inputs[place : place + 16] = address.to_bytes(8, "little") + data
+        inputs[at + stubs.FX : at + stubs.UPPER] = state.fxsave()
+        if self.has_ymm:
+            buffer = state.buffer
+            for slot, _, upper in _UPPER:
+                inputs[at + upper : at + upper + 16] = buffer[slot + 16 : slot + 32]
+
+    def _result(self, at: int, before: r.CpuState, log: int) -> tuple[Ran, int]:
+        output = self._outputs
+        words = _OUTPUT.unpack_from(output, at)
+        context = words[2:25]
+        state = r.CpuState(bytearray(before.buffer))
+        slots = state.slots
+        for index, number in enumerate(stubs.ORDER):
+            slots[number] = context[index]
+        flags = before.eflags
+        state.eflags = flags & ~LOADED_FLAGS | context[stubs.FLAGS_INDEX] & LOADED_FLAGS
+        slots[r.DS], slots[r.ES], slots[r.FS], slots[r.GS] = words[26:30]
+        image = at + stubs.FX
+        inputs = self._inputs
+        for begin, end in _COMPARED:
+            if output[image + begin : image + end] != inputs[image + begin : image + end]:
+                state.fxrstor(bytes(output[image : image + 512]))
+                break
+        buffer = state.buffer
+        for slot, low, upper in _UPPER:
+            buffer[slot : slot + 16] = output[at + low : at + low + 16]
+            if self.has_ymm:
+                buffer[slot + 16 : slot + 32] = output[at + upper : at + upper + 16]
+        changed = {}
+        end = words[25]
+        if end != log:
+            pairs = (ctypes.c_uint64 * ((end - log) // 8)).from_address(log)
+            changed = {place - 8: value for place, value in zip(pairs[::2], pairs[1::2], strict=True)}
+        outcome = self._outcome(words[0], words[1], context)
+        slots[r.PC] = outcome.pc
+        return Ran(outcome, state, changed), end
+
+    def _outcome(self, signal: int, address: int, context: tuple[int, ...]) -> Outcome:
+        pc, trap = context[stubs.RIP_INDEX], context[stubs.TRAP_INDEX]
+        if signal == 5:
+            return Outcome(Exit.TRAP, pc) if trap == _DEBUG else Outcome(Exit.NONE, pc - 1)
         kind = _TRAPS.get(trap)
         if kind is None:
             raise Unavailable(f"the host raised trap {trap}, which no engine has")
         if kind == Exit.FAULT:
-            return Outcome(kind, pc, self._signal[1], bool(out[_ERROR_INDEX] & 2))
+            return Outcome(kind, pc, address, bool(context[stubs.ERROR_INDEX] & 2))
         return Outcome(kind, pc)
 
 
-def _absolute(address: int) -> MemoryOperand:
-    return MemoryOperand(displ=address, displ_size=8)
+_found: Native | None = None
 
 
-def _load(register: Numbered, address: int) -> Instruction:
-    return Instruction.create_reg_mem(Code.MOV_R64_RM64, register, _absolute(address))
-
-
-def _store(address: int, register: Numbered) -> Instruction:
-    return Instruction.create_mem_reg(Code.MOV_RM64_R64, _absolute(address), register)
-
-
-def _push(register: Numbered) -> Instruction:
-    return Instruction.create_reg(Code.PUSH_R64, register)
-
-
-def _pop(register: Numbered) -> Instruction:
-    return Instruction.create_reg(Code.POP_R64, register)
-
-
-_KEPT = (Register.RBX, Register.RBP, Register.R12, Register.R13, Register.R14, Register.R15)
-
-
-def _entry(has_gs_base: bool) -> list[Instruction]:
-    """Save the host's registers, load the guest's, go to the instruction."""
-    out = [_push(register) for register in _KEPT]
-    out.append(Instruction.create_mem(Code.FXSAVE64_M512BYTE, _absolute(_HOST_FX)))
-    out.append(_store(_HOST_RSP, Register.RSP))
-    if has_gs_base:
-        out += [_load(Register.RAX, _IN_GS), Instruction.create_reg(Code.WRGSBASE_R64, Register.RAX)]
-    out.append(Instruction.create_mem(Code.FXRSTOR64_M512BYTE, _absolute(_IN_FX)))
-    out.append(Instruction.create_mem(Code.PUSH_RM64, _absolute(_IN_FLAGS)))
-    out.append(Instruction.create(Code.POPFQ))
-    out += [_load(Register.RAX + number, _IN + 8 * number) for number in range(16)]
-    out.append(Instruction.create_mem(Code.JMP_RM64, _absolute(_IN_PC)))
-    return out
-
-
-def _return_stub() -> list[Instruction]:
-    out = [Instruction.create_mem(Code.FXRSTOR64_M512BYTE, _absolute(_HOST_FX))]
-    out += [_pop(register) for register in reversed(_KEPT)]
-    return [*out, Instruction.create(Code.RETNQ)]
-
-
-def _handler(return_stub: int) -> list[Instruction]:
-    """Copy signal number, address, registers and the FXSAVE image out; make the signal return to the host's
-    code."""
-    context, scratch = Register.R8, Register.RAX
-    copy = Instruction.create_rep_movsq(64)
-
-    def field(base: Numbered, offset: int) -> MemoryOperand:
-        return MemoryOperand(base=base, displ=offset, displ_size=8)
-
-    def set_number(register: Numbered, number: int) -> Instruction:
-        return Instruction.create_reg_i32(Code.MOV_RM64_IMM32, register, number)
-
-    return [
-        _store(_OUT_SIGNAL, Register.RDI),
-        Instruction.create_reg_mem(Code.MOV_R64_RM64, scratch, field(Register.RSI, 16)),
-        _store(_OUT_ADDRESS, scratch),
-        Instruction.create_reg_reg(Code.MOV_R64_RM64, context, Register.RDX),
-        Instruction.create_reg_mem(Code.LEA_R64_M, Register.RSI, field(context, _REGISTERS)),
-        set_number(Register.RDI, _OUT_REGISTERS),
-        set_number(Register.RCX, 23),
-        copy,
-        Instruction.create_reg_mem(Code.MOV_R64_RM64, Register.RSI, field(context, _FPU)),
-        set_number(Register.RDI, _OUT_FX),
-        set_number(Register.RCX, 64),
-        copy,
-        set_number(scratch, return_stub),
-        Instruction.create_mem_reg(Code.MOV_RM64_R64, field(context, _RIP), scratch),
-        _load(scratch, _HOST_RSP),
-        Instruction.create_mem_reg(Code.MOV_RM64_R64, field(context, _RSP), scratch),
-        set_number(scratch, r.FLAG_IF | r.ALWAYS_SET),
-        Instruction.create_mem_reg(Code.MOV_RM64_R64, field(context, _FLAGS), scratch),
-        Instruction.create(Code.RETNQ),
-    ]
+def processor(memory: bytes = b"") -> Native:
+    """The host processor of this process, with this memory for cases; raises Unavailable."""
+    global _found
+    if _found is None:
+        _found = Native(memory)
+    else:
+        _found.set_memory(memory)
+    return _found

@@ -32,6 +32,8 @@ DEFAULT_FCW = 0x37F  # what FNINIT leaves
 DEFAULT_MXCSR = 0x1F80
 MXCSR_MASK = 0xFFFF
 _U64 = (1 << 64) - 1
+_PADDING = bytes(6)  # behind an x87 register in memory
+_XMM_AT = tuple(VECTOR_OFFSET + number * VECTOR_BYTES for number in range(16))
 
 
 def _slot(name: str, bits: int = 64) -> property:
@@ -136,6 +138,22 @@ class CpuState:
         at = self._vector(number)
         self.buffer[at : at + 16] = value
 
+    def ymm(self, number: int) -> bytes:
+        at = self._vector(number)
+        return bytes(self.buffer[at : at + 32])
+
+    def set_ymm(self, number: int, value: bytes) -> None:
+        """Replace the low 256 bits."""
+        if len(value) != 32:
+            raise ValueError("a YMM register has 32 bytes")
+        at = self._vector(number)
+        self.buffer[at : at + 32] = value
+
+    def vector(self, number: int) -> bytes:
+        """All 512 bits of a vector register, as far as anything keeps them."""
+        at = self._vector(number)
+        return bytes(self.buffer[at : at + VECTOR_BYTES])
+
     def st(self, number: int) -> bytes:
         """The 80 bits of ST(number)."""
         at = self._vector(FIRST_X87 + (self.slots[FTOP] + number & 7))
@@ -149,17 +167,15 @@ class CpuState:
 
     def fxsave(self) -> bytes:
         """The 512-byte FXSAVE64 image (Intel SDM volume 1, table 10-2); last opcode and pointers are zero."""
-        image = bytearray(512)
-        image[0:2] = self.slots[FCW].to_bytes(8, "little")[:2]
-        image[2:4] = self.fsw.to_bytes(2, "little")
-        image[4] = self.slots[FTAG] & 255
-        image[24:28] = (self.slots[MXCSR] & 0xFFFFFFFF).to_bytes(4, "little")
-        image[28:32] = MXCSR_MASK.to_bytes(4, "little")
-        for i in range(8):
-            image[32 + 16 * i : 42 + 16 * i] = self.st(i)
-        for i in range(16):
-            image[160 + 16 * i : 176 + 16 * i] = self.xmm(i)
-        return bytes(image)
+        slots, buffer = self.slots, self.buffer
+        words = slots[FCW] & 0xFFFF | self.fsw << 16 | (slots[FTAG] & 255) << 32
+        head = words.to_bytes(24, "little") + (slots[MXCSR] & 0xFFFFFFFF | MXCSR_MASK << 32).to_bytes(
+            8, "little"
+        )
+        stack = [self._vector(FIRST_X87 + (slots[FTOP] + i & 7)) for i in range(8)]
+        x87 = b"".join([bytes(buffer[at : at + 10]) + _PADDING for at in stack])
+        xmm = b"".join([buffer[at : at + 16] for at in _XMM_AT])
+        return (head + x87 + xmm).ljust(512, b"\0")
 
     def fxrstor(self, image: bytes) -> None:
         """Load an FXSAVE64 image; reserved MXCSR bits are dropped (hardware would raise #GP)."""

@@ -10,15 +10,21 @@ from nexus.nt.status import Status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from nexus.nt.io.file import Operation
     from nexus.nt.ps.thread import Thread
 
 
 class Packet:
-    """What one finished operation leaves in a port."""
+    """What one finished operation leaves in a port. The status block of `op` is filled when a thread takes
+    the packet.
+    """
 
-    __slots__ = ("information", "key", "status", "value")
+    __slots__ = ("information", "key", "op", "status", "value")
 
-    def __init__(self, key: int, value: int, status: int, information: int) -> None:
+    def __init__(
+        self, key: int, value: int, status: int, information: int, op: Operation | None = None
+    ) -> None:
+        self.op = op
         self.key = key
         self.value = value
         self.status = status
@@ -38,7 +44,14 @@ class PacketQueue(KernelObject):
         return bool(self.packets)
 
     def acquire(self, thread: Thread) -> Packet:
-        return self.packets.popleft()
+        return self.take()
+
+    def take(self) -> Packet:
+        """The first packet; there must be one."""
+        packet = self.packets.popleft()
+        if packet.op is not None:
+            packet.op.report(packet.status, packet.information)
+        return packet
 
     def notify(self) -> None:
         """The thread that began to wait last is served first, as Windows does to keep caches warm."""
@@ -49,6 +62,17 @@ class PacketQueue(KernelObject):
         """The port is gone: who waits for a packet will not get one."""
         for thread in self.waiters.copy():
             thread.end_wait(Status.ABANDONED_WAIT_0)
+
+
+class IoCompletionReserve(KernelObject):
+    """Memory for a packet, set aside."""
+
+    __slots__ = ()
+
+    type = ObjectType(
+        "IoCompletionReserve", read=1, write=2, execute=0, all=access.STANDARD_RIGHTS_REQUIRED | 3
+    )
+    waitable = False
 
 
 class IoCompletion(KernelObject):
@@ -78,7 +102,7 @@ class IoCompletion(KernelObject):
         self.queue.abandon()
         self.notify()
 
-    def post(self, key: int, value: int, status: int, information: int) -> None:
-        self.queue.packets.append(Packet(key, value, status, information))
+    def post(self, key: int, value: int, status: int, information: int, op: Operation | None = None) -> None:
+        self.queue.packets.append(Packet(key, value, status, information, op))
         self.queue.notify()
         self.notify()

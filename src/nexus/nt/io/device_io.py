@@ -20,6 +20,7 @@ from nexus.nt.io.file import (
 from nexus.nt.io.file_disk import Disk, DiskFile, FileNode
 from nexus.nt.io.file_open import VolumeDevice, open_file
 from nexus.nt.io.file_stream import NullDevice
+from nexus.nt.io.mailslot import MailslotDevice
 from nexus.nt.io.pipe_device import PipeDevice
 from nexus.nt.io.volume import Place, Refusals, Volume
 from nexus.nt.namespace import Device, Directory, SymbolicLink
@@ -119,6 +120,8 @@ class IoManager:
         kernel.namespace.insert("\\Device\\Null", NullDevice())
         kernel.namespace.insert("\\GLOBAL??\\NUL", SymbolicLink("\\Device\\Null"))
         kernel.namespace.insert("\\Device\\NamedPipe", PipeDevice(kernel))
+        kernel.namespace.insert("\\Device\\Mailslot", MailslotDevice(kernel))
+        kernel.namespace.insert("\\GLOBAL??\\MAILSLOT", SymbolicLink("\\Device\\Mailslot"))
         kernel.namespace.insert("\\Device\\Afd", AfdDevice(self))
         kernel.namespace.insert("\\Device\\MountPointManager", MountManager(self))
         kernel.namespace.insert("\\GLOBAL??\\MountPointManager", SymbolicLink("\\Device\\MountPointManager"))
@@ -141,10 +144,16 @@ class IoManager:
         namespace.insert(f"\\GLOBAL??\\{volume.letter}:", SymbolicLink(device))
         namespace.insert(f"\\GLOBAL??\\Volume{{{volume.guid}}}", SymbolicLink(device))
 
+    def close(self) -> None:
+        """Give the descriptors of the volumes back."""
+        for volume in self.volumes.values():
+            volume.close()
+
     def node_of(self, info: os.stat_result) -> FileNode:
         """The node of a host file; a new one is not yet entered into `nodes`."""
         key = info.st_dev, info.st_ino
-        return self.nodes.get(key) or FileNode(key)
+        known = self.nodes.get(key)
+        return known if known is not None and known.used else FileNode(key)
 
     # opening -----------------------------------------------------------------------------------------
 
@@ -176,8 +185,7 @@ class IoManager:
         found = call.kernel.namespace.parse(attributes.name, root)
         opener: Callable[[OpenRequest], tuple[FileObject, int]] | None = getattr(found.object, "open", None)
         if opener is None:
-            directory = isinstance(found.object, Directory)
-            raise NtError(Status.OBJECT_NAME_INVALID if directory else Status.OBJECT_TYPE_MISMATCH)
+            raise NtError(Status.OBJECT_TYPE_MISMATCH)
         request.rest = found.rest
         if not request.rest and attributes.name.endswith("\\"):
             request.rest = "\\"

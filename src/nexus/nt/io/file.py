@@ -52,6 +52,7 @@ FILE_SKIP_SET_EVENT_ON_HANDLE = 2
 FILE_DEVICE_CD_ROM = 0x2
 FILE_DEVICE_DISK = 0x7
 FILE_DEVICE_DISK_FILE_SYSTEM = 0x8
+FILE_DEVICE_MAILSLOT = 0xC
 FILE_DEVICE_NAMED_PIPE = 0x11
 FILE_DEVICE_NULL = 0x15
 FILE_DEVICE_NETWORK = 0x12
@@ -275,9 +276,10 @@ class Operation(KernelObject):
             file.pending.remove(self)
         if self.process.terminated:
             return
+        unreported = status >= FIRST_ERROR and file.synchronous  # only the syscall's result tells of it
         try:
-            if self.iosb:  # kernelbase's LockFile passes none
-                self.process.window.write(self.iosb, struct.pack("<IxxxxQ", status, information))
+            if not unreported:
+                self.report(status, information)
         except GuestFault:
             if self.immediate:
                 raise
@@ -312,8 +314,13 @@ class Operation(KernelObject):
             self.file.pending.remove(self)
         self.status = Status.CANCELLED
         if self.file.port is not None and self.context and self.event is None and not self.apc:
-            self.file.port.post(self.file.completion_key, self.context, Status.CANCELLED, 0)
+            self.file.port.post(self.file.completion_key, self.context, Status.CANCELLED, 0, self)
         self.signaled = True
+
+    def report(self, status: int, information: int) -> None:
+        """Fill the status block, as far as its process is still there to have one."""
+        if self.iosb and not self.process.terminated:  # kernelbase's LockFile passes none
+            self.process.window.write(self.iosb, struct.pack("<IxxxxQ", status, information))
 
 
 def run(

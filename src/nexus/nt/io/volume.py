@@ -27,7 +27,7 @@ from nexus.nt.status import Status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
     from typing import TypeVar
 
     T = TypeVar("T")
@@ -60,6 +60,13 @@ _STATUS_OF_ERRNO = {
     errno.ENOMEM: Status.NO_MEMORY,
     errno.EPIPE: Status.PIPE_DISCONNECTED,
     errno.EMLINK: Status.TOO_MANY_LINKS,
+}
+
+
+_HINTS = {
+    errno.ENOENT: "name an existing folder",
+    errno.ENOTDIR: "name an existing folder",
+    errno.EMFILE: "raise the limit with: ulimit -n",
 }
 
 
@@ -113,9 +120,14 @@ class Root:
         try:
             self.fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise NexusError(
-                f"cannot open {host}: {error.strerror}", hint="name an existing folder"
-            ) from error
+            hint = _HINTS.get(error.errno or 0, "")
+            raise NexusError(f"cannot open {host}: {error.strerror}", hint=hint) from error
+
+    def close(self) -> None:
+        """Give the descriptor back. May be called again."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
 
 class _Node:
@@ -356,7 +368,7 @@ class Volume:
         self.refusals = refusals if refusals is not None else Refusals()
         self.top = _Node()
         self._quiet = False
-        self._overlays: dict[tuple[str, ...], list[Root]] = {}
+        self._overlays: dict[tuple[str, ...], list[tuple[Root, Container[str] | None]]] = {}
         self._listings: dict[tuple[int, int], tuple[int, dict[str, str]]] = {}
 
     # building --------------------------------------------------------------------------------------
@@ -366,7 +378,14 @@ class Volume:
         node = self.top
         for name in names:
             node = node.children.setdefault(name, _Node())
-        node.root = Root(grant.path, grant.read, grant.write)
+        self._root_at(node, grant.path, grant.read, grant.write)
+
+    @staticmethod
+    def _root_at(node: _Node, host: str, read: bool, write: bool) -> None:
+        root = Root(host, read, write)
+        if node.root is not None:
+            node.root.close()
+        node.root = root
 
     def grant(self, grant: Grant) -> None:
         """Mount a granted host path at its own host path (the Z: drive)."""
@@ -388,7 +407,7 @@ class Volume:
             node = node.children.setdefault(name, _Node())
             root = node.root or root
         if root is not None and os.path.exists(path):
-            node.root = Root(os.path.realpath(path), root.read, False)
+            self._root_at(node, os.path.realpath(path), root.read, False)
         todo = [node]
         while todo:
             below = todo.pop()
@@ -396,11 +415,24 @@ class Volume:
                 below.root.write = False
             todo.extend(below.children.values())
 
-    def overlay(self, names: Sequence[str], folder: str) -> None:
-        """Show the files of a host folder, lower-case names, read-only inside the guest folder `names`."""
-        self._overlays.setdefault(tuple(map(upcase, names)), []).append(
-            Root(os.path.realpath(folder), True, False, overlay=True)
-        )
+    def overlay(self, names: Sequence[str], folder: str, only: Container[str] | None = None) -> None:
+        """Show the files of a host folder, lower-case names, read-only inside the guest folder `names`: all
+        of them or only some.
+        """
+        root = Root(os.path.realpath(folder), True, False, overlay=True)
+        self._overlays.setdefault(tuple(map(upcase, names)), []).append((root, only))
+
+    def close(self) -> None:
+        """Give the descriptors back. May be called again."""
+        todo = [self.top]
+        while todo:
+            node = todo.pop()
+            if node.root is not None:
+                node.root.close()
+            todo.extend(node.children.values())
+        for roots in self._overlays.values():
+            for root, _ in roots:
+                root.close()
 
     # looking up ------------------------------------------------------------------------------------
 
@@ -527,7 +559,9 @@ class Volume:
         if roots is None:
             return None
         name = path[-1].lower()
-        for root in roots:
+        for root, only in roots:
+            if only is not None and name not in only:
+                continue
             try:
                 info = os.stat(name, dir_fd=root.fd)
             except OSError:
@@ -539,8 +573,8 @@ class Volume:
     def overlaid_names(self, place: Place) -> list[str]:
         """Names that overlays add to a folder."""
         names: set[str] = set()
-        for root in self._overlays.get(tuple(map(upcase, place.path)), ()):
-            names.update(os.listdir(root.host))
+        for root, only in self._overlays.get(tuple(map(upcase, place.path)), ()):
+            names.update(name for name in os.listdir(root.host) if only is None or name in only)
         return sorted(names)
 
     def check_kind(self, info: os.stat_result | None, path: list[str], more: bool) -> None:

@@ -72,9 +72,10 @@ class ImageFile:
         self.image.data = FileBytes(self.fd, size)
 
     def close(self) -> None:
-        os.close(self.fd)
-        if self._copy >= 0:
-            os.close(self._copy)
+        """Give the descriptors back. May be called again."""
+        for fd in (self.fd, self._copy):
+            if fd >= 0:
+                os.close(fd)
         self.fd = self._copy = -1
 
     @property
@@ -179,7 +180,8 @@ class ImageFile:
         direct = all(s.file_offset % PAGE == 0 for s in image.sections if s.file_size)
         fd = self.fd if direct else self._flat_copy()
         header_size = round_up(image.size_of_headers, PAGE)
-        self._map_range(space, region, 0, header_size, PAGE_READONLY, fd, 0)
+        if header_size:
+            self._map_range(space, region, 0, header_size, PAGE_READONLY, fd, 0)
         if direct and image.size_of_headers % PAGE:
             window.write_forced(region.base + image.size_of_headers, bytes(-image.size_of_headers % PAGE))
         end = header_size

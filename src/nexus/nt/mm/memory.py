@@ -299,6 +299,13 @@ class AddressSpace:
         if region.backing is not None:
             region.backing.unmapped(self, region)
 
+    def detach(self) -> None:
+        """The window is closed: let go of what the regions showed."""
+        for region in self.regions:
+            if region.backing is not None:
+                region.backing.unmapped(self, region)
+        self.regions = Regions()
+
     def release_all(self) -> None:
         """The process is gone."""
         for region in list(self.regions):

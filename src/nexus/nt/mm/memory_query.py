@@ -16,6 +16,7 @@ from nexus.nt.mm.vad import (
     PAGE_GUARD,
     PAGE_NOACCESS,
 )
+from nexus.nt.query import pointer
 from nexus.nt.status import Status
 from nexus.nt.unix.unixlibs import unixlib_handle
 
@@ -134,7 +135,7 @@ def _mapped_file_name(call: Call, space: AddressSpace, address: int, buffer: int
     size = 16 + len(text) + 2
     if length < size:
         raise NtError(Status.INFO_LENGTH_MISMATCH if length < 16 else Status.BUFFER_OVERFLOW)
-    header = struct.pack("<HHIQ", len(text), len(text) + 2, 0, buffer + 16)
+    header = struct.pack("<HHIQ", len(text), len(text) + 2, 0, pointer(buffer + 16))
     call.memory.write(buffer, header + text + b"\0\0")
     return size
 

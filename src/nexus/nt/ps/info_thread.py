@@ -13,10 +13,11 @@ from nexus.nt.access import (
     TOKEN_IMPERSONATE,
 )
 from nexus.nt.errors import NtError
-from nexus.nt.information import CUT, EXACT, Answer, deliver, processor_time, read_exactly, refuse
+from nexus.nt.information import CUT, EXACT, SILENT, Answer, deliver, processor_time, read_exactly, refuse
 from nexus.nt.ps.info_process import checked_affinity
 from nexus.nt.ps.peb import TEB_TLS_EXPANSION, TEB_TLS_SLOTS
 from nexus.nt.ps.thread import Thread
+from nexus.nt.query import pointer
 from nexus.nt.se.token import Token
 from nexus.nt.status import Status
 
@@ -73,7 +74,7 @@ def _query_name(call: Call, thread: Thread, buffer: int, length: int, returned: 
         returned.write(16 + len(text))
     if length < 16 + len(text) or not buffer:
         raise NtError(Status.BUFFER_TOO_SMALL)
-    call.memory.write(buffer, struct.pack("<HHIQ", len(text), len(text), 0, buffer + 16) + text)
+    call.memory.write(buffer, struct.pack("<HHIQ", len(text), len(text), 0, pointer(buffer + 16)) + text)
 
 
 # -- queries of a fixed form ------------------------------------------------------------------------------
@@ -145,7 +146,7 @@ _CLASSES = {
     1: Answer(_times, CUT),
     AFFINITY: Answer(_affinity, CUT),
     START_ADDRESS: Answer(_start_address, CUT),
-    12: Answer(_is_last, EXACT),
+    12: Answer(_is_last, SILENT),
     PRIORITY_BOOST: Answer(_no, EXACT),
     16: Answer(_no, EXACT),
     HIDE_FROM_DEBUGGER: Answer(_hidden, EXACT),
@@ -193,7 +194,7 @@ def _set_base_priority(call: Call, thread: Thread, buffer: int, length: int) -> 
 def _set_affinity(call: Call, thread: Thread, buffer: int, length: int) -> None:
     content = read_exactly(call, buffer, length, 8, Status.INVALID_PARAMETER)
     mask = int.from_bytes(content, "little") & (1 << call.kernel.processors) - 1
-    thread.affinity = checked_affinity(call, mask)
+    thread.affinity = checked_affinity(call, mask & thread.process.affinity)
 
 
 def _set_token(call: Call, thread: Thread, buffer: int, length: int) -> None:
@@ -237,7 +238,7 @@ def _set_group(call: Call, thread: Thread, buffer: int, length: int) -> None:
     mask, group, *reserved = struct.unpack("<QHHHH", content)
     if group or any(reserved):
         raise NtError(Status.INVALID_PARAMETER)
-    thread.affinity = checked_affinity(call, mask)
+    thread.affinity = checked_affinity(call, mask & thread.process.affinity)
 
 
 def _set_name(call: Call, thread: Thread, buffer: int, length: int) -> None:

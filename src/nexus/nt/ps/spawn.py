@@ -5,7 +5,7 @@ from __future__ import annotations
 from nexus.base.errors import BadImage
 from nexus.nt.access import FILE_EXECUTE, FILE_READ_DATA, SYNCHRONIZE
 from nexus.nt.errors import NtError
-from nexus.nt.handles import INHERIT, HandleTable
+from nexus.nt.handles import INHERIT, HandleTable, release_unused
 from nexus.nt.io.file import OpenRequest
 from nexus.nt.io.file_open import VolumeDevice
 from nexus.nt.mm.section import SEC_IMAGE, Section, image_section, source_of
@@ -17,6 +17,7 @@ from nexus.nt.status import Status
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.nt.call import Call
+    from nexus.nt.ps.debug import DebugObject
     from nexus.nt.ps.job import JobObject
     from nexus.nt.ps.thread import Thread
 
@@ -28,10 +29,10 @@ _STANDARD_HANDLES = ("hStdInput", "hStdOutput", "hStdError")
 
 class Request:
     """What NtCreateUserProcess was asked for: NT path of the image, address of the parameters, handle
-    inheritance, the jobs to start in.
+    inheritance, the jobs to start in, the debugger's object.
     """
 
-    __slots__ = ("image", "inherit", "jobs", "only", "parameters", "parent")
+    __slots__ = ("debug", "image", "inherit", "jobs", "only", "parameters", "parent")
 
     def __init__(self, parameters: int) -> None:
         self.parameters = parameters
@@ -40,6 +41,7 @@ class Request:
         self.inherit = False
         self.only: set[int] | None = None
         self.jobs: list[JobObject] = []
+        self.debug: DebugObject | None = None
 
 
 def spawn(call: Call, request: Request) -> tuple[Process, Thread, bytes]:
@@ -68,7 +70,7 @@ def spawn(call: Call, request: Request) -> tuple[Process, Thread, bytes]:
         child.terminate(Status.UNSUCCESSFUL)
         raise
     finally:
-        program.last_handle_closed()
+        release_unused(program)
 
 
 def open_program(call: Call, path: str) -> Section:
@@ -87,7 +89,7 @@ def open_program(call: Call, path: str) -> Section:
     except BadImage as error:
         raise NtError(Status.INVALID_IMAGE_FORMAT) from error
     finally:
-        file.last_handle_closed()
+        release_unused(file)
     return section
 
 

@@ -12,6 +12,7 @@ from nexus.nt.status import Status
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.nt.hook import HookCall
+    from nexus.nt.io.completion import IoCompletion
     from nexus.nt.messages import MessageQueue
     from nexus.nt.ps.crash import Crash
     from nexus.nt.ps.process import Process
@@ -33,6 +34,15 @@ class Frame:
     def __init__(self, callback: UserCallback, registers: bytes) -> None:
         self.callback = callback
         self.registers = registers
+
+
+class UserApcReserve(KernelObject):
+    """Memory for a user APC, set aside."""
+
+    __slots__ = ()
+
+    type = ObjectType("UserApcReserve", read=1, write=2, execute=0, all=access.STANDARD_RIGHTS_REQUIRED | 3)
+    waitable = False
 
 
 class Thread(KernelObject):
@@ -62,6 +72,7 @@ class Thread(KernelObject):
         "outcome",
         "parameter",
         "passed_hook",
+        "port",
         "priority",
         "process",
         "queued",
@@ -79,9 +90,10 @@ class Thread(KernelObject):
     type = ObjectType(
         "Thread",
         read=access.THREAD_GET_CONTEXT | access.THREAD_QUERY_INFORMATION,
-        write=0x0436,
+        write=0x0437,
         execute=access.SYNCHRONIZE | access.THREAD_RESUME | access.THREAD_QUERY_LIMITED_INFORMATION,
         all=access.THREAD_ALL_ACCESS,
+        implied=((access.THREAD_QUERY_INFORMATION, access.THREAD_QUERY_LIMITED_INFORMATION),),
     )
 
     def __init__(self, process: Process) -> None:
@@ -118,6 +130,7 @@ class Thread(KernelObject):
         self.cycles = 0
         self.hook_calls: list[HookCall] = []  # that have not returned and whose end is awaited
         self.passed_hook: tuple[int, int] | None = None  # rip and rsp of a hook that is done
+        self.port: IoCompletion | None = None  # the one it took a packet from last
         self.terminated = False
         self.exit_status = STILL_ACTIVE
         self.created_at = self.kernel.clock.system()
@@ -128,7 +141,9 @@ class Thread(KernelObject):
 
     @property
     def runnable(self) -> bool:
-        return not self.terminated and self.wait is None and not self.suspend_count
+        return (
+            not self.terminated and self.wait is None and not self.suspend_count and not self.process.frozen
+        )
 
     def make_ready(self) -> None:
         """Queue the thread for running if it can run."""
@@ -148,6 +163,8 @@ class Thread(KernelObject):
         previous = self.suspend_count
         if previous:
             self.suspend_count -= 1
+            if not self.suspend_count and self.process.debug is not None:
+                self.process.debug.thread_resumed(self)
             self.make_ready()
         return previous
 

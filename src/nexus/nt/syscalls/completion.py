@@ -8,7 +8,7 @@ from nexus.abi.pointer import In, Out
 from nexus.abi.types import boolean, i64, u32, uptr
 from nexus.nt.access import IO_COMPLETION_MODIFY_STATE, IO_COMPLETION_QUERY_STATE
 from nexus.nt.errors import NtError
-from nexus.nt.io.completion import IoCompletion, Packet
+from nexus.nt.io.completion import IoCompletion, IoCompletionReserve, Packet
 from nexus.nt.status import Status
 from nexus.nt.syscall import Handle, NewHandle, ObjectAttributes, syscall
 from nexus.nt.wait import Wait
@@ -51,7 +51,7 @@ def NtSetIoCompletion(
 def NtSetIoCompletionEx(
     call: Call,
     port: Handle[IoCompletion, IO_COMPLETION_MODIFY_STATE],
-    reserve: uptr,
+    reserve: Handle[IoCompletionReserve, 0],
     key: uptr,
     value: uptr,
     status: u32,
@@ -71,14 +71,21 @@ def NtRemoveIoCompletion(
     timeout: In[i64] | None,
 ) -> Wait:
     """Take a packet, waiting for one."""
-    return Wait((port.queue,), call.deadline(timeout), then=_removed, data=(key, value, iosb))
+    return Wait((port.queue,), call.deadline(timeout), then=_removed, data=(port, key, value, iosb))
 
 
 def _removed(
-    call: Call, status: int, packet: Packet | None, key: Out[uptr], value: Out[uptr], iosb: int
+    call: Call,
+    status: int,
+    packet: Packet | None,
+    port: IoCompletion,
+    key: Out[uptr],
+    value: Out[uptr],
+    iosb: int,
 ) -> int:
     if packet is None:
         return status
+    call.thread.port = port
     key.write(packet.key)
     value.write(packet.value)
     call.memory.write(iosb, struct.pack("<IxxxxQ", packet.status, packet.information))
@@ -94,10 +101,13 @@ def NtRemoveIoCompletionEx(
     removed: Out[u32],
     timeout: In[i64] | None,
     alertable: boolean,
-) -> Wait:
+) -> Wait | int:
     """Take up to `count` packets (FILE_IO_COMPLETION_INFORMATION), waiting for the first."""
     if not count:
         raise NtError(Status.INVALID_PARAMETER)
+    if alertable and call.thread.apcs and call.thread.port is not port:
+        removed.write(1)
+        return Status.USER_APC  # APCs come before packets until the thread has taken one from this port
     return Wait(
         (port.queue,),
         call.deadline(timeout),
@@ -117,11 +127,12 @@ def _removed_many(
     removed: Out[u32],
 ) -> int:
     if packet is None:
-        removed.write(1 if status in (Status.USER_APC, Status.ALERTED) else 0)
+        removed.write(1)
         return status
+    call.thread.port = port
     packets = [packet]
     while len(packets) < count and port.queue.packets:
-        packets.append(port.queue.packets.popleft())
+        packets.append(port.queue.take())
     data = b"".join(struct.pack("<QQIxxxxQ", p.key, p.value, p.status, p.information) for p in packets)
     call.memory.write(entries, data)
     removed.write(len(packets))

@@ -7,8 +7,10 @@ import struct
 
 from nexus.abi.pointer import In
 from nexus.abi.types import boolean, i64, u32, uptr
+from nexus.base.errors import GuestFault
 from nexus.nt import access
 from nexus.nt.errors import NtError
+from nexus.nt.handles import release_unused
 from nexus.nt.io import file_info, volume_info
 from nexus.nt.io.file import (
     FILE_DELETE_ON_CLOSE,
@@ -28,11 +30,13 @@ from nexus.nt.wait import Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from nexus.abi.pointer import Ptr
     from nexus.nt.attributes import Attributes
     from nexus.nt.call import Call
 
 _FILE = "nexus/nt/syscalls/file.py"
 PAGE = 4096
+_MAX_EA = 0x1_0000  # bytes that the extended attributes of a file can take
 
 
 def iosb_write(call: Call, iosb: int, status: int, information: int) -> None:
@@ -56,13 +60,25 @@ def _open(
     file, information = call.kernel.io.open(
         call, attributes, desired, share, disposition, options, file_attributes, allocation, ea
     )
+    give_file(call, out, file, file.granted, attributes, iosb, information)
+
+
+def give_file(
+    call: Call,
+    out: Ptr[int],
+    file: FileObject,
+    granted: int,
+    attributes: Attributes,
+    iosb: int,
+    information: int,
+) -> None:
+    """Report a file that was opened: its status block and handle. If they cannot be written it is closed."""
     try:
         iosb_write(call, iosb, Status.SUCCESS, information)
-        call.give_handle(out, file, file.granted, attributes)
-    except BaseException:
-        if not file.handle_count:
-            file.last_handle_closed()
+    except GuestFault:
+        release_unused(file)
         raise
+    call.give_handle(out, file, granted, attributes)
 
 
 @syscall
@@ -311,6 +327,8 @@ def _check_pages(file: FileObject) -> None:
 @syscall
 def NtFlushBuffersFile(call: Call, file: Handle[FileObject, 0], iosb: uptr) -> int | Wait:
     """Everything is with the host already."""
+    if not iosb:
+        raise NtError(Status.ACCESS_VIOLATION)
     return run(call, file, None, 0, 0, iosb, file.flush, wait=True)
 
 
@@ -402,6 +420,8 @@ def NtCancelSynchronousIoFile(call: Call, thread: uptr, which: uptr, iosb: uptr)
 @syscall
 def NtQueryInformationFile(call: Call, handle: uptr, iosb: uptr, buffer: uptr, length: u32, kind: u32) -> int:
     """Ask a file about itself."""
+    if not file_info.exists(kind):
+        raise NtError(Status.INVALID_INFO_CLASS)
     file = call.process.handles.resolve(handle, FileObject, 0)
     found = file_info.query(file, kind, length, call.process.handles.access_of(handle))
     if found is None:
@@ -460,26 +480,13 @@ def NtQueryEaFile(
     restart: boolean,
 ) -> None:
     """No file has extended attributes here."""
-    raise NtError(Status.NO_EAS_ON_FILE if isinstance(file, DiskFile) else Status.INVALID_DEVICE_REQUEST)
+    if not isinstance(file, DiskFile):
+        raise NtError(Status.INVALID_DEVICE_REQUEST)
+    call.memory.write(buffer, bytes(min(length, _MAX_EA)))
+    raise NtError(Status.NO_EAS_ON_FILE)
 
 
 @syscall
 def NtSetEaFile(call: Call, file: Handle[FileObject, 0], iosb: uptr, buffer: uptr, length: u32) -> None:
     """See NtQueryEaFile."""
     raise NtError(Status.EAS_NOT_SUPPORTED)
-
-
-@syscall
-def NtCreateMailslotFile(
-    call: Call,
-    handle: NewHandle,
-    desired: u32,
-    attributes: ObjectAttributes,
-    iosb: uptr,
-    options: u32,
-    quota: u32,
-    message_size: u32,
-    timeout: uptr,
-) -> None:
-    """Mailslots are not written yet."""
-    raise call.unsupported("NtCreateMailslotFile", _FILE)

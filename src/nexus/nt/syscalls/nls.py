@@ -6,6 +6,7 @@ import os
 
 from nexus.abi.types import boolean, u16, u32, u64, uptr
 from nexus.nt.errors import NtError
+from nexus.nt.handles import release_unused
 from nexus.nt.kernel import LOCALE_EN_US
 from nexus.nt.mm.memory import ANYWHERE
 from nexus.nt.mm.section import SEC_COMMIT, Section, SectionSource, file_section
@@ -39,7 +40,10 @@ def _map_table(call: Call, name: str) -> tuple[int, int]:
         )
     finally:
         os.close(fd)
-    region = section.map(call.process.space, 0, 0, 0, 0, PAGE_READONLY, ANYWHERE)
+    try:
+        region = section.map(call.process.space, 0, 0, 0, 0, PAGE_READONLY, ANYWHERE)
+    finally:
+        release_unused(section)
     return region.base, size
 
 

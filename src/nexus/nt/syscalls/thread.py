@@ -19,12 +19,11 @@ from nexus.nt.attributes import Attributes
 from nexus.nt.call import Call
 from nexus.nt.callback import deliver_apc
 from nexus.nt.errors import NtError
-from nexus.nt.objects import KernelObject
 from nexus.nt.ps import context as ctx
 from nexus.nt.ps.attribute_list import read_attribute_list
 from nexus.nt.ps.process import Process
 from nexus.nt.ps.start_thread import start_thread
-from nexus.nt.ps.thread import MAXIMUM_SUSPEND_COUNT, Thread
+from nexus.nt.ps.thread import MAXIMUM_SUSPEND_COUNT, Thread, UserApcReserve
 from nexus.nt.status import Status
 from nexus.nt.syscall import Handle, In, NewHandle, ObjectAttributes, Out, syscall
 from nexus.nt.wait import RESUME, Resume
@@ -79,6 +78,8 @@ def NtCreateThreadEx(
         thread.discard()
         raise
     thread.hide_from_debugger = bool(flags & HIDE_FROM_DEBUGGER)
+    if process.debug is not None:
+        process.debug.thread_created(thread)
     if flags & CREATE_SUSPENDED:
         thread.suspend()
     thread.make_ready()
@@ -188,7 +189,7 @@ def NtQueueApcThreadEx(
     """Queue a user APC, using a reserve object or - flag 1 - as one that needs no alertable wait."""
     special = reserve == QUEUE_USER_APC_FLAGS_SPECIAL_USER_APC
     if reserve and not special:
-        call.process.handles.resolve(reserve, KernelObject, 0)
+        call.process.handles.resolve(reserve, UserApcReserve, 0)
     _queue(thread, routine, (a, b, c), special=special)
 
 
@@ -226,7 +227,7 @@ def NtGetNextThread(
     """Open the thread that follows another one (or the first) in a process; flag 1 goes backwards."""
     if flags & ~1:
         raise NtError(Status.INVALID_PARAMETER)
-    threads = list(process.threads)
+    threads = call.kernel.threads_of(process)
     if flags:
         threads.reverse()
     if thread is not None:

@@ -20,7 +20,7 @@ from nexus.nt.call import Call
 from nexus.nt.errors import NtError
 from nexus.nt.ps.process import Process
 from nexus.nt.ps.thread import Thread
-from nexus.nt.query import answer
+from nexus.nt.query import answer, pointer
 from nexus.nt.se.access_check import check_access
 from nexus.nt.se.security import read_sid
 from nexus.nt.se.token import (
@@ -205,9 +205,11 @@ def _information(call: Call, token: Token, kind: int, buffer: int) -> bytes:
     if kind in simple:
         return struct.pack("<I", simple[kind])
     if kind == _USER:
-        return struct.pack("<QI4x", buffer + 16, 0) + token.user
+        return struct.pack("<QI4x", pointer(buffer + 16), 0) + token.user
     if kind in (_OWNER, _PRIMARY_GROUP):
-        return struct.pack("<Q", buffer + 8) + (token.owner if kind == _OWNER else token.primary_group)
+        return struct.pack("<Q", pointer(buffer + 8)) + (
+            token.owner if kind == _OWNER else token.primary_group
+        )
     if kind == _GROUPS:
         return _sid_list(buffer, token.groups)
     if kind == _LOGON_SID:
@@ -216,14 +218,14 @@ def _information(call: Call, token: Token, kind: int, buffer: int) -> bytes:
         return _sid_list(buffer, [])
     if kind == _INTEGRITY_LEVEL:
         attributes = SE_GROUP_INTEGRITY | SE_GROUP_INTEGRITY_ENABLED
-        return struct.pack("<QI4x", buffer + 16, attributes) + token.integrity
+        return struct.pack("<QI4x", pointer(buffer + 16), attributes) + token.integrity
     if kind == _PRIVILEGES:
         pairs = b"".join(
             struct.pack("<QI", luid, attributes) for luid, attributes in token.privileges.items()
         )
         return struct.pack("<I", len(token.privileges)) + pairs
     if kind == _DEFAULT_DACL:
-        return struct.pack("<Q", buffer + 8 if token.default_dacl else 0) + token.default_dacl
+        return struct.pack("<Q", pointer(buffer + 8) if token.default_dacl else 0) + token.default_dacl
     if kind in (_APP_CONTAINER_SID, _LINKED):
         return bytes(8)
     if kind == _SOURCE:
@@ -246,7 +248,7 @@ def _sid_list(buffer: int, groups: list[tuple[bytes, int]]) -> bytes:
     entries, sids = b"", b""
     start = buffer + 8 + 16 * len(groups)
     for sid, attributes in groups:
-        entries += struct.pack("<QI4x", start + len(sids), attributes)
+        entries += struct.pack("<QI4x", pointer(start + len(sids)), attributes)
         sids += sid
     return struct.pack("<I4x", len(groups)) + entries + sids
 
