@@ -1,7 +1,8 @@
 """The memory of one guest process: a reserved stretch of host address space.
 
-Guest address a lies at host address `host + a`, for 0 <= a < `top`; below 0 and above `top` are guards the host never
-maps, so an engine that clamps addresses to `top`, or adds 32 bits to one that is not above it, cannot leave the window. Three layers per page:
+Guest address a lies at host address `host + a`, for 0 <= a < `top`; below 0 and above `top` are guards the
+host never maps, so an engine that clamps addresses to `top`, or adds 32 bits to one that is not above it,
+cannot leave the window. Three layers per page:
 
 - what the guest may do (`access`): the guest kernel's decision, kept as runs;
 - locks: pages the guest may write but whose first write we must see, because translated code was made from

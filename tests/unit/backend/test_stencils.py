@@ -171,7 +171,7 @@ def test_what_a_stencil_computes_with_goes_to_the_free_registers() -> None:
     ],
 )
 def test_a_stencil_without_room_is_refused(code: str, operands: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="registers than are free|by definition"):
+    with pytest.raises(ValueError, match=r"registers than are free|by definition"):
         placed((bytes.fromhex(code), ()), operands)
 
 

@@ -5,12 +5,13 @@ run(state, record)          runs until an exit. The guest's MXCSR and x87 contro
 guarded_copy(to, from, n)   copies; returns how many bytes were not copied because of a fault
 on_signal(number, info, c)  the SIGSEGV and SIGBUS handler: a guest access that faults becomes an exit, one in
                             guarded_copy its return; anything else goes to the handler that was there before
-native                      where host code of T1 lies: begin, end, size of a piece less one; a fault there is left
-                            through the beginning of its piece
+native                      where host code of T1 lies: begin, end, size of a piece less one; a fault there is
+                            left through the beginning of its piece
 previous                    what that was: for SIGSEGV, then SIGBUS, the kernel's {handler, flags} as two u64
 
-A fault belongs to the guest if the instruction is one of a handler (or of T1) and the address lies in the window
-or beside it; the state is then found in r12, which handlers never change (`build.py` checks the machine code).
+A fault belongs to the guest if the instruction is one of a handler (or of T1) and the address lies in the
+window or beside it; the state is then found in r12, which handlers never change (`build.py` checks the
+machine code).
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ from __future__ import annotations
 from nexus.ir.state import SLOTS, Exit
 
 HANDLERS_BEGIN, HANDLERS_END = "handlers_begin", "handlers_end"
-REACH = (
-    1 << 32
-)  # bytes on both sides of the window where nothing else is: an engine's accesses end there at worst
+REACH = 1 << 32  # bytes on both sides of the window where nothing else is
 
 _RUN = """
 push %rbp

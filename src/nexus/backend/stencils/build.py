@@ -1,8 +1,8 @@
 """Builds the stencils: `python -m nexus.backend.stencils.build FILE`, in a process of its own.
 
-What is kept of each is its code without the final jump to `next` (`tidy.py`), and its holes; constants go to a
-pool that all share. A stencil that needs other data or calls something is left out, as is one that does not keep the rules of `violations`;
-the interpreter's handler does what it would have done.
+What is kept of each is its code without the final jump to `next` (`tidy.py`), and its holes; constants go to
+a pool that all share. A stencil that needs other data or calls something is left out, as is one that does not
+keep the rules of `violations`; the interpreter's handler does what it would have done.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def build(file: str) -> bytes:
 
 
 def may_borrow(stencil: Stencil, shape: str, row: Row | None) -> bool:
-    """May a stencil use pinned registers, which are in their slots meanwhile? Not if it can fault or leave."""
+    """May a stencil use pinned registers, which are in their slots meanwhile? Not if it can fault."""
     return (
         shape == "m" * len(shape)
         and row is not None

@@ -2,7 +2,8 @@
 given.
 
 The memory has two addresses: `write` to put code there, `run` where the same pages are executable. It begins
-with `base_code` (`source.py`) and the records that compute pending flags. PIECE bytes behind `run` is memory for data, which is not executable.
+with `base_code` (`source.py`) and the records that compute pending flags. PIECE bytes behind `run` is memory
+for data, which is not executable.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Engine:
 
     def put_way_back(self, at: int, record: int) -> int:
         """Host code that goes on at a record, with everything in the state as at a block's end; how many
-        bytes it has."""
+        bytes it takes, or its data does."""
         code, holes = self._stencils.core["outside"]
         changed = bytearray(code)
         for where, _, what, _ in holes:
@@ -114,7 +115,7 @@ class Engine:
         self.put(changed, at)
         going = struct.pack("<QQQ", self._interpreter.symbols["goto"], 0, record)
         ctypes.memmove(at + PIECE, going, len(going))
-        return len(changed)
+        return max(len(changed), len(going))
 
     def put_copies(self, copies: Sequence[int], records: int, at: int) -> None:
         """The data of the host code at `at`: copies of the block's records, which lie at `records`, each with

@@ -6,7 +6,8 @@
     r12, r15                                the state, the budget
     rax rcx, xmm0..2                        free for what a stencil computes
 
-rax, rcx and xmm0 are those that instructions most often have by definition. The window's host address is in GS.
+rax, rcx and xmm0 are those that instructions most often have by definition. The window's host address is in
+GS.
 Stencils are compiled with their operands in the registers of OPERAND_REGISTERS, where LLVM's `preserve_none`
 convention has its first parameters.
 

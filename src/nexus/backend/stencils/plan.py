@@ -181,7 +181,8 @@ def _choose(plan: Plan, slots: tuple[int, ...]) -> Choice | None:
     if not plan.shapes:
         return None
     inside = [i for i, kind in enumerate(plan.slots) if kind in (SCALAR, VECTOR) and _pin(kind, slots[i])]
-    for in_registers in (inside, [i for i in inside if i], [i for i in inside if not i], []):
+    attempts: tuple[list[int], ...] = inside, [i for i in inside if i], [i for i in inside if not i], []
+    for in_registers in attempts:
         found = _with(plan, slots, in_registers)
         if found is not None:
             return found

@@ -38,7 +38,7 @@ _POSITION_AT = {8: 0, 9: 1, 10: 2, 11: 3}
 # Rows that are rare, or do much: the interpreter's handler does them.
 OUTSIDE = ("string", "x87", "fx", "mmx", "mxcsr", "rcl", "rcr", "crc32c", "pdep", "pext", "cpuid")
 SHIFTS = ("shl", "shr", "sar", "rotl", "rotr")
-# Kinds of slots. A wide vector is always in memory; UPPER is what a vector register does not hold of its slot.
+# Kinds of slots. A wide vector is always in memory; UPPER is what a register does not hold of a vector slot.
 SCALAR, VECTOR, WIDE, UPPER = range(1, 5)
 NO_ACCESS, BASE, INDEXED = range(3)
 QUIET = "~"  # after the name of a variant that does two rows: these stencils leave the flags out

@@ -1,4 +1,4 @@
-"""What LLVM leaves to be done to a stencil, because it cannot know what a hole is. Imported only to build them.
+"""What LLVM leaves to be done to a stencil, because it cannot know what a hole is. Only to build them.
 
 mov rax, hole; add ecx, eax          add ecx, hole           LLVM takes a symbol for wider than an i32
 mov rax, hole; shlx ecx, ecx, eax    shl ecx, hole           or than a count
