@@ -32,7 +32,8 @@ from isa import harness
 from nexus.isa.x86 import compare, fuzz
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.fuzz_state import States
-from nexus.machine.window import _GUARD as GUARD
+from nexus.machine import host
+from nexus.machine.window import GUARD
 
 CANARY = 1 << 16  # bytes on each side of the window
 MARK = b"\xc5\x3a\x99\x17"  # what they are full of
@@ -102,17 +103,13 @@ class Surrounded:
     """An engine whose window lies between canaries."""
 
     def __init__(self, engine: t0.T0) -> None:
-        size = CANARY + t0.TOP + GUARD + CANARY
-        self._area, self.at = t0.anonymous(size)
-        self.window = self.at + CANARY
+        self.at = host.reserve(CANARY + GUARD + t0.TOP + GUARD + CANARY)
+        self.window = self.at + CANARY + GUARD
         self.outside = ((self.at, CANARY), (self.window + t0.TOP + GUARD, CANARY))
+        for start, length in (*self.outside, (self.window + t0.MEMORY_BASE, t0.MEMORY_SIZE)):
+            assert t0._libc.mprotect(start, length, mmap.PROT_READ | mmap.PROT_WRITE) == 0
         for start, length in self.outside:
             ctypes.memmove(start, MARK * (length // 4), length)
-        for start, length, protection in (
-            (self.window, t0.TOP + GUARD, 0),
-            (self.window + t0.MEMORY_BASE, t0.MEMORY_SIZE, mmap.PROT_READ | mmap.PROT_WRITE),
-        ):
-            assert t0._libc.mprotect(start, length, protection) == 0
         self.engine = engine
         engine.memory = (ctypes.c_char * t0.MEMORY_SIZE).from_address(self.window + t0.MEMORY_BASE)
         engine._machine = {**engine._machine, "window": self.window, "top": t0.TOP}

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 READ, WRITE, EXECUTE = 1, 2, 4
 CODE, WATCH, ALIAS = 1, 2, 4
 
-_GUARD = 4 << 30  # on both sides; what engines add to an address they have looked at is less (`backend/jit`)
+GUARD = 4 << 30  # on both sides; what engines add to an address they have looked at is less (`backend/jit`)
 _SCRATCH = 64 * 1024
 _MAPPINGS_LIMIT = 48_000  # of the 65,530 a host process may have; Python and the libraries need some
 
@@ -64,7 +64,7 @@ class Window:
         """Reserve `size` bytes, or half as often as it takes where the host has less address space."""
         while True:
             try:
-                self.host = host.reserve(size + _GUARD + _GUARD) + _GUARD
+                self.host = host.reserve(size + GUARD + GUARD) + GUARD
                 break
             except HostMemoryError:
                 if size <= 1 << 32:
@@ -88,7 +88,7 @@ class Window:
     def close(self) -> None:
         """Give everything back; from then on every access of the kernel is a GuestFault."""
         if self.top:
-            host.release(self.host - _GUARD, self.top + 2 * _GUARD)
+            host.release(self.host - GUARD, self.top + 2 * GUARD)
             Window._mappings -= len(self._host_access)
             self._drop_views(0, self.top)
             self.top = 0
@@ -129,12 +129,6 @@ class Window:
     def access(self, address: int) -> int | None:
         """What the guest may do with a page (0 = nothing), None if nothing is mapped there."""
         return self._access[address] if 0 <= address < self.top else None
-
-    def allows(self, address: int, size: int, write: bool) -> bool:
-        """May the guest read (or write) all bytes of a range?"""
-        needed = WRITE if write else READ
-        pages = range(address & -PAGE, address + size, PAGE)
-        return address + size <= self.top and all((self.access(page) or 0) & needed for page in pages)
 
     def runs(self, start: int, end: int) -> Iterator[tuple[int, int, int | None]]:
         """(start, end, access) of the stretches of equal access in a range."""
