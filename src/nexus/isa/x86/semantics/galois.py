@@ -35,7 +35,9 @@ def gf2p8affineinvqb(i: Ins) -> None:
     """The inverse comes from a last AES round without a key, its shifted rows and its affine map undone."""
     a, matrix = two(i)
     order = _everywhere(i, _UNSHIFTED)
-    boxed = i.block.emit(row(i, "v.aesenclast"), i.block.emit(row(i, "v.shuffle.i8"), a, order), _everywhere(i, 0))
+    boxed = i.block.emit(
+        row(i, "v.aesenclast"), i.block.emit(row(i, "v.shuffle.i8"), a, order), _everywhere(i, 0)
+    )
     unmap = _everywhere(i, _UNMAP | _UNMAP << 64)
     inverse = i.block.emit(row(i, "v.affine.i8"), boxed, unmap, imm=_UNMAP_CONSTANT)
     write(i, 0, i.block.emit(row(i, "v.affine.i8"), inverse, matrix, imm=control(i)))
