@@ -51,6 +51,8 @@ def on_stop(thread: Thread, stop: Stop) -> None:
     elif kind == Exit.TRAP:
         state.eflags = state.eflags & ~ctx.TRAP_FLAG
         raise_exception(thread, Status.SINGLE_STEP)
+    elif kind == Exit.ALIGNMENT:
+        raise_exception(thread, Status.DATATYPE_MISALIGNMENT)
     elif kind == Exit.FP_ERROR:
         _float_error(thread, stop.argument)
     elif kind == Exit.INTERRUPT:
