@@ -189,6 +189,12 @@ def test_output_into_a_file_counts_as_disk(program: str, tmp_path: Path) -> None
     assert 0 < len(result.stdout) <= 1 << 20
 
 
+def test_a_program_without_memory_tells_the_limit(program: str, tmp_path: Path) -> None:
+    code, _, said = run(tmp_path, "--memory=1", program)
+    assert code
+    assert "wanted more than 1 bytes of memory   (--memory)" in said
+
+
 def test_a_closed_output_ends_it_quietly(program: str, tmp_path: Path) -> None:
     process = start(tmp_path, program, "flood")
     assert process.stdout is not None and process.stderr is not None
