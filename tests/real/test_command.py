@@ -4,6 +4,7 @@ program.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -286,3 +287,13 @@ def test_python_from_a_thread(program: str, tmp_path: Path) -> None:
     thread.start()
     thread.join(100)
     assert texts == ["x\n"]
+
+
+def test_a_full_disk_is_an_error_for_python_too(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/cache/drives")
+
+    monkeypatch.setattr("nexus.system.drive._fresh", full)
+    with pytest.raises(NexusError, match="/cache/drives: No space left on device") as caught:
+        nexus.windows().run(program)
+    assert "free some space" in caught.value.hint
