@@ -199,13 +199,19 @@ class Probes:
         }
         for thread in threads.values():
             thread.start()
-        for n, thread in threads.items():
-            device = self.devices[n]
-            thread.join(timeout=PATIENCE if device.abandonable else None)
-            if thread.is_alive():
-                self.lost[device] = f"{device.name} did not answer within {PATIENCE:g} s"
-                device.abandon()
-                if not device.detached:
-                    thread.join()
+        try:
+            for n, thread in threads.items():
+                device = self.devices[n]
+                thread.join(timeout=PATIENCE if device.abandonable else None)
+                if thread.is_alive():
+                    self.lost[device] = f"{device.name} did not answer within {PATIENCE:g} s"
+                    device.abandon()
+                    if not device.detached:
+                        thread.join()
+        except KeyboardInterrupt:
+            for n, thread in threads.items():
+                if thread.is_alive() and self.devices[n].abandonable:
+                    self.devices[n].abandon()
+            raise
         if errors:
             raise errors[0]
