@@ -20,8 +20,10 @@ from nexus.system.windows import Machine, Settings, check_host_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from nexus.machine.vcpu import Vcpu
+    from nexus.machine.window import Window
     from nexus.nt.ps.process import Process
     from nexus.nt.trace import Trace
     from nexus.system.sysroot import Sysroot
@@ -49,8 +51,10 @@ def preload() -> None:
     assert vcpu
 
 
-def execute(parsed: Parsed, trace: Trace | None = None) -> int:
-    """Run what the options say; returns the exit code of nexus."""
+def execute(parsed: Parsed, trace: Trace | None = None, cpu: Callable[[Window], Vcpu] | None = None) -> int:
+    """Run what the options say, on the processors that `cpu` makes if it is given; returns the exit code of
+    nexus.
+    """
     terminal.verbosity += parsed.flag("verbose") - parsed.flag("quiet")
     words = parsed.rest[1:]
     if words and words[0] == "--":
@@ -63,11 +67,13 @@ def execute(parsed: Parsed, trace: Trace | None = None) -> int:
     target = locate(parsed)
     settings = Settings(target.sysroot or sysroot.find(parsed.value("sysroot")))
     settings.package = target.package
+    settings.cpu = cpu
     settings.permissions = granted
     settings.environment = environment
     settings.drive = parsed.value("drive")
     settings.seed = seed
     settings.engine = run_options.engine(parsed)
+    settings.cpu_name = run_options.cpu(parsed)
     settings.wine_debug = run_options.wine_debug(parsed)
     measuring = Measuring(parsed) if parsed.flag("stats") or parsed.list("profile") else None
     if measuring is not None:

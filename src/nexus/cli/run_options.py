@@ -31,6 +31,7 @@ RUN = [
     Option("processes", VALUE, "most processes at a time (default 256)", "N"),
     Option("handles", VALUE, "most handles per process (default 65536)", "N"),
     Option("deterministic", OPTIONAL, "virtual time, seeded randomness, one CPU", "SEED"),
+    Option("cpu", VALUE, "the processor that CPUID describes: baseline, x86-64-v3, zen3, ...", "NAME"),
     Option("engine", VALUE, "how to run it: t0, an interpreter, or t1, made into host code", "t0|t1"),
     Option("sysroot", VALUE, "Windows DLLs to use: a version or a path", "VERSION|PATH"),
     Option("report", VALUE, "write what happened as JSON", "FILE"),
@@ -115,6 +116,16 @@ def engine(parsed: Parsed) -> str:
     name = parsed.value("engine") or "t0"
     if name not in ENGINES:
         raise UsageError(f"--engine is {' or '.join(ENGINES)}, not {name!r}")
+    return name
+
+
+def cpu(parsed: Parsed) -> str | None:
+    """The name of the processor, None for one with everything that is implemented."""
+    name = parsed.value("cpu")
+    if name is not None:
+        from nexus.system.windows import named_cpu
+
+        named_cpu(name)
     return name
 
 

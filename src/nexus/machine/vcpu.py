@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from time import perf_counter_ns
 
-from nexus.base.errors import Unsupported
+from nexus.base.errors import GuestFault, Unsupported
 from nexus.ir.state import SLOTS, Exit
 from nexus.isa.x86 import helpers
 from nexus.isa.x86.registers import FLAG_TF, CpuState
@@ -36,16 +37,15 @@ class _Hooked(Exception):
 
 
 class Vcpu:
-    """Runs threads of one window. `ticks()` is the time stamp counter that the guest sees, `processors` how
-    many of its kind the machine has.
+    """Runs threads of one window. `machine` is what the guest sees of the machine around it: its clock, its
+    entropy, what CPUID answers.
 
     `engine` is "t0", the interpreter, or "t1", which has host code for what runs often; `policy` says how
     often (`tiers.py`)."""
 
     def __init__(self, window: Window, engine: str = "t0", policy: Policy | None = None) -> None:
         self.window = window
-        self.ticks: Callable[[], int] = perf_counter_ns
-        self.processors = 1
+        self.machine = helpers.Machine(perf_counter_ns, os.urandom, window.read, window.write)
         self._engine = faults.acquire()
         if engine == "t1":
             from nexus.machine.tiers import USUAL, TieredTranslations
@@ -192,13 +192,22 @@ class Vcpu:
         if kind == Exit.FAULT:
             return self._fault(state, at)
         if kind == Exit.HELPER:
-            helpers.run(slots[_EXIT_ARG], state, self.ticks, self.processors)
-            return None
+            return self._helper(state, slots[_EXIT_ARG])
         if kind == Exit.PRIVILEGED and slots[_EXIT_ARG] == _GENERAL_PROTECTION:
             return Stop(Exit.FAULT, 0, _UNKNOWN_ADDRESS)
         if kind == Exit.UNIMPLEMENTED:
             raise self._unsupported(slots[_PC])
         return Stop(kind, slots[_EXIT_ARG])
+
+    def _helper(self, state: CpuState, argument: int) -> Stop | None:
+        """An instruction that the host does in Python, and what it raises."""
+        try:
+            raised = helpers.run(argument, state, self.machine)
+        except GuestFault as fault:
+            return _memory_fault(fault.address, 1, fault.write, False, 0)
+        if raised == Exit.PRIVILEGED:
+            return Stop(Exit.FAULT, 0, _UNKNOWN_ADDRESS)
+        return None if raised is None else Stop(raised)
 
     def _fault(self, state: CpuState, at: int) -> Stop | None:
         """A memory access failed: for good, or because we wanted to see the write."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from iced_x86 import Code, CpuidFeature, EncodingKind, Instruction, Mnemonic, OpCodeInfo
 
-from nexus.isa.x86.masks import NOT_COMPARED
+from nexus.isa.x86.masks import NOT_COMPARED, VENDORS_DIFFER
 from nexus.isa.x86.semantics import ENCODINGS, SEMANTICS
 
 TYPE_CHECKING = False
@@ -69,8 +69,9 @@ def group_of(code: Numbered) -> str:
 
 
 def _known(mnemonic: int) -> list[Numbered]:
-    """The encodings of a mnemonic that its function is made for."""
-    return [code for code in codes_of(mnemonic) if OpCodeInfo(code).encoding in ENCODINGS]
+    """The encodings of a mnemonic that its function is made for and processors agree on."""
+    codes = [code for code in codes_of(mnemonic) if OpCodeInfo(code).encoding in ENCODINGS]
+    return [code for code in codes if code not in VENDORS_DIFFER]
 
 
 def groups() -> dict[str, list[Numbered]]:
@@ -101,4 +102,4 @@ def encodings(group: str) -> list[Numbered]:
         if group in table:
             return table[group]
     mnemonic = vars(Mnemonic).get(group)
-    return codes_of(mnemonic) if isinstance(mnemonic, int) else []
+    return _known(mnemonic) if isinstance(mnemonic, int) else []

@@ -27,7 +27,7 @@ from nexus.isa.x86 import features
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.fuzz_operands import CODE, Aim, random_operands
 from nexus.isa.x86.fuzz_state import AT, MEMORY, MEMORY_SIZE, States, place
-from nexus.isa.x86.operands import GENERAL, SEGMENT_BASE, VECTOR
+from nexus.isa.x86.operands import GENERAL, SEGMENT, SEGMENT_BASE, VECTOR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -202,12 +202,47 @@ def _prepare_target(rng: random.Random, case: Case) -> None:
     """Indirect branches go somewhere into the code pages."""
     target = CODE + 0x100 + rng.randrange(0x1E00)
     raw = case.instruction
+    if raw.is_jmp_far_indirect or raw.is_call_far_indirect:
+        _prepare_far(rng, case)
+        return
     if raw.op_count and raw.op0_kind == OpKind.REGISTER and raw.op0_register in GENERAL:
         case.state.set_gpr(GENERAL[raw.op0_register][0], target)
-    places = [address for address, _ in accesses(case)]
+    places = [address for address, _ in reversed(accesses(case))]
     case.patches = [
         (at, target.to_bytes(8, "little")) for at in places if at >= MEMORY and at + 8 <= MEMORY + MEMORY_SIZE
     ]
+
+
+def _prepare_far(rng: random.Random, case: Case) -> None:
+    """Far transfers find a place in the code pages and, mostly, selectors that can be had."""
+    raw = case.instruction
+    target = (CODE + 0x100 + rng.randrange(0x1E00)).to_bytes(8, "little")
+    cs, ss = (rng.choice((good,) * 6 + (0x28, 0x30, 0, 0x1233)) for good in (0x33, 0x2B))
+    size = {Mnemonic.IRETD: 4, Mnemonic.IRET: 2}.get(raw.mnemonic, 8)
+    if raw.mnemonic == Mnemonic.RETF:
+        size = raw.stack_pointer_increment - (raw.immediate(0) if raw.op_count else 0) >> 1
+    elif raw.mnemonic in (Mnemonic.JMP, Mnemonic.CALL):
+        size = MemorySizeInfo(raw.memory_size).size - 2
+    words = [target, cs.to_bytes(8, "little")]
+    if raw.mnemonic in (Mnemonic.IRET, Mnemonic.IRETD, Mnemonic.IRETQ):
+        flags = rng.getrandbits(32) & ~r.FLAG_TF
+        words += [flags.to_bytes(8, "little"), place(rng).to_bytes(8, "little"), ss.to_bytes(8, "little")]
+    image = b"".join(word[:size] for word in words).ljust(48, b"\0")
+    at = accesses(case)[0][0]
+    if MEMORY <= at <= MEMORY + MEMORY_SIZE - 48:
+        case.patches = [(at + n, image[n : n + 8]) for n in range(0, 8 * -(-size * len(words) // 8), 8)]
+
+
+def _prepare_selector(rng: random.Random, case: Case) -> None:
+    """Moves to segment registers get selectors that exist on Windows and on Linux, and some that do not."""
+    raw = case.instruction
+    if raw.op_count == 2 and raw.op0_register in SEGMENT and raw.op1_register in GENERAL:
+        case.state.set_gpr(GENERAL[raw.op1_register][0], rng.choice((0x2B, 0x2B, 0x33, 0, 3, 0x1233)))
+
+
+def _prepare_line(rng: random.Random, case: Case) -> None:
+    """CLZERO has its address in RAX."""
+    case.state.rax = place(rng)
 
 
 def _prepare_table(rng: random.Random, case: Case) -> None:
@@ -217,6 +252,9 @@ def _prepare_table(rng: random.Random, case: Case) -> None:
 
 PREPARE: dict[int, Callable[[random.Random, Case], None]] = {
     **dict.fromkeys((Mnemonic.CALL, Mnemonic.JMP, Mnemonic.RET), _prepare_target),
+    **dict.fromkeys((Mnemonic.RETF, Mnemonic.IRET, Mnemonic.IRETD, Mnemonic.IRETQ), _prepare_far),
+    Mnemonic.MOV: _prepare_selector,
+    Mnemonic.CLZERO: _prepare_line,
     Mnemonic.XLATB: _prepare_table,
 }
 
@@ -239,7 +277,7 @@ def _form(rng: random.Random, code: Numbered, usable: Callable[[Instruction], bo
         decoded = Decoder(64, data, ip=AT).decode()
         if decoded.code != code or AT <= decoded.near_branch_target < AT + len(data):
             continue
-        if decoded.is_jmp_far_indirect or decoded.is_call_far_indirect or not usable(decoded):
+        if not usable(decoded):
             return None
         return Form(data, decoded, aim)
     return None

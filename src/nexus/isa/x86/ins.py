@@ -318,6 +318,11 @@ class Ins:
         """Let the host do the instruction: entry `number` of isa/x86/helpers.py."""
         self.exit(Exit.HELPER, number)
 
+    def checked_helper(self, number: int, operands: int = 0) -> None:
+        """The same for one that may raise an exception; `operands` (8 bits) tell it what to work on."""
+        length = self.next - self.address
+        self.exit(Exit.HELPER, number | operands << 8 | length << 16)
+
 
 # arguments of Exit.PRIVILEGED
 PRIVILEGED_INSTRUCTION = 0  # an instruction for ring 0

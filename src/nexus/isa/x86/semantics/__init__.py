@@ -16,14 +16,19 @@ from nexus.isa.x86.semantics import (
     arithmetic,
     avx,
     bits,
+    extended,
+    far,
     float_compare,
     flow,
     fused,
     gather,
     moves,
+    refused,
     segments,
+    sha,
     shared_names,
     shifts,
+    sse4a,
     sse_float,
     sse_integer,
     sse_moves,
@@ -44,6 +49,8 @@ MODULES = (
     flow,
     system,
     segments,
+    far,
+    extended,
     sse_moves,
     sse_integer,
     sse_float,
@@ -53,6 +60,8 @@ MODULES = (
     gather,
     fused,
     aes,
+    sha,
+    sse4a,
     shared_names,
     x87,
     x87_control,
@@ -79,7 +88,7 @@ def lower(instruction: Instruction, block: Block) -> bool:
         if instruction.is_privileged:
             i.trap(Exit.PRIVILEGED, PRIVILEGED_INSTRUCTION)
         else:
-            i.trap(Exit.UNIMPLEMENTED)
+            i.trap(Exit.UNIMPLEMENTED if refused.reason(instruction) is None else Exit.ILLEGAL)
         return True
     try:
         function(i)
