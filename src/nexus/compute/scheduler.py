@@ -204,7 +204,7 @@ class Run:
             size = next_size(
                 left,
                 self.job.units,
-                self.job.granule,
+                device.granule(self.job),
                 self.rates[device],
                 share,
                 first=device not in self.fed,

@@ -62,6 +62,12 @@ class GpuDevice(Device):
             return "it stopped answering"
         return ""
 
+    def granule(self, job: Job) -> int:
+        """Whole tiles of the kernel: a part of one takes as long."""
+        if job.kernel != "matmul" or self.variant is None:
+            return job.granule
+        return math.ceil(self.variant.side / job.granule) * job.granule
+
     def prepare(self, job: Job) -> None:
         if self.device is None:
             limits = {
