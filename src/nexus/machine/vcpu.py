@@ -9,7 +9,7 @@ from time import perf_counter_ns
 from nexus.base.errors import GuestFault, Unsupported
 from nexus.ir.state import SLOTS, Exit
 from nexus.isa.x86 import helpers
-from nexus.isa.x86.registers import FLAG_TF, CpuState
+from nexus.isa.x86.registers import FLAG_AC, FLAG_TF, CpuState
 from nexus.machine import faults, floats, host
 from nexus.machine.faults import SIGBUS
 from nexus.machine.stop import FetchFault, Stop
@@ -27,6 +27,7 @@ _PC, _EFLAGS, _ZERO = SLOTS["pc"], SLOTS["eflags"], SLOTS["zero"]
 _WINDOW, _TOP, _LOOKUP, _BUDGET = SLOTS["window"], SLOTS["top"], SLOTS["lookup"], SLOTS["budget"]
 _MXCSR = SLOTS["mxcsr"]
 _EXIT, _EXIT_ARG, _EXIT_AT = SLOTS["exit"], SLOTS["exit_arg"], SLOTS["exit_at"]
+_STEPPED = FLAG_TF | FLAG_AC  # with these, every instruction is looked at
 _UNKNOWN_ADDRESS = (1 << 64) - 1  # what a #GP reports, which has no address
 _GENERAL_PROTECTION = 1  # argument of a #GP that is not for a ring-0 instruction (`isa/x86/ins.py`)
 _CANONICAL_END, _KERNEL_HALF = 1 << 47, (1 << 64) - (1 << 47)
@@ -40,14 +41,15 @@ class Vcpu:
     """Runs threads of one window. `machine` is what the guest sees of the machine around it: its clock, its
     entropy, what CPUID answers.
 
-    `engine` is "t0", the interpreter, or "t1", which has host code for what runs often; `policy` says how
-    often (`tiers.py`)."""
+    `engine` is "t0", the interpreter, "t1", which has host code for what runs often, or "t2", which also has
+    hot regions compiled; `policy` says how often (`tiers.py`)."""
 
     def __init__(self, window: Window, engine: str = "t0", policy: Policy | None = None) -> None:
         self.window = window
         self.machine = helpers.Machine(perf_counter_ns, os.urandom, window.read, window.write)
         self._engine = faults.acquire()
-        if engine == "t1":
+        self._compiling = engine == "t2"
+        if engine != "t0":
             from nexus.machine.tiers import USUAL, TieredTranslations
 
             self.translations: Translations = TieredTranslations(window, self._engine, policy or USUAL)
@@ -88,7 +90,7 @@ class Vcpu:
         slots[_LOOKUP], slots[_ZERO] = self.translations.lookup.address, 0
         slots[_BUDGET] = budget
         try:
-            if slots[_EFLAGS] & FLAG_TF:
+            if slots[_EFLAGS] & _STEPPED:
                 if not past_hook and slots[_PC] in self.translations.hooks:
                     return Stop(Exit.HOOK)
                 return self._step(state, at)
@@ -128,6 +130,8 @@ class Vcpu:
                 translations.heat(self._enter(slots[_PC]))
                 block = self._enter(slots[_PC])
             elif kind == Exit.BUDGET:
+                if self._compiling:
+                    self._sample(slots[_PC])
                 if slots[_BUDGET] < budget:
                     return Stop(Exit.BUDGET)
                 return self._once(state, at, budget, True) or Stop(Exit.BUDGET)
@@ -135,10 +139,20 @@ class Vcpu:
                 stop = self._stopped(state, at)
                 if stop is not None:
                     return stop
-                if slots[_EFLAGS] & FLAG_TF:
+                if slots[_EFLAGS] & _STEPPED:
                     return self._step(state, at)
                 self._look_at_mxcsr(slots[_MXCSR])
                 block = self._enter(slots[_PC])
+
+    def _sample(self, pc: int) -> None:
+        """A slice has ended at `pc`."""
+        translations = self.translations
+        if translations.hot is None:
+            from nexus.machine.compiled import Hot
+
+            translations.hot = Hot(translations)
+        if not translations.floats_alone:
+            translations.hot.sample(pc)
 
     def _look_at_mxcsr(self, mxcsr: int) -> None:
         """Has the guest unmasked a floating-point exception for the first time?"""
@@ -160,8 +174,20 @@ class Vcpu:
         return self.translations.find(pc)
 
     def _step(self, state: CpuState, at: int) -> Stop:
-        """One instruction, then the trap."""
-        return self._once(state, at, 1, True) or Stop(Exit.TRAP)
+        """One instruction as TF and AC want it: #AC before it, or the trap after it."""
+        from nexus.machine import stepping
+        from nexus.machine.lowering import instruction_at
+
+        flags = state.slots[_EFLAGS]
+        instruction, _ = instruction_at(self.window, state.slots[_PC])
+        if flags & FLAG_AC and stepping.misaligned(instruction, state):
+            return Stop(Exit.ALIGNMENT)
+        if not flags & FLAG_TF:
+            return self._once(state, at, 1, True) or Stop(Exit.BUDGET)
+        turn = stepping.OneTurn(instruction, state)
+        stop = self._once(state, at, 1, True)
+        turn.finish(state)
+        return stop or Stop(Exit.TRAP)
 
     def _once(self, state: CpuState, at: int, instructions: int, locked: bool) -> Stop | None:
         """At most so many instructions, as long as there is no branch; None if nothing happened in them."""
@@ -195,6 +221,8 @@ class Vcpu:
             return self._helper(state, slots[_EXIT_ARG])
         if kind == Exit.PRIVILEGED and slots[_EXIT_ARG] == _GENERAL_PROTECTION:
             return Stop(Exit.FAULT, 0, _UNKNOWN_ADDRESS)
+        if kind == Exit.STEP:
+            return self._once(state, at, 1, True)
         if kind == Exit.UNIMPLEMENTED:
             raise self._unsupported(slots[_PC])
         return Stop(kind, slots[_EXIT_ARG])

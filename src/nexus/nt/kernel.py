@@ -9,7 +9,9 @@ from functools import partial
 
 from nexus.base.errors import GuestFault, NexusError, Unsupported
 from nexus.ir.state import Exit
+from nexus.isa.x86.cpuid import DEFAULT
 from nexus.machine.host import HostMemoryError
+from nexus.machine.slices import Slices
 from nexus.nt import callback
 from nexus.nt.atoms import AtomTable
 from nexus.nt.clock import TICKS_PER_SECOND, Clock, VirtualClock
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from nexus.isa.x86.cpuid import Cpu
     from nexus.machine.stop import Stop
     from nexus.machine.vcpu import Vcpu
     from nexus.machine.window import Window
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
     from nexus.nt.ps.start import Starter
     from nexus.nt.trace import Trace
 
-SLICE = 100_000  # guest instructions; well below a millisecond on every engine but the slowest
 SYSCALLS_PER_SLICE = 64
 TICK = TICKS_PER_SECOND // 1000
 LOCALE_EN_US = 0x0409
@@ -78,6 +80,7 @@ class Kernel:
         handle_limit: int = 1 << 20,
         process_limit: int = 256,
         memory_limit: int = 1 << 34,
+        cpu: Cpu = DEFAULT,
         trace: Trace | None = None,
     ) -> None:
         self.make_window = make_window
@@ -87,6 +90,7 @@ class Kernel:
         self.deterministic = seed is not None
         self.random_bytes: Callable[[int], bytes] = os.urandom if seed is None else _seeded(seed)
         self.processors = processors
+        self.cpu = cpu
         self.handle_limit = handle_limit
         self.process_limit = process_limit
         self.commitment = Commitment(memory_limit)
@@ -118,6 +122,7 @@ class Kernel:
         self._next_id = 0x20
         self._next_luid = 0x10000
         self._last_tick = 0
+        self._slices = Slices(fixed=self.deterministic)
         self._slice_over = False
 
     # -- identities ---------------------------------------------------------------------------------------
@@ -264,12 +269,12 @@ class Kernel:
             wait, status, acquired = thread.outcome
             thread.outcome = None
             self._finish(thread, lambda: self._after_wait(thread, wait, status, acquired))
-        run, state = thread.process.vcpu.run, thread.state
+        run, vcpu, state = self._slices.run, thread.process.vcpu, thread.state
         calls = 0
         while thread.runnable:
             if thread.apcs:
                 callback.deliver_special(thread)
-            stop = run(state, SLICE) if thread.passed_hook is None else self._run_past_hook(thread)
+            stop = run(vcpu, state) if thread.passed_hook is None else self._run_past_hook(thread)
             if stop.kind in (Exit.SYSCALL, Exit.HOOK):
                 if stop.kind == Exit.SYSCALL:
                     self._syscall(thread)
@@ -298,8 +303,8 @@ class Kernel:
         state, passed = thread.state, thread.passed_hook
         thread.passed_hook = None
         if passed != (state.rip, state.rsp):
-            return thread.process.vcpu.run(state, SLICE)
-        stop = thread.process.vcpu.run(state, SLICE, past_hook=True)
+            return self._slices.run(thread.process.vcpu, state)
+        stop = self._slices.run(thread.process.vcpu, state, past_hook=True)
         if stop.kind == Exit.FAULT and passed == (state.rip, state.rsp):
             thread.passed_hook = passed
         return stop

@@ -40,6 +40,7 @@ class Status:
     WAS_LOCKED = 0x40000019
     NO_YIELD_PERFORMED = 0x40000024
     TIMER_RESUME_IGNORED = 0x40000025
+    DBG_REPLY_LATER = 0x40010001
     DBG_TERMINATE_THREAD = 0x40010003
     DBG_TERMINATE_PROCESS = 0x40010004
     DBG_CONTROL_C = 0x40010005
@@ -308,16 +309,6 @@ class Status:
     SXS_INVALID_DEACTIVATION = 0xC0150010
     GRAPHICS_PRESENT_OCCLUDED = 0xC01E0006
     GRAPHICS_VIDPN_SOURCE_IN_USE = 0xC01E0342
-
-
-def is_error(status: int) -> bool:
-    """NT_ERROR: severity 3."""
-    return status >> 30 == 3
-
-
-def is_success(status: int) -> bool:
-    """NT_SUCCESS: severity success or informational."""
-    return status < 0x80000000
 
 
 _NAMES: dict[int, str] = {}

@@ -13,6 +13,7 @@ import os
 
 from nexus.base import terminal
 from nexus.base.errors import NexusError, NotFound, UsageError
+from nexus.isa.x86.cpuid import DEFAULT
 from nexus.loader.runnable import check_program
 from nexus.loader.source import FileBytes
 from nexus.machine.window import Window
@@ -144,7 +145,7 @@ class Machine:
         self.settings = settings
         self.program = os.path.realpath(program)
         self.folder = folder
-        self._cpu = settings.cpu or _engine(settings.engine, settings.measure)
+        self._cpu = settings.cpu or _engine(settings.engine, settings.measure, settings.seed is not None)
         hooks = [*settings.hooks, *(trace.calls if trace is not None else ())]
         if hooks:
             from nexus.system import hooking
@@ -159,6 +160,7 @@ class Machine:
             handle_limit=settings.handles,
             process_limit=settings.processes,
             memory_limit=settings.memory,
+            cpu=named_cpu(settings.cpu_name),
             trace=trace,
         )
         self.kernel = kernel
@@ -211,8 +213,7 @@ class Machine:
         machine = vcpu.machine
         machine.ticks, machine.processors = self.kernel.clock.time_stamp, self.settings.processors
         machine.random_bytes = self.kernel.random_bytes
-        if self.settings.cpu_name is not None:
-            machine.cpu = named_cpu(self.settings.cpu_name)
+        machine.cpu = self.kernel.cpu
         return vcpu
 
     def start(
@@ -428,8 +429,10 @@ def check_host_program(path: str) -> None:
         os.close(fd)
 
 
-def named_cpu(name: str) -> Cpu:
-    """The processor of a name; raises UsageError."""
+def named_cpu(name: str | None) -> Cpu:
+    """The processor of a name, by default one that has everything; raises UsageError."""
+    if name is None:
+        return DEFAULT
     from nexus.isa.x86 import cpus
 
     if name not in cpus.NAMES:
@@ -437,10 +440,16 @@ def named_cpu(name: str) -> Cpu:
     return cpus.cpu(name)
 
 
-def _engine(name: str, measure: Measure | None) -> Callable[[Window], Vcpu]:
-    """What makes the processors of a machine. T1 is built, if need be, before the wall is up."""
+def _engine(name: str, measure: Measure | None, repeatable: bool) -> Callable[[Window], Vcpu]:
+    """What makes the processors of a machine. T1 is built, if need be, before the wall is up.
+
+    When a region is compiled is not the same twice, nor where it looks at the budget what it was before: runs
+    that repeat have none.
+    """
     from nexus.machine.vcpu import Vcpu
 
+    if repeatable and name == "t2":
+        name = "t1"
     if name != "t0":
         from nexus.machine.native import prepare
 
