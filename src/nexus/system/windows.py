@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 
 from nexus.base import terminal
-from nexus.base.errors import NexusError, NotFound, UsageError
+from nexus.base.errors import NexusError, NotFound, UsageError, host_failed
+from nexus.isa.x86.cpuid import DEFAULT
 from nexus.loader.runnable import check_program
 from nexus.loader.source import FileBytes
 from nexus.machine.window import Window
@@ -159,6 +160,7 @@ class Machine:
             handle_limit=settings.handles,
             process_limit=settings.processes,
             memory_limit=settings.memory,
+            cpu=named_cpu(settings.cpu_name),
             trace=trace,
         )
         self.kernel = kernel
@@ -211,8 +213,7 @@ class Machine:
         machine = vcpu.machine
         machine.ticks, machine.processors = self.kernel.clock.time_stamp, self.settings.processors
         machine.random_bytes = self.kernel.random_bytes
-        if self.settings.cpu_name is not None:
-            machine.cpu = named_cpu(self.settings.cpu_name)
+        machine.cpu = self.kernel.cpu
         return vcpu
 
     def start(
@@ -303,8 +304,13 @@ class Windows:
         check_host_program(program)
         folder = os.path.abspath(os.fspath(cwd) if cwd is not None else os.getcwd())
         recorded: list[str] = []
-        machine = Machine(self.settings, program, folder, Trace(recorded.append) if events else None)
-        streams = Streams(input, capture)
+        with HostFailures():
+            streams = Streams(input, capture)
+            try:
+                machine = Machine(self.settings, program, folder, Trace(recorded.append) if events else None)
+            except BaseException:
+                streams.close()
+                raise
         self._running.append(machine)
         try:
             with Interrupts(machine.kernel, timeout, signals=False):
@@ -319,8 +325,9 @@ class Windows:
             result.complete(machine, process, recorded, None)
         finally:
             self._running.remove(machine)
-            machine.close()
             streams.close()
+            with HostFailures():
+                machine.close()
         if check and result.crash is not None:
             raise GuestCrash(result.crash.text(), result)
         if check and result.exit_code:
@@ -345,6 +352,17 @@ class Windows:
             return handler
 
         return declare
+
+
+class HostFailures:
+    """`with HostFailures():` turns a failure of the host inside, like a full disk, into a NexusError."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise host_failed(error) from error
 
 
 class Streams:
@@ -428,8 +446,10 @@ def check_host_program(path: str) -> None:
         os.close(fd)
 
 
-def named_cpu(name: str) -> Cpu:
-    """The processor of a name; raises UsageError."""
+def named_cpu(name: str | None) -> Cpu:
+    """The processor of a name, by default one that has everything; raises UsageError."""
+    if name is None:
+        return DEFAULT
     from nexus.isa.x86 import cpus
 
     if name not in cpus.NAMES:
