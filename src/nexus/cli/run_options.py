@@ -31,7 +31,7 @@ RUN = [
     Option("processes", VALUE, "most processes at a time (default 256)", "N"),
     Option("handles", VALUE, "most handles per process (default 65536)", "N"),
     Option("deterministic", OPTIONAL, "virtual time, seeded randomness, one CPU", "SEED"),
-    Option("engine", VALUE, "how to run it: t0, an interpreter, or t1, made into host code", "t0|t1"),
+    Option("engine", VALUE, "how to run it: t1 makes host code of what runs often, t0 nothing", "t0|t1"),
     Option("sysroot", VALUE, "Windows DLLs to use: a version or a path", "VERSION|PATH"),
     Option("report", VALUE, "write what happened as JSON", "FILE"),
     Option("raw-cmdline", FLAG, "join the arguments with spaces, unquoted (cmd-style programs)"),
@@ -107,10 +107,10 @@ def environment(parsed: Parsed) -> dict[str, str]:
     return chosen
 
 
-def engine(parsed: Parsed) -> str:
-    """The name of the engine."""
-    name = parsed.value("engine") or "t0"
-    if name not in ENGINES:
+def engine(parsed: Parsed) -> str | None:
+    """The name of the engine, None for the best that the host can run."""
+    name = parsed.value("engine")
+    if name is not None and name not in ENGINES:
         raise UsageError(f"--engine is {' or '.join(ENGINES)}, not {name!r}")
     return name
 

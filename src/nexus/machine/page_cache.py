@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from nexus.backend.interp.engine import Interpreter
-    from nexus.machine.page_file import KeptBlock, KeptCode, Records
+    from nexus.machine.page_file import KeptCode, Records
     from nexus.machine.translation import Translation
     from nexus.machine.window import Window
 
-FIRST_COUNT = 100  # how often a kept block runs before its engine is told (`tiers.py`)
+FIRST_COUNT = 1000  # how often a kept block runs before its engine is told (`tiers.py`)
 _GRANULE = 0x10000
 _LONGEST = 15  # bytes of an instruction
 _LARGEST_IMAGE = 1 << 30
@@ -49,14 +49,16 @@ _BOTH_WORDS = b"\1" + bytes(7) + b"\1" + bytes(7)
 
 
 class Image:
-    """The saved pages of one mapped image, and how many blocks are new since."""
+    """The saved pages of one mapped image, and what is new since: how many blocks have new records and new
+    host code, and the pages they are in."""
 
-    __slots__ = ("file", "new", "new_host_code")
+    __slots__ = ("file", "new", "new_host_code", "pages")
 
     def __init__(self, path: str) -> None:
         self.file = PageFile(path)
         self.new = 0
         self.new_host_code = 0
+        self.pages: set[int] = set()
 
     @property
     def stale(self) -> bool:
@@ -70,19 +72,13 @@ def _many(new: int, known: int) -> bool:
 
 
 class Saved:
-    """A page that was saved, with the bytes it has now."""
+    """A page that was saved, with the bytes it has now. `file` may have host code for its blocks."""
 
-    __slots__ = ("_file", "_page", "blocks", "data", "letters")
+    __slots__ = ("blocks", "data", "file", "letters")
 
-    def __init__(self, file: PageFile, page: int, records: Records) -> None:
-        self._file = file
-        self._page = page
+    def __init__(self, file: PageFile, records: Records) -> None:
+        self.file = file
         _, self.data, self.letters, self.blocks = records
-
-    def host_code(self, check: int) -> tuple[bytes, tuple[KeptBlock, ...]] | None:
-        """The host code of the page's blocks, if it was made of the stencils with this checksum."""
-        kept = self._file.host_code(self._page)
-        return kept[1:] if kept is not None and kept[0] == check else None
 
 
 class PageCache:
@@ -101,6 +97,8 @@ class PageCache:
 
     def close(self) -> None:
         self._window.on_change.remove(self._forget)
+        for image in self._images.values():
+            image.file.close()
 
     def _forget(self, start: int, end: int) -> None:
         """An image is looked for again where the mapping changes."""
@@ -124,7 +122,7 @@ class PageCache:
             same = code == self._window.read(page, len(code))
         except GuestFault:  # a page beyond the end of its file
             return None
-        return Saved(image.file, page, records) if same else None
+        return Saved(image.file, records) if same else None
 
     def place(self, saved: Saved, at: int) -> bytes:
         """The records of a page for host address `at`."""
@@ -150,7 +148,10 @@ class PageCache:
             if base + size > page:
                 name = f"{self._prefix}-{base:x}-{zlib.crc32(window.read(base, PAGE)):08x}.pages"
                 path = os.path.join(self._folder, name)
-                if base not in self._images or self._images[base].file.path != path:
+                known = self._images.get(base)
+                if known is None or known.file.path != path:
+                    if known is not None:
+                        known.file.close()
                     self._images[base] = Image(path)
                 self._homes.set(base, base + size, base)
                 return base
@@ -175,15 +176,17 @@ class PageCache:
 
     def note(self, block: Translation) -> None:
         """A block is new."""
-        image = self._image(block.start & -PAGE)
+        image = self._image(block.pages[0])
         if image is not None:
             image.new += 1
+            image.pages.add(block.pages[0])
 
     def note_host_code(self, block: Translation) -> None:
         """A block has new host code."""
-        image = self._image(block.start & -PAGE)
+        image = self._image(block.pages[0])
         if image is not None:
             image.new_host_code += 1
+            image.pages.add(block.pages[0])
 
     def save(
         self,
@@ -196,20 +199,15 @@ class PageCache:
         Where the disk is full or read-only nothing is kept, and the next run translates again.
         """
         stale = [image for image in self._images.values() if image.stale]
-        if not stale:
-            return
-        parts: dict[Image, dict[int, PagePart]] = {}
-        for image in stale:
-            kept = ((page, image.file.part(page)) for page in image.file.pages())
-            parts[image] = {page: part for page, part in kept if part is not None}
-        for page, blocks in pages.items():
-            home = self._image(page)
-            if home in parts:
-                self._renew(parts[home], page, blocks, host_code(page, blocks))
         try:
-            _make_room(self._folder)
+            if stale:
+                _make_room(self._folder)
             for image in stale:
-                page_file.write(image.file.path, parts[image])
+                parts = _parts(image.file.path)
+                for page in image.pages:
+                    if page in pages:
+                        self._renew(parts, page, pages[page], host_code(page, pages[page]))
+                page_file.write(image.file.path, parts)
         except OSError:
             return
 
@@ -272,6 +270,16 @@ class PageCache:
         if not entries:
             return None
         return self._window.read(page, code_size), bytes(data), bytes(letters), tuple(entries)
+
+
+def _parts(path: str) -> dict[int, PagePart]:
+    """What is kept now, perhaps by a process that ended while this one ran."""
+    file = PageFile(path)
+    try:
+        found = ((page, file.part(page)) for page in file.pages())
+        return {page: part for page, part in found if part is not None}
+    finally:
+        file.close()
 
 
 def _handlers(letters: bytes) -> int:

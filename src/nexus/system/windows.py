@@ -121,7 +121,7 @@ class Settings:
         self.environment: dict[str, str] = {}
         self.drive: str | None = None
         self.cpu: Callable[[Window], Vcpu] | None = None
-        self.engine = "t0"
+        self.engine: str | None = None  # the best one that the host can run
         self.seed: int | None = None
         self.processors = 1
         self.package: str | None = None
@@ -379,7 +379,7 @@ def windows(
     drive: str | os.PathLike[str] | None = None,
     cpu: Callable[[Window], Vcpu] | None = None,
     deterministic: int | None = None,
-    engine: str = "t0",
+    engine: str | None = None,
 ) -> Windows:
     """A Windows machine for programs: DLLs, permissions, environment, a kept C:, a CPU, a seed, an engine."""
     settings = Settings(find_sysroot(sysroot))
@@ -412,13 +412,16 @@ def check_host_program(path: str) -> None:
         os.close(fd)
 
 
-def _engine(name: str) -> Callable[[Window], Vcpu]:
-    """What makes the processors of a machine. T1 is built, if need be, before the wall is up."""
+def _engine(name: str | None) -> Callable[[Window], Vcpu]:
+    """What makes the processors of a machine. T1 is built, if need be, before the wall is up; a run that did
+    not ask for it does not wait for that."""
     from nexus.machine.vcpu import Vcpu
 
-    if name == "t0":
-        return Vcpu
-    from nexus.machine.native import prepare
+    if name != "t0":
+        from nexus.backend.stencils.engine import available
+        from nexus.machine.native import prepare
 
-    prepare()
-    return lambda window: Vcpu(window, name)
+        if name is not None or available():
+            prepare(meanwhile=name is None)
+            return lambda window: Vcpu(window, "t1")
+    return Vcpu
