@@ -59,7 +59,9 @@ def test_formats_go_to_the_units_that_hold_them() -> None:
     engine = equal(Accelerator(hopper, 0))
     engine.matmul(*matrices(64, 64, 64), dtype="fp8_e5m2")
     assert engine.last is not None
-    assert engine.last.notes == ["fp8_e5m2 on gpu0: multiplied on bf16 units, which hold its numbers exactly"]
+    assert engine.last.notes == [
+        "fp8_e5m2 is multiplied on bf16 units of gpu0, which hold its numbers exactly"
+    ]
 
 
 def test_operands_larger_than_the_device_go_in_tiles(accelerator: Accelerator) -> None:

@@ -13,7 +13,6 @@ import pytest
 from compute.rig import equal, matrices
 from nexus.base.folders import CHECKOUT
 from nexus.cli import compute as command
-from nexus.compute import monitor
 from nexus.compute.devices import discovery, wgsl
 from nexus.compute.devices.discovery import Found
 from nexus.compute.devices.host import HostDevice
@@ -67,27 +66,6 @@ def test_faults_are_survived_by_the_command(capsys: pytest.CaptureFixture[str]) 
     killed, changed = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert killed["right"] and changed["right"]
     assert "wrong result refused" in changed["notes"][0] and len(changed["recovery_seconds_measured"]) == 1
-
-
-def test_top_samples_the_machine(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(["top", "--json", "--count", "1"]) == 0
-    row = json.loads(capsys.readouterr().out)
-    assert 0.0 <= row["processor_measured"] <= 1.0 and 0 < row["memory_used"] < row["memory"]
-
-
-def test_a_job_of_a_process_that_ended_is_forgotten(
-    tmp_path: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NEXUS_CACHE", f"{tmp_path}/cache")
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    folder = os.path.join(f"{tmp_path}/cache", "compute", "live")
-    assert monitor.jobs() == []
-    for pid in (ended.pid, os.getpid()):
-        with open(os.path.join(folder, str(pid)), "w") as file:
-            json.dump({"pid": pid}, file)
-    assert monitor.jobs() == [{"pid": os.getpid()}]
-    assert os.listdir(folder) == [str(os.getpid())]
 
 
 def test_importing_the_package_loads_no_numpy() -> None:

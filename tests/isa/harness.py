@@ -13,7 +13,7 @@ import t1
 from nexus.ir.state import SLOTS, Exit
 from nexus.ir.values import Block
 from nexus.isa.x86 import fuzz, native
-from nexus.isa.x86.compare import Result, State, of_host, patched, run_blocks, run_oracle
+from nexus.isa.x86.compare import Result, State, machine_on, of_host, patched, run_blocks, run_oracle
 from nexus.isa.x86.registers import CpuState
 
 MEMORY = fuzz.common_memory()
@@ -56,7 +56,8 @@ def run_engine(engine: t0.T0, case: fuzz.Case) -> Result:
             out[SLOTS["fault_address"]], out[SLOTS["fault_write"]] = fault.address, int(fault.write)
         return out
 
-    return run_blocks(case, run, lambda: bytes(engine.memory))
+    machine = machine_on(memoryview(engine.memory).cast("B"))
+    return run_blocks(case, run, lambda: bytes(engine.memory), machine)
 
 
 def run_on_oracle(case: fuzz.Case) -> Result:

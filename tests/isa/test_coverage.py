@@ -13,8 +13,6 @@ BASELINE = {
     *("FPU287", "FPU387", "MULTIBYTENOP", "PAUSE", "CET_IBT"),
 }
 ABSENT = {
-    **dict.fromkeys(("LFS", "LGS", "LSS"), "far pointers"),
-    **dict.fromkeys(("RETF", "IRET", "IRETD"), "far transfers: a 64-bit program stays in its code segment"),
     **dict.fromkeys(("FINIT", "FCLEX", "FSTCW", "FSTSW", "FSTENV", "FSAVE"), "decoded as WAIT and FN..."),
     **dict.fromkeys(("FENI", "FDISI", "FSETPM", "FNENI", "FNDISI", "FNSETPM"), "8087 and 80287 only"),
 }

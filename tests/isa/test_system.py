@@ -5,15 +5,27 @@ from __future__ import annotations
 
 import pytest
 
+import t0
 from isa import harness
-from nexus.ir.state import Exit
-from nexus.isa.x86 import fuzz, helpers
+from nexus.ir.state import SLOTS, Exit
+from nexus.isa.x86 import compare, cpus, fuzz, helpers
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.compare import Result
-from nexus.isa.x86.cpuid import FEATURES, cpuid
+from nexus.isa.x86.cpuid import DEFAULT, FEATURES
 from nexus.isa.x86.ins import GENERAL_PROTECTION, PRIVILEGED_INSTRUCTION
 
 AT = fuzz.AT
+
+
+def read(address: int, size: int) -> bytes:
+    raise AssertionError("no memory")
+
+
+def write(address: int, data: bytes) -> None:
+    raise AssertionError("no memory")
+
+
+MACHINE = helpers.Machine(lambda: 0, bytes, read, write)
 
 
 @pytest.fixture(params=["oracle", "t0"])
@@ -54,8 +66,12 @@ def test_syscall_leaves_return_address_and_flags(execute) -> None:  # type: igno
         ("0f20c0", Exit.PRIVILEGED, PRIVILEGED_INSTRUCTION, 0),  # mov rax,cr0
         ("0f010b", Exit.PRIVILEGED, GENERAL_PROTECTION, 0),  # sidt, under UMIP
         ("8ed8", Exit.PRIVILEGED, GENERAL_PROTECTION, 0),  # mov ds,eax with a selector that is not there
-        ("0f01d0", Exit.ILLEGAL, 0, 0),  # xgetbv while CPUID does not report OSXSAVE
-        ("0fc7f0", Exit.UNIMPLEMENTED, 0, 0),  # rdrand
+        ("0f01f9", Exit.HELPER, helpers.RDTSCP, 3),
+        ("0f33", Exit.PRIVILEGED, PRIVILEGED_INSTRUCTION, 0),  # rdpmc
+        ("c7f800000000", Exit.ILLEGAL, 0, 0),  # xbegin: there are no transactions
+        ("0f01ee", Exit.ILLEGAL, 0, 0),  # rdpkru
+        ("0f0fc19e", Exit.ILLEGAL, 0, 0),  # 3DNow!
+        ("8fe97812c0", Exit.ILLEGAL, 0, 0),  # LWP
     ],
 )
 def test_exits(execute, code: str, kind: int, argument: int, pc: int) -> None:  # type: ignore[no-untyped-def]
@@ -125,7 +141,7 @@ def test_segment_bases(execute) -> None:  # type: ignore[no-untyped-def]
 def test_cpuid_through_its_helper(execute) -> None:  # type: ignore[no-untyped-def]
     result = execute("0fa2", rax=0, rcx=5)
     assert (ended(result), result.argument) == ((Exit.HELPER, 2), helpers.CPUID)
-    helpers.run(helpers.CPUID, result.state, lambda: 0)
+    helpers.run(helpers.CPUID, result.state, MACHINE)
     name = b"".join(n.to_bytes(4, "little") for n in (result.state.rbx, result.state.rdx, result.state.rcx))
     assert name == b"GenuineIntel"
 
@@ -133,35 +149,89 @@ def test_cpuid_through_its_helper(execute) -> None:  # type: ignore[no-untyped-d
 def test_time_stamp_is_split_over_two_registers() -> None:
     state = r.CpuState()
     state.rax = state.rdx = state.rcx = -1 % 2**64
-    helpers.run(helpers.RDTSC, state, lambda: 0x123456789ABCDEF0)
+    machine = helpers.Machine(lambda: 0x123456789ABCDEF0, bytes, read, write)
+    helpers.run(helpers.RDTSC, state, machine)
     assert (state.rax, state.rdx) == (0x9ABCDEF0, 0x12345678)
-    helpers.run(helpers.RDTSCP, state, lambda: 1)
+    machine.ticks = lambda: 1
+    helpers.run(helpers.RDTSCP, state, machine)
     assert (state.rax, state.rdx, state.rcx) == (1, 0, 0)
 
 
-def test_cpuid_does_not_promise_avx_or_xsave() -> None:
-    _, _, ecx, edx = cpuid(1, 0)
-    assert ecx & (1 << 28 | 1 << 27 | 1 << 26) == 0  # AVX, OSXSAVE, XSAVE
+def test_cpuid_promises_what_there_is() -> None:
+    _, _, ecx, edx = DEFAULT.cpuid(1, 0)
+    assert (ecx >> 28 & 1) == ("AVX" in FEATURES)
+    assert ecx >> 26 & 3 == 3  # XSAVE, OSXSAVE
     assert edx & (1 << 26)  # SSE2, which every x86-64 processor has
-    assert cpuid(7, 0)[1] & (1 << 5) == 0  # AVX2
-    assert cpuid(7, 1) == cpuid(0x12345678, 0) == (0, 0, 0, 0)
-    brand = b"".join(n.to_bytes(4, "little") for leaf in (2, 3, 4) for n in cpuid(0x80000000 + leaf, 0))
+    assert DEFAULT.cpuid(0x12345678, 0) == (0, 0, 0, 0)
+    brand = b"".join(
+        n.to_bytes(4, "little") for leaf in (2, 3, 4) for n in DEFAULT.cpuid(0x80000000 + leaf, 0)
+    )
     assert brand.rstrip(b"\0") == b"Bellum Nexus x86-64 processor"
 
 
 def test_every_feature_is_in_the_leaf_it_names() -> None:
     for leaf, register, bit in FEATURES.values():
-        assert cpuid(leaf, 0)[register] >> bit & 1
+        assert DEFAULT.cpuid(leaf & 0xFFFFFFFF, leaf >> 32)[register] >> bit & 1
+
+
+@pytest.mark.parametrize("name", cpus.NAMES)
+def test_named_processors(name: str) -> None:
+    """No more than is implemented, and of that no more than the processor has."""
+    cpu = cpus.cpu(name)
+    _, ebx, _, _ = cpu.cpuid(7, 0)
+    _, _, ecx, edx = cpu.cpuid(1, 0)
+    assert cpu.features <= FEATURES.keys()
+    assert edx & (1 << 26)
+    assert (ecx >> 20 & 1) == (name != "baseline")  # SSE4.2
+    assert (ebx >> 3 & 1) == (name not in ("baseline", "x86-64-v2", "westmere"))  # BMI1
+    assert (ebx >> 29 & 1) == (name in ("max", "icelake", "zen2", "zen3", "zen4"))  # SHA
+    assert (ecx >> 27 & 1) == ("XSAVE" in cpu.features)
+    words = [cpu.cpuid(0, 0)[n].to_bytes(4, "little") for n in (1, 3, 2)]
+    assert b"".join(words) == (b"AuthenticAMD" if name.startswith("zen") else b"GenuineIntel")
+    eax = cpu.cpuid(1, 0)[0]
+    family = (eax >> 8 & 15) + (eax >> 20 & 255)
+    assert family == {"zen2": 0x17, "zen3": 0x19, "zen4": 0x19}.get(name, 6)
+
+
+def test_xgetbv(execute) -> None:  # type: ignore[no-untyped-def]
+    result = execute("0f01d0", rcx=0, rax=-1 % 2**64, rdx=-1 % 2**64)
+    assert (result.outcome.exit, result.outcome.pc, result.state.rdx) == (Exit.NONE, AT + 3, 0)
+    assert result.state.rax == DEFAULT.xcr0
+    assert ended(execute("0f01d0", rcx=2)) == (Exit.PRIVILEGED, 0)
+    machine = helpers.Machine(lambda: 0, bytes, read, write)
+    machine.cpu = cpus.cpu("baseline")
+    assert (
+        helpers.run(helpers.XGETBV | 3 << helpers.LENGTH_SHIFT, execute("90").state, machine) == Exit.ILLEGAL
+    )
+
+
+def test_random_numbers() -> None:
+    """RDRAND and RDSEED take what the machine gives, which is the same for the same seed."""
+    for code, register, mask in (("0fc7f3", "rbx", 0xFFFFFFFF), ("490fc7f9", "r9", -1 % 2**64)):
+        case = harness.case(code, eflags=0xAD7, rbx=-1 % 2**64, r9=-1 % 2**64)
+        block = compare.block_of(case)
+        values = t0.shared().run(block, compare.to_dict(case.state))
+        state = compare.from_dict(values)
+        machine = helpers.Machine(lambda: 0, lambda n: b"\x5a" * n, read, write)
+        assert helpers.run(values[SLOTS["exit_arg"]], state, machine) is None
+        assert getattr(state, register) == 0x5A5A5A5A5A5A5A5A & mask
+        assert (state.eflags & r.SPLIT_FLAGS, state.rip) == (r.FLAG_CF, AT + len(code) // 2)
+    case = harness.case("66410fc7f4", r12=-1 % 2**64)  # rdrand r12w
+    state = compare.from_dict(t0.shared().run(compare.block_of(case), compare.to_dict(case.state)))
+    helpers.run(state.slots[SLOTS["exit_arg"]], state, helpers.Machine(lambda: 0, bytes, read, write))
+    assert state.r12 == 0xFFFFFFFFFFFF0000
 
 
 @pytest.mark.parametrize("processors", [1, 2, 8])
 def test_cpuid_counts_processors_as_cores_of_one_package(processors: int) -> None:
-    _, ebx, _, edx = cpuid(1, 0, processors)
+    _, ebx, _, edx = DEFAULT.cpuid(1, 0, processors)
     assert ebx >> 16 & 0xFF == processors
     assert edx >> 28 & 1 == (processors > 1)
     for level in range(4):
-        assert cpuid(4, level, processors)[0] >> 26 == processors - 1
+        assert DEFAULT.cpuid(4, level, processors)[0] >> 26 == processors - 1
     state = r.CpuState()
     state.rax, state.rcx = 1, 0
-    helpers.run(helpers.CPUID, state, lambda: 0, processors)
+    machine = helpers.Machine(lambda: 0, bytes, read, write)
+    machine.processors = processors
+    helpers.run(helpers.CPUID, state, machine)
     assert state.rbx == ebx

@@ -444,3 +444,52 @@ def test_too_many_files_for_the_host(files: Files) -> None:
         assert section == Status.TOO_MANY_OPENED_FILES
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_mapped_file_that_vanished_leaves_its_number(files: Files) -> None:
+    """The host gives the number of a removed file to the next one, which must not count as being deleted."""
+    path = files.host / "a"
+    path.write_bytes(b"x" * 100)
+    machine = files.machine
+    handle = files.open("a", READ | DELETE | SYNC, options=SYNCHRONOUS | DELETE_ON_CLOSE)
+    section = machine.new_handle("NtCreateSection", 0xF001F, 0, 0, 2, 0x8000000, handle)
+    key = next(iter(machine.kernel.io.nodes))
+    files.close(handle)
+    assert not path.exists()
+    files.close(section)
+    again = files.host / "b"
+    again.write_bytes(b"y")
+    info = again.stat()
+    stale = machine.kernel.io.nodes.pop(key)
+    machine.kernel.io.nodes[info.st_dev, info.st_ino] = stale
+    files.open("b")
+
+
+@pytest.mark.parametrize(("protection", "status"), [(2, Status.SUCCESS), (4, Status.SHARING_VIOLATION)])
+def test_who_opens_a_file_that_is_mapped_for_writing_shares_it(
+    files: Files, protection: int, status: int
+) -> None:
+    """Wine's test_file_sharing: PAGE_READWRITE sections demand FILE_SHARE_WRITE, even for no access."""
+    (files.host / "a").write_bytes(b"x" * 100)
+    handle = files.open("a", READ | WRITE | SYNC)
+    files.machine.new_handle("NtCreateSection", 0xF001F, 0, 0, protection, 0x8000000, handle)
+    files.close(handle)
+    assert files.create("a", SYNC, share=1) == status
+    assert files.create("a", SYNC, share=3) == Status.SUCCESS
+
+
+def test_a_folder_takes_the_place_of_a_file(files: Files) -> None:
+    """Wine's test_file_rename_information: the old one is a directory, the new one a file, Replace = TRUE."""
+    (files.host / "folder").mkdir()
+    (files.host / "folder" / "inside").write_bytes(b"1")
+    (files.host / "file").write_bytes(b"2")
+    handle = files.open("folder", DELETE | SYNC, options=SYNCHRONOUS | DIRECTORY)
+    assert files.rename(handle, "file", flags=1) == Status.SUCCESS
+    assert (files.host / "file" / "inside").read_bytes() == b"1"
+
+
+def test_a_link_to_itself_collides(files: Files) -> None:
+    (files.host / "a").write_bytes(b"x")
+    handle = files.open("a")
+    assert files.rename(handle, "a", kind=11) == Status.OBJECT_NAME_COLLISION
+    assert files.rename(handle, "a", kind=11, flags=1) == Status.SUCCESS

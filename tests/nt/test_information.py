@@ -9,7 +9,7 @@ import pytest
 
 from fake_machine import Machine
 from nexus.base.errors import Unsupported
-from nexus.nt.cm.registry_sorting import sorting_ids
+from nexus.nt.cm.registry_script import parse
 from nexus.nt.status import Status
 
 SELF, THREAD = -1, -2
@@ -158,6 +158,7 @@ def test_locales(machine: Machine) -> None:
     assert machine.memory.u32(out) == 0x407
 
 
+REG_BINARY, REG_DWORD = 3, 4
 SCRIPT = """HKLM
 {
     Sorting
@@ -168,10 +169,30 @@ SCRIPT = """HKLM
             val 'ja' = s '{2}'
         }
     }
-    val 'x' = s 'y'
+    NoRemove 'Windows NT'
+    {
+        'Cote d''Ivoire'
+        {
+            val 'TZI' = b 0a0b
+            'Dynamic DST'
+            {
+                val 'FirstEntry' = d 2004
+            }
+        }
+    }
 }"""
 
 
-def test_sort_versions_come_from_the_registry_script() -> None:
-    assert sorting_ids(SCRIPT) == [("tr", "{1}"), ("ja", "{2}")]
-    assert sorting_ids("HKLM { }") == []
+def test_keys_come_from_the_registry_script() -> None:
+    script = parse(SCRIPT)
+    ids, zone = script.find("Ids"), script.find("Cote d'Ivoire")
+    assert ids is not None
+    assert zone is not None
+    assert {name: data.decode("utf-16-le") for name, (_, data) in ids.values.items()} == {
+        "": "{0}\0",
+        "tr": "{1}\0",
+        "ja": "{2}\0",
+    }
+    assert zone.values == {"TZI": (REG_BINARY, b"\x0a\x0b")}
+    assert zone.below[0].values == {"FirstEntry": (REG_DWORD, (2004).to_bytes(4, "little"))}
+    assert parse("").find("Ids") is None

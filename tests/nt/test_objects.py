@@ -52,7 +52,7 @@ def test_query_object_tells_name_and_type(machine: Machine) -> None:
     size, maximum, at = struct.unpack("<HH4xQ", machine.memory.read(buffer, 16))
     assert (size, maximum, at) == (2 * len(name), 2 * len(name) + 2, buffer + 16)
     assert machine.memory.read(at, size).decode("utf-16-le") == name
-    assert machine.NtQueryObject(event, 1, buffer, 20, length) == Status.BUFFER_OVERFLOW
+    assert machine.NtQueryObject(event, 1, buffer, 20, length) == Status.INFO_LENGTH_MISMATCH
     assert machine.memory.u32(length) == 16 + maximum
     assert machine.NtQueryObject(event, 1, buffer, 8, length) == Status.INFO_LENGTH_MISMATCH
     assert machine.NtQueryObject(event, 2, buffer, 256, 0) == Status.SUCCESS

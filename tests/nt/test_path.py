@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus.nt.io.path import BadName, guest_name, host_name, matches, short_name, split_path, upcase
+from nexus.nt.io.path import (
+    BadName,
+    from_dos_mask,
+    guest_name,
+    host_name,
+    matches,
+    short_name,
+    split_path,
+    upcase,
+)
 
 HOST_BYTES = st.binary(min_size=1, max_size=60).filter(
     lambda b: b"/" not in b and b"\0" not in b and b not in (b".", b"..")
@@ -95,3 +104,24 @@ def test_names_that_are_short_already() -> None:
     assert short_name("longfilename.longext").startswith("LONG~")
     assert short_name("longfilename.longext").endswith(".LON")
     assert short_name("two words") != ""
+
+
+@pytest.mark.parametrize(
+    ("mask", "expression"),
+    [("*.*", '<"*'), ("*.txt", "<.txt"), ("a?.*", 'a>"*'), ("..*", '."*'), ("*", "*"), ("a.b", "a.b")],
+)
+def test_masks_of_dos_programs(mask: str, expression: str) -> None:
+    assert from_dos_mask(mask) == expression
+
+
+@pytest.mark.parametrize(
+    ("mask", "found", "missed"),
+    [
+        ("*.*", ("a", "a.a", "..a", "."), ()),
+        (".*.*", (".", "..", ".a", ".a.a"), ("a", "a.a")),
+    ],
+)
+def test_what_masks_of_dos_programs_find(mask: str, found: tuple[str, ...], missed: tuple[str, ...]) -> None:
+    """Wine's test_FindFirstFile_wildcards."""
+    expression = upcase(from_dos_mask(mask))
+    assert [name for name in (*found, *missed) if matches(expression, name)] == list(found)

@@ -83,7 +83,7 @@ def test_create_open_and_delete(keys: Keys) -> None:
         ("\\Foobar\\Machine", Status.OBJECT_PATH_NOT_FOUND),
         ("\\Device\\Null", Status.OBJECT_TYPE_MISMATCH),
         ("\\Registry\\Machine\\None\\Deeper", Status.OBJECT_NAME_NOT_FOUND),
-        ("\\Registry\\Machine\\" + "x" * 256, Status.INVALID_PARAMETER),
+        ("\\Registry\\Machine\\" + "x" * 257, Status.INVALID_PARAMETER),
     ],
 )
 def test_names(keys: Keys, name: str, status: int) -> None:

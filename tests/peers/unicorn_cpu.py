@@ -7,6 +7,8 @@ addresses of `rep` instructions.
 
 from __future__ import annotations
 
+import os
+from time import perf_counter_ns
 from typing import Any
 
 from unicorn import (
@@ -30,6 +32,7 @@ from unicorn import (
 from nexus.base.intervals import IntervalMap
 from nexus.ir.state import Exit
 from nexus.isa.x86 import registers
+from nexus.isa.x86.helpers import Machine
 from nexus.isa.x86.registers import CpuState
 from nexus.machine.host import PAGE
 from nexus.machine.stop import Stop
@@ -63,6 +66,7 @@ class Vcpu:
 
     def __init__(self, window: Window) -> None:
         self.window = window
+        self.machine = Machine(perf_counter_ns, os.urandom, window.read, window.write)
         self._uc = Uc(UC_ARCH_X86, UC_MODE_64)
         self._uc.ctl_set_tlb_mode(UC_TLB_VIRTUAL)
         self._mapped: IntervalMap[int] = IntervalMap(0)  # 0, or 1 + the start of the Unicorn region

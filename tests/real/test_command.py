@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -64,6 +65,34 @@ def run(folder: Path, *words: str, given: bytes = b"", **more: Any) -> tuple[int
 )
 def test_exit_codes(program: str, tmp_path: Path, status: str, code: int) -> None:
     assert run(tmp_path, program, "exit", status) == (code, "", "")
+
+
+def test_stats_and_profile(program: str, tmp_path: Path) -> None:
+    code, out, error = run(tmp_path, "--stats", "--profile=p.json", program, "exit", "5")
+    assert (code, out) == (5, "")
+    for word in ("instructions ", "time ", "blocks for T0 ", "blocks for T1 ", "system calls ", "exits "):
+        assert word in error
+    profile = json.loads((tmp_path / "p.json").read_text())
+    frames = [frame["name"] for frame in profile["shared"]["frames"]]
+    assert any(name.startswith("ntdll.dll!") for name in frames)
+    assert sum(profile["profiles"][0]["weights"]) == profile["profiles"][0]["endValue"] > 0
+    code, _, error = run(tmp_path, "--profile=/nowhere/p.json", program, "exit", "0")
+    assert code == 2 and "--profile /nowhere/p.json: No such file" in error
+
+
+def test_both_engines_do_the_same(program: str, tmp_path: Path) -> None:
+    """A whole program in lockstep; its exit code does not matter, its output is there once."""
+    done = subprocess.run(
+        [sys.executable, "-m", "nexus", "diff", "cmd", "/c", "echo hi& exit 3"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.split()) == (0, ["hi"])
+    assert re.search(r"T0 and T1 agree: [\d,]{9,} instructions; the program ended with 3", done.stderr)
 
 
 def test_a_crash_ends_with_134_and_says_where(program: str, tmp_path: Path) -> None:

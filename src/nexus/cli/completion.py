@@ -67,7 +67,9 @@ def main(arguments: list[str]) -> int:
 
 def own_options() -> dict[str, list[Option]]:
     """The options of the commands that take options and files only."""
-    return {name: import_module(COMMANDS[name][0]).OPTIONS for name in ("bench", "check", "show", "test")}
+    return {
+        name: import_module(COMMANDS[name][0]).OPTIONS for name in ("bench", "check", "diff", "show", "test")
+    }
 
 
 def word(option: Option) -> str:

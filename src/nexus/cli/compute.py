@@ -21,6 +21,8 @@ OPTIONS = [
     Option(
         "share", LIST, "a worker with this share of a core; may be repeated (default 0.4, 0.2, 0.1)", "SHARE"
     ),
+    Option("page", FLAG, "top: charts on a page for a browser on this machine"),
+    Option("port", VALUE, "top --page: the port to listen on (default: a free one)", "N"),
     Option("count", VALUE, "top: stop after so many samples", "N"),
     Option("help", FLAG, "print this help", short="h"),
 ]
@@ -28,7 +30,7 @@ USAGE = """\
 usage: nexus compute devices [--json]             every device once, absent ones with the reason
        nexus compute bench [options] [SUBJECT]    measure: import numpy formats uneven mixed faults gpus
                                                   tensor points (default: all)
-       nexus compute top [--json] [--count N]     processor, memory, power and running jobs, every second
+       nexus compute top [--json] [--page]        use, memory, power, heat and jobs of every device, live
 """
 SUBJECTS = ("import", "numpy", "formats", "uneven", "mixed", "faults", "gpus", "tensor", "points")
 POINTS = 64_000_000
@@ -49,6 +51,9 @@ def main(arguments: list[str]) -> int:
         if subject not in SUBJECTS:
             raise UsageError(f"there is no benchmark {subject}", hint=f"benchmarks: {' '.join(SUBJECTS)}")
     size, count = number(given, "size") or 0, number(given, "count")
+    port = number(given, "port") or 0
+    if port > 65535:
+        raise UsageError(f"--port is at most 65535, not {port}")
     shares = [share_of(text) for text in given.list("share")] or [0.4, 0.2, 0.1]
     # A Python that has numpy is used as it is: it may have torch or cupy for its GPUs, which no lock has.
     python = sys.executable if find_spec("numpy") else group_python("compute")
@@ -57,9 +62,13 @@ def main(arguments: list[str]) -> int:
     if what == "devices":
         return devices(given.flag("json"))
     if what == "top":
+        if given.flag("page"):
+            from nexus.compute.monitor import page
+
+            return page.serve(count, port)
         from nexus.compute.monitor import top
 
-        return top(count, given.flag("json"))
+        return top.top(count, given.flag("json"))
     return bench(list(subjects) or list(SUBJECTS), size, shares, given.flag("json"))
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "cache": ("nexus.cli.cache", "list and clean what was downloaded"),
     "path": ("nexus.cli.path", "translate between host and Windows paths"),
     "show": ("nexus.cli.show", "show machine code at every stage of its translation"),
+    "diff": ("nexus.cli.diff", "run code on both engines until they disagree"),
     "bench": ("nexus.cli.bench", "measure how fast guest code runs, beside native and others"),
     "compute": ("nexus.cli.compute", "tell what computes on this machine, how fast, and what it does now"),
     "doctor": ("nexus.cli.doctor", "tell what works on this machine and what is missing"),

@@ -20,8 +20,10 @@ from nexus.system.windows import Machine, Settings, check_host_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from nexus.machine.vcpu import Vcpu
+    from nexus.machine.window import Window
     from nexus.nt.ps.process import Process
     from nexus.nt.trace import Trace
     from nexus.system.sysroot import Sysroot
@@ -49,8 +51,10 @@ def preload() -> None:
     assert native and tiers and vcpu
 
 
-def execute(parsed: Parsed, trace: Trace | None = None) -> int:
-    """Run what the options say; returns the exit code of nexus."""
+def execute(parsed: Parsed, trace: Trace | None = None, cpu: Callable[[Window], Vcpu] | None = None) -> int:
+    """Run what the options say, on the processors that `cpu` makes if it is given; returns the exit code of
+    nexus.
+    """
     terminal.verbosity += parsed.flag("verbose") - parsed.flag("quiet")
     words = parsed.rest[1:]
     if words and words[0] == "--":
@@ -63,30 +67,42 @@ def execute(parsed: Parsed, trace: Trace | None = None) -> int:
     target = locate(parsed)
     settings = Settings(target.sysroot or sysroot.find(parsed.value("sysroot")))
     settings.package = target.package
+    settings.cpu = cpu
     settings.permissions = granted
     settings.environment = environment
     settings.drive = parsed.value("drive")
     settings.seed = seed
     settings.engine = run_options.engine(parsed)
+    settings.cpu_name = run_options.cpu(parsed)
     settings.wine_debug = run_options.wine_debug(parsed)
+    measuring = Measuring(parsed) if parsed.flag("stats") or parsed.list("profile") else None
+    if measuring is not None:
+        settings.measure = measuring.measure
     settings.processes = limits.processes or settings.processes
     settings.handles = limits.handles or settings.handles
     settings.memory = limits.memory or settings.memory
     settings.disk = limits.disk or settings.disk
     machine = Machine(settings, target.path, folder, trace)
     try:
-        return run_machine(machine, parsed, words, target.guest_name, limits.timeout)
+        return run_machine(machine, parsed, words, target.guest_name, limits.timeout, measuring)
     finally:
         machine.close()
 
 
 def run_machine(
-    machine: Machine, parsed: Parsed, words: Sequence[str], guest_name: str | None, timeout: float | None
+    machine: Machine,
+    parsed: Parsed,
+    words: Sequence[str],
+    guest_name: str | None,
+    timeout: float | None,
+    measuring: Measuring | None = None,
 ) -> int:
     """Start the program, wait for its end and say what has to be said."""
     if machine.left_out:
         terminal.notice(machine.left_out)
-    report = open_report(parsed.value("report"))
+    report = open_output("report", parsed.value("report"))
+    if measuring is not None:
+        measuring.begin(machine)
     process: Process | None = None
     machine.kernel.on_tick.append(lambda kernel: end_with_the_reader(machine))
     with Interrupts(machine.kernel, timeout, signals=True) as interrupts:
@@ -101,6 +117,8 @@ def run_machine(
         ended = missing_part(machine, process.exit_status)
     code = exit_code(process, ended)
     explain(machine, process, ended)
+    if measuring is not None:
+        measuring.end()
     if report >= 0:
         from nexus.system.report import write_report
 
@@ -127,14 +145,48 @@ def missing_part(machine: Machine, status: int) -> NexusError | None:
     return missing_parts(machine.program, machine.settings.sysroot, status)
 
 
-def open_report(path: str | None) -> int:
-    """A descriptor of the report's file, -1 for none; opened before guest code can run."""
+class Measuring:
+    """`--stats` and `--profile`. Their modules are imported for runs that want them only."""
+
+    def __init__(self, parsed: Parsed) -> None:
+        from nexus.machine.measure import Measure
+        from nexus.system.profile import Profile
+
+        path = run_options.profile(parsed)
+        self._file = open_output("profile", path)
+        self._path = path
+        self._profile = Profile()
+        self._stats = parsed.flag("stats")
+        self._began = 0.0
+        self.measure = Measure(self._profile.sample if path is not None else None)
+
+    def begin(self, machine: Machine) -> None:
+        from time import perf_counter
+
+        self._profile.kernel = machine.kernel
+        self._began = perf_counter()
+
+    def end(self) -> None:
+        from time import perf_counter
+
+        seconds = perf_counter() - self._began
+        if self._stats:
+            from nexus.system.stats import text
+
+            terminal.notice(text(self.measure, seconds))
+        if self._file >= 0:
+            self._profile.write(self._file)
+            terminal.detail(f"the profile is in {self._path}; https://www.speedscope.app shows it")
+
+
+def open_output(option: str, path: str | None) -> int:
+    """A descriptor of an option's file, -1 for none; opened before guest code can run."""
     if path is None:
         return -1
     try:
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise UsageError(f"--report {path}: {error.strerror}") from None
+        raise UsageError(f"--{option} {path}: {error.strerror}") from None
 
 
 def end_with_the_reader(machine: Machine) -> None:

@@ -31,9 +31,12 @@ RUN = [
     Option("processes", VALUE, "most processes at a time (default 256)", "N"),
     Option("handles", VALUE, "most handles per process (default 65536)", "N"),
     Option("deterministic", OPTIONAL, "virtual time, seeded randomness, one CPU", "SEED"),
+    Option("cpu", VALUE, "the processor that CPUID describes: baseline, x86-64-v3, zen3, ...", "NAME"),
     Option("engine", VALUE, "how to run it: t1 makes host code of what runs often, t0 nothing", "t0|t1"),
     Option("sysroot", VALUE, "Windows DLLs to use: a version or a path", "VERSION|PATH"),
     Option("report", VALUE, "write what happened as JSON", "FILE"),
+    Option("stats", FLAG, "say at the end what the engine did: instructions, blocks, exits, times"),
+    Option("profile", OPTIONAL, "write where guest code spends its time, for Speedscope", "FILE"),
     Option("raw-cmdline", FLAG, "join the arguments with spaces, unquoted (cmd-style programs)"),
     Option("wine-debug", OPTIONAL, "show debug messages of Wine's DLLs", "CHANNELS"),
     Option("refresh", FLAG, "look for a newer version of the package"),
@@ -43,6 +46,7 @@ RUN = [
     Option("help", FLAG, "print this help", short="h"),
 ]
 
+PROFILE = "nexus.speedscope.json"
 ENGINES = ("t0", "t1")
 PASSED = ("NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "TZ", "CI")
 
@@ -113,6 +117,22 @@ def engine(parsed: Parsed) -> str | None:
     if name is not None and name not in ENGINES:
         raise UsageError(f"--engine is {' or '.join(ENGINES)}, not {name!r}")
     return name
+
+
+def cpu(parsed: Parsed) -> str | None:
+    """The name of the processor, None for one with everything that is implemented."""
+    name = parsed.value("cpu")
+    if name is not None:
+        from nexus.system.windows import named_cpu
+
+        named_cpu(name)
+    return name
+
+
+def profile(parsed: Parsed) -> str | None:
+    """The file of the profile, None for none."""
+    given = parsed.list("profile")
+    return (given[-1] or PROFILE) if given else None
 
 
 def seed(parsed: Parsed) -> int | None:

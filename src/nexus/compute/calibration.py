@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ VERSION = 1
 PROBE_SECONDS = 0.1
 PATIENCE = 30.0
 """Seconds until a probe that does not return is given up."""
+PAIRS = 3
 GAIN = 1.05
 """How much more the others must do without a device to leave it out: less is within the noise of a probe."""
 
@@ -121,9 +123,16 @@ class Probes:
             if not without:
                 break
             rates = self.best_together(without)
-            if sum(rates) > sum(together) * GAIN:
+            if sum(rates) > sum(together) * GAIN and self.confirmed(kept, without):
                 kept, together = without, rates
         return {"alone": alone, "together": together, "kept": kept}
+
+    def confirmed(self, chosen: Sequence[int], fewer: Sequence[int]) -> bool:
+        """Whether fewer devices do more in most of several pairs of probes: one pair may have met a
+        disturbance.
+        """
+        ratios = [sum(self.together(fewer)) / max(sum(self.together(chosen)), 1e-9) for _ in range(PAIRS)]
+        return statistics.median(ratios) > GAIN
 
     def alone(self, n: int) -> float:
         """The device's rate alone, 0 when it cannot compute the job; finds how many units make a probe."""

@@ -9,8 +9,8 @@ from nexus.compute.job import Job
 
 
 class DeviceReport:
-    """One device's part: seconds `busy`, and `ended`, the seconds from the job's start to its last
-    chunk's end.
+    """One device's part: seconds `busy`, and `ended`, the seconds from the job's start to its last chunk's
+    end; `spans` are the start and end of each chunk.
     """
 
     def __init__(self, device: Device) -> None:
@@ -19,6 +19,7 @@ class DeviceReport:
         self.chunks = 0
         self.busy = 0.0
         self.ended = 0.0
+        self.spans: list[tuple[float, float]] = []
         self.wrong = 0
         self.lost = False
 
@@ -27,6 +28,7 @@ class DeviceReport:
         self.chunks += 1
         self.busy += seconds
         self.ended = ended
+        self.spans.append((ended - seconds, ended))
 
 
 class Report:

@@ -12,11 +12,11 @@ import threading
 import time
 from collections.abc import Sequence
 
-from nexus.compute import monitor
 from nexus.compute.chunks import STALL_SECONDS, in_granules, late, next_size
 from nexus.compute.devices.base import Device
 from nexus.compute.errors import ComputeError, DeviceLost, OutOfDeviceMemory, WrongResult
 from nexus.compute.job import Job
+from nexus.compute.monitor import live
 from nexus.compute.report import DeviceReport, Report
 
 
@@ -86,7 +86,7 @@ class Run:
                     thread.join()
         self.report.seconds = time.monotonic() - self.began
         if self.published:
-            monitor.withdraw()
+            live.withdraw()
         for device in self.devices:
             self.report.copied += device.copied - copied[device]
         if self.error is not None:
@@ -152,9 +152,9 @@ class Run:
                 self.rates[device] = row.units / row.busy
                 if chunk.lost_at:
                     self.report.recoveries.append(now - chunk.lost_at)
-                if now - max(self.began, self.published) > monitor.EVERY and self.done < self.job.units:
+                if now - max(self.began, self.published) > live.EVERY and self.done < self.job.units:
                     self.published = now
-                    monitor.publish(self)
+                    live.publish(self)
             self.changed.notify_all()
 
     def take(self, device: Device) -> Chunk | None:

@@ -85,6 +85,9 @@ def step(op: Value, operands: list[int], state: dict[int, int], memory: Memory) 
         else:
             state[op.imm] = operands[0]
         return 0
+    if kind == "clear":
+        state[op.imm + SCALAR_SLOTS] = state.get(op.imm + SCALAR_SLOTS, 0) & (1 << row.bits) - 1
+        return 0
     if row.address:
         operands = [effective_address(op, operands), *operands[row.address :]]
     if kind == "lea":

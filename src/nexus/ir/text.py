@@ -62,6 +62,8 @@ def _slot_type(row: Row) -> bool | None:
         return row.result is not None and row.result.is_vector
     if row.name.startswith("put."):
         return row.operands[0].is_vector
+    if row.name.startswith("clear."):
+        return True
     return None
 
 

@@ -157,7 +157,7 @@ class Address:
 class Block:
     """A translated stretch of guest code under construction, then input of the rewrites and engines."""
 
-    __slots__ = ("consts", "end", "marks", "ops", "start")
+    __slots__ = ("cleared", "consts", "end", "marks", "ops", "start")
 
     def __init__(self, start: int = 0) -> None:
         self.start = start
@@ -165,14 +165,18 @@ class Block:
         self.ops: list[Value] = []
         self.marks: list[tuple[int, int]] = []
         self.consts: dict[int, Value] = {}
+        self.cleared: set[int] = set()  # vector slots that are known to be zero above their low 128 bits
 
     def mark(self, address: int) -> None:
         """The ops that follow belong to the guest instruction at `address`."""
         self.marks.append((len(self.ops), address))
 
     def emit(self, name: str, *args: Value, imm: int = 0) -> Value:
-        value = Value(self, ROWS[name], args, imm)
+        row = ROWS[name]
+        value = Value(self, row, args, imm)
         self.ops.append(value)
+        if row.indirect:  # it may write any slot
+            self.cleared.clear()
         return value
 
     def const(self, type: Type, number: int) -> Value:
@@ -193,6 +197,14 @@ class Block:
     def put(self, slot: int, value: Value) -> None:
         """Scalar slot: store zero-extended to 64 bits. Vector slot: replace the low part, keep the rest."""
         self.emit(f"put.{value.type}", value, imm=slot)
+        if slot in self.cleared and value.type is not None and value.type.bits > 128:
+            self.cleared.discard(slot)
+
+    def clear(self, slot: int) -> None:
+        """Zero a vector slot above its low 128 bits, unless it is known to be zero there."""
+        if slot not in self.cleared:
+            self.cleared.add(slot)
+            self.emit("clear.v128", imm=slot)
 
     # memory ----------------------------------------------------------------------------------------
 

@@ -61,6 +61,9 @@ def _slots(block: Block) -> None:
             assert type is not None
             if not 0 <= op.imm < (VECTOR_SLOTS if type.is_vector else SCALAR_SLOTS):
                 raise Malformed(f"op {index} ({op.row}) names slot {op.imm}, which does not exist")
+        elif op.row.name.startswith("clear."):
+            if not 0 <= op.imm < VECTOR_SLOTS:
+                raise Malformed(f"op {index} ({op.row}) names slot {op.imm}, which does not exist")
         elif op.row.name.startswith("const."):
             assert op.row.result is not None
             if op.imm == op.imm & op.row.result.mask:
@@ -96,6 +99,8 @@ def _precise(block: Block) -> None:
                 if row.effect == STORE:
                     stored = name
             architectural = row.name.startswith("put.") and (op.imm < FIRST_TEMP or row.operands[0].is_vector)
+            if row.name.startswith("clear."):
+                architectural = True
             if architectural or (row.writes and row.effect not in (LOAD, STORE)):
                 written = name
 

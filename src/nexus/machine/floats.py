@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.isa.x86.registers import CpuState
 
-    Result = tuple[int, int, int]  # XMM register, width and number of the lanes that may be tiny (0: none)
+    Result = tuple[int, int, int]  # vector register, width and number of the lanes that may be tiny (0: none)
 
 VECTOR = 19  # #XM, the argument of its FP_ERROR
 _MXCSR, _EXIT = SLOTS["mxcsr"], SLOTS["exit"]
@@ -30,6 +30,7 @@ _FLAGS = 0x3F
 _BEFORE = 0x07  # invalid, denormal, divide by zero
 _UNDERFLOW = 0x10
 _FLUSH = 0x8000
+_EXPONENTS = {16: 0x7C00, 32: 0x7F80_0000, 64: 0x7FF0_0000_0000_0000}  # by the width of a lane
 
 
 def unmasked(mxcsr: int) -> int:
@@ -67,8 +68,8 @@ def finish(state: CpuState, saved: bytes, result: Result) -> bool:
 
 
 def _is_tiny(state: CpuState, register: int, lane: int, count: int) -> bool:
-    """Whether one of the lowest `count` lanes of an XMM register is denormal."""
-    size, exponent = lane // 8, 0x7F80_0000 if lane == 32 else 0x7FF0_0000_0000_0000
-    value = state.xmm(register)
+    """Whether one of the lowest `count` lanes of a vector register is denormal."""
+    size, exponent = lane // 8, _EXPONENTS[lane]
+    value = state.ymm(register)
     numbers = (int.from_bytes(value[at : at + size], "little") for at in range(0, count * size, size))
     return any(not number & exponent and number << 1 & (1 << lane) - 1 for number in numbers)

@@ -5,14 +5,13 @@ Only imported when something has to be translated; a program whose pages are all
 
 from __future__ import annotations
 
-from iced_x86 import Register
-
 from nexus.base.errors import GuestFault
 from nexus.ir.rewrite import rewrite
 from nexus.ir.values import Block
 from nexus.isa.x86.decode import LONGEST, decode, instructions
+from nexus.isa.x86.operands import VECTOR
 from nexus.isa.x86.semantics import lower
-from nexus.isa.x86.semantics.sse_float import MAY_BE_TINY, RAISING
+from nexus.isa.x86.semantics.float_exceptions import MAY_BE_TINY, RAISING
 from nexus.machine.host import PAGE
 from nexus.machine.stop import FetchFault
 from nexus.machine.window import EXECUTE
@@ -67,7 +66,10 @@ def float_result(window: Window, pc: int) -> tuple[int, int, int] | None:
     if instruction.mnemonic not in RAISING:
         return None
     lane, count = MAY_BE_TINY.get(instruction.mnemonic, (32, 0))
-    return instruction.op0_register - Register.XMM0 if count else 0, lane, count
+    if not count or instruction.op0_register not in VECTOR:
+        return 0, lane, 0
+    number, type = VECTOR[instruction.op0_register]
+    return number, lane, count if count == 1 else count * type.bits // 128
 
 
 def instruction_at(window: Window, pc: int) -> tuple[Instruction, bytes]:

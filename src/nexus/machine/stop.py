@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nexus.ir.state import Exit
 
-_KINDS = {number: name for name, number in vars(Exit).items() if name.isupper()}
+KINDS = {number: name for name, number in vars(Exit).items() if name.isupper()}
 
 
 class Stop:
@@ -27,7 +27,7 @@ class Stop:
         self.execute = execute
 
     def __repr__(self) -> str:
-        name = _KINDS.get(self.kind, str(self.kind))
+        name = KINDS.get(self.kind, str(self.kind))
         if self.kind != Exit.FAULT:
             return f"Stop({name}, {self.argument})"
         verb = "execute" if self.execute else "write" if self.write else "read"

@@ -80,6 +80,7 @@ class TieredTranslations(Translations):
             self._waiting += 1
             if codes.engine.ready or self._waiting > self._policy.patience:
                 codes.make(block)
+                self.counts.host_code_made += 1
                 self._made(codes, block)
                 self._cache.note_host_code(block)
                 return
@@ -110,6 +111,7 @@ class TieredTranslations(Translations):
                 return
             found.append((block, begin, length, rest))
         codes.place(code, found)
+        self.counts.host_code_kept += len(found)
         for block, *_ in found:
             self._made(codes, block)
 

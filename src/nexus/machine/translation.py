@@ -75,6 +75,15 @@ class Translation:
         self.counted = False  # has it run often once?
 
 
+class Counts:
+    """How many blocks were translated and taken over from the cache: as records, as host code."""
+
+    __slots__ = ("host_code_kept", "host_code_made", "kept", "made")
+
+    def __init__(self) -> None:
+        self.made = self.kept = self.host_code_made = self.host_code_kept = 0
+
+
 class Translations:
     """All translations of one window."""
 
@@ -97,6 +106,7 @@ class Translations:
         self.floats: dict[int, tuple[int, int, int]] = {}  # blocks of one instruction that may raise it
         self._asked: set[int] = set()  # pages that the cache was asked for
         self._hooked: set[int] = set()  # pages that had a hook, whose blocks are not those of other runs
+        self.counts = Counts()
         self._once: Translation | None = None
         self._first_count = NEVER
         self._cache = PageCache(window, engine)
@@ -168,7 +178,7 @@ class Translations:
             owner = self._owners[bisect_right(self._records, record) - 1]
         assert owner is not None
         index = max(bisect_right(owner.offsets, record - owner.record) - 1, 0)
-        return owner.addresses[index], len(owner.addresses) - index - 1
+        return owner.addresses[index], len(set(owner.addresses[index:])) - 1
 
     def link(self, stub: int, target: Translation) -> None:
         """Let a link record's branch go to a block directly from now on."""
@@ -215,6 +225,7 @@ class Translations:
         found = _put(code, self._next, pages, self._first_count)
         self._next += found.size
         self._add(found)
+        self.counts.made += 1
         if not self.floats_alone:
             self._cache.note(found)
             return found
@@ -240,6 +251,7 @@ class Translations:
                 if len(pages) > 1:
                     self._lock(pages)
                 self._add(Translation(start, self._next + begin, size, pages, offsets, addresses, links))
+                self.counts.kept += 1
         self._next += len(data)
         return saved
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from time import perf_counter_ns
 
-from nexus.base.errors import Unsupported
+from nexus.base.errors import GuestFault, Unsupported
 from nexus.ir.state import SLOTS, Exit
 from nexus.isa.x86 import helpers
 from nexus.isa.x86.registers import FLAG_TF, CpuState
@@ -36,16 +37,15 @@ class _Hooked(Exception):
 
 
 class Vcpu:
-    """Runs threads of one window. `ticks()` is the time stamp counter that the guest sees, `processors` how
-    many of its kind the machine has.
+    """Runs threads of one window. `machine` is what the guest sees of the machine around it: its clock, its
+    entropy, what CPUID answers.
 
     `engine` is "t0", the interpreter, or "t1", which has host code for what runs often; `policy` says how
     often (`tiers.py`)."""
 
     def __init__(self, window: Window, engine: str = "t0", policy: Policy | None = None) -> None:
         self.window = window
-        self.ticks: Callable[[], int] = perf_counter_ns
-        self.processors = 1
+        self.machine = helpers.Machine(perf_counter_ns, os.urandom, window.read, window.write)
         self._engine = faults.acquire()
         if engine == "t1":
             from nexus.machine.tiers import USUAL, TieredTranslations
@@ -53,6 +53,7 @@ class Vcpu:
             self.translations: Translations = TieredTranslations(window, self._engine, policy or USUAL)
         else:
             self.translations = Translations(window, self._engine)
+        self._execute: Callable[[int, int], None] = self._engine.run  # from a record until an exit
         window.copy = self._engine.copy
         self._closed = False
 
@@ -103,7 +104,7 @@ class Vcpu:
             return _memory_fault(fault.address, 1, False, True, 0)
 
     def _run(self, state: CpuState, at: int, budget: int) -> Stop:
-        slots, run, translations = state.slots, self._engine.run, self.translations
+        slots, run, translations = state.slots, self._execute, self.translations
         alone = translations.floats
         self._look_at_mxcsr(slots[_MXCSR])
         block = self._enter(slots[_PC])
@@ -147,10 +148,10 @@ class Vcpu:
     def _raises(self, state: CpuState, at: int, record: int, result: floats.Result) -> bool:
         """Run an instruction that may raise a floating-point exception; whether it did."""
         if not floats.unmasked(state.slots[_MXCSR]):
-            self._engine.run(at, record)
+            self._execute(at, record)
             return False
         saved = floats.begin(state)
-        self._engine.run(at, record)
+        self._execute(at, record)
         return floats.finish(state, saved, result)
 
     def _enter(self, pc: int) -> Translation:
@@ -175,7 +176,7 @@ class Vcpu:
         slots[_LOOKUP] = self.translations.lookup_once.address
         try:
             if result is None:
-                self._engine.run(at, record)
+                self._execute(at, record)
             elif self._raises(state, at, record, result):
                 return Stop(Exit.FP_ERROR, floats.VECTOR)
         finally:
@@ -191,13 +192,22 @@ class Vcpu:
         if kind == Exit.FAULT:
             return self._fault(state, at)
         if kind == Exit.HELPER:
-            helpers.run(slots[_EXIT_ARG], state, self.ticks, self.processors)
-            return None
+            return self._helper(state, slots[_EXIT_ARG])
         if kind == Exit.PRIVILEGED and slots[_EXIT_ARG] == _GENERAL_PROTECTION:
             return Stop(Exit.FAULT, 0, _UNKNOWN_ADDRESS)
         if kind == Exit.UNIMPLEMENTED:
             raise self._unsupported(slots[_PC])
         return Stop(kind, slots[_EXIT_ARG])
+
+    def _helper(self, state: CpuState, argument: int) -> Stop | None:
+        """An instruction that the host does in Python, and what it raises."""
+        try:
+            raised = helpers.run(argument, state, self.machine)
+        except GuestFault as fault:
+            return _memory_fault(fault.address, 1, fault.write, False, 0)
+        if raised == Exit.PRIVILEGED:
+            return Stop(Exit.FAULT, 0, _UNKNOWN_ADDRESS)
+        return None if raised is None else Stop(raised)
 
     def _fault(self, state: CpuState, at: int) -> Stop | None:
         """A memory access failed: for good, or because we wanted to see the write."""

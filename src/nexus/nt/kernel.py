@@ -137,6 +137,11 @@ class Kernel:
         found = self._ids.get(number & ~3)
         return found if isinstance(found, Thread) else None
 
+    def threads_of(self, process: Process) -> list[Thread]:
+        """The threads of a process in the order of their ids, with those that ended and have handles."""
+        known = (target for target in self._ids.values() if isinstance(target, Thread))
+        return sorted((thread for thread in known if thread.process is process), key=lambda thread: thread.id)
+
     def process_by_id(self, number: int) -> Process | None:
         found = self._ids.get(number & ~3)
         return found if isinstance(found, Process) else None

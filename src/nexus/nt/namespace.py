@@ -154,19 +154,16 @@ class Namespace:
     def _walk(
         self, name: str, root: KernelObject | None, open_link: bool, any_case: bool = True
     ) -> tuple[Found, str | None]:
-        """The walk: (what was reached, the components that do not exist or None).
-
-        `any_case` is about the last component; the names before it are those of the system.
-        """
+        """The walk: (what was reached, the components that do not exist or None)."""
         current, rest = self._start(name, root)
-        links = 0
+        links, trailing = 0, False
         while True:
             if isinstance(current, SymbolicLink) and not (open_link and not rest):
                 links += 1
                 if links > MAX_LINKS:
                     raise NtError(Status.OBJECT_NAME_INVALID)
                 target = current.target
-                rest = f"{target.rstrip(SEPARATOR)}{SEPARATOR}{rest}" if rest else target
+                rest = f"{target.rstrip(SEPARATOR)}{SEPARATOR}{rest}" if rest else target or SEPARATOR
                 current, rest = self._start(rest, None)
                 continue
             if not isinstance(current, Directory):
@@ -174,17 +171,22 @@ class Namespace:
                     raise NtError(Status.OBJECT_TYPE_MISMATCH)
                 return Found(current, SEPARATOR + rest if rest else ""), None
             if not rest:
+                if trailing:
+                    raise NtError(Status.OBJECT_NAME_INVALID)
                 return Found(current, ""), None
-            component, _, after = rest.partition(SEPARATOR)
+            component, more, after = rest.partition(SEPARATOR)
             if not component:
                 raise NtError(Status.OBJECT_NAME_INVALID)
-            child = current.find(component, any_case or bool(after))
+            child = current.find(component, any_case)
             if child is None:
                 return Found(current, ""), rest
+            trailing = trailing or (bool(more) and not after)
             current, rest = child, after
 
     def _start(self, name: str, root: KernelObject | None) -> tuple[KernelObject, str]:
         if root is not None:
+            if isinstance(root, SymbolicLink):
+                raise NtError(Status.OBJECT_TYPE_MISMATCH)
             if name.startswith(SEPARATOR):
                 raise NtError(Status.OBJECT_PATH_SYNTAX_BAD)
             return root, name
@@ -194,10 +196,14 @@ class Namespace:
 
     def open(self, attributes: Attributes, kind: type[K]) -> K:
         """The existing object of class `kind` with that name."""
+        if attributes.name is None and attributes.root_handle:
+            raise NtError(Status.OBJECT_NAME_INVALID)
         if attributes.name is None or (not attributes.name and attributes.root is None):
             raise NtError(Status.OBJECT_PATH_SYNTAX_BAD)
-        if not attributes.name and not isinstance(attributes.root, Directory):
-            raise NtError(Status.OBJECT_TYPE_MISMATCH)  # only a directory opens itself again
+        if not attributes.name:
+            if isinstance(attributes.root, kind) and kind in (Directory, SymbolicLink):
+                return attributes.root  # these open themselves again
+            raise NtError(Status.OBJECT_TYPE_MISMATCH)
         open_link, any_case = attributes.flags & OBJ_OPENLINK, attributes.flags & OBJ_CASE_INSENSITIVE
         found = self.parse(attributes.name, attributes.root, bool(open_link), bool(any_case)).object
         if not isinstance(found, kind):
@@ -209,6 +215,8 @@ class Namespace:
 
         The second value is STATUS_SUCCESS or STATUS_OBJECT_NAME_EXISTS.
         """
+        if attributes is not None and attributes.name is None and attributes.root_handle:
+            raise NtError(Status.OBJECT_NAME_INVALID)
         if attributes is None or not attributes.name:
             target = make()
             if attributes is not None:
@@ -253,7 +261,7 @@ _LINKS = (
     ("\\??", "\\GLOBAL??"),
     ("\\DosDevices", "\\??"),
     ("\\GLOBAL??\\Global", "\\GLOBAL??"),
-    ("\\GLOBAL??\\GLOBALROOT", "\\"),
+    ("\\GLOBAL??\\GLOBALROOT", ""),
     ("\\BaseNamedObjects\\Global", "\\BaseNamedObjects"),
     ("\\BaseNamedObjects\\Local", "\\BaseNamedObjects"),
     ("\\BaseNamedObjects\\Session", "\\Sessions\\BNOLINKS"),

@@ -11,10 +11,6 @@ if TYPE_CHECKING:
     from nexus.nt.call import Call
 
 
-LONGEST_STRING = 0xFFFC
-"""Bytes of text that a UNICODE_STRING can count together with their zero."""
-
-
 def pointer(address: int) -> int:
     """An address as a structure holds it: behind a hostile buffer at the end of memory it wraps round."""
     return address & 0xFFFF_FFFF_FFFF_FFFF

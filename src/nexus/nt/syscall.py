@@ -50,10 +50,10 @@ class Kind:
     """How one declared parameter type reads its raw argument.
 
     `key` identifies equal kinds; `constants` are objects that the expression names as `{k}_0`, `{k}_1`, ...;
-    `mask` has the bits of the raw argument that count.
+    `mask` has the bits of the raw argument that count; `first` ones are decoded before the others.
     """
 
-    __slots__ = ("constants", "expression", "key", "mask", "optional", "text")
+    __slots__ = ("constants", "expression", "first", "key", "mask", "optional", "text")
 
     def __init__(
         self,
@@ -62,8 +62,10 @@ class Kind:
         constants: tuple[Any, ...] = (),
         optional: bool = False,
         mask: int = 0xFFFF_FFFF_FFFF_FFFF,
+        first: bool = False,
     ) -> None:
         self.text = text
+        self.first = first
         self.mask = mask
         self.expression = expression
         self.constants = constants
@@ -72,7 +74,8 @@ class Kind:
 
     def __or__(self, other: None) -> Kind:
         text = f"{self.text} | None"
-        return Kind(text, f"({self.expression} if {{a}} else None)", self.constants, True, self.mask)
+        expression = f"({self.expression} if {{a}} else None)"
+        return Kind(text, expression, self.constants, True, self.mask, self.first)
 
 
 class _HandleMaker:
@@ -122,7 +125,7 @@ if not TYPE_CHECKING:
     ObjectAttributes = Kind(
         "ObjectAttributes", "{k}_0(call.memory, call.process.handles, {a})", (read_attributes,)
     )
-    NewHandle = Kind("NewHandle", "{k}_0(call.memory, {a})", (_new_handle,))
+    NewHandle = Kind("NewHandle", "{k}_0(call.memory, {a})", (_new_handle,), first=True)
     KINDS.update(
         Handle=Handle, NewHandle=NewHandle, UnicodeString=UnicodeString, ObjectAttributes=ObjectAttributes
     )
@@ -198,12 +201,16 @@ def _decoder(kinds: list[Kind]) -> Decoder:
     if found is not None:
         return found
     scope: dict[str, Any] = {"unpack": struct.unpack}
-    arguments, loads = [], ""
+    arguments, loads, first = [], "", ""
     for index, kind in enumerate(kinds):
         name = f"a{index}"
         for number, constant in enumerate(kind.constants):
             scope[f"k{index}_{number}"] = constant
-        arguments.append(kind.expression.format(a=name, k=f"k{index}"))
+        expression = kind.expression.format(a=name, k=f"k{index}")
+        if kind.first:
+            first += f"    {name} = {expression}\n"
+            expression = name
+        arguments.append(expression)
     if kinds:
         names = [f"a{i}" for i in range(max(len(kinds), REGISTER_ARGUMENTS))]
         loads = f"    {', '.join(names[:REGISTER_ARGUMENTS])} = raw\n"
@@ -211,7 +218,7 @@ def _decoder(kinds: list[Kind]) -> Decoder:
             read = f"call.memory.read(stack + {STACK_ARGUMENTS:#x}, {8 * extra})"
             loads += f"    {', '.join(names[REGISTER_ARGUMENTS:])}, = unpack('<{extra}Q', {read})\n"
     passed = ", ".join(["call", *arguments])
-    source = f"def decode(function, call, raw, stack):\n{loads}    return function({passed})\n"
+    source = f"def decode(function, call, raw, stack):\n{loads}{first}    return function({passed})\n"
     exec(compile(source, "<syscall decoder>", "exec"), scope)
     decode: Decoder = scope["decode"]
     _decoders[key] = decode

@@ -15,10 +15,12 @@ class Version:
     `unix_calls`: the number of each of ntdll's unix calls, by name. `user_thread_end`: the codes of
     NtUserCallNoParam with which user32 says that a thread ends. `pipe_overwrite`: CreatePipe asks for
     FILE_OVERWRITE_IF, which pipes do not have, and means FILE_OPEN_IF. `release_whole`: VirtualFree leaves it
-    to the kernel to refuse MEM_RELEASE of a part, which NT allows.
+    to the kernel to refuse MEM_RELEASE of a part, which NT allows. `dos_masks`: FindFirstFile passes masks on
+    as its callers wrote them.
     """
 
     __slots__ = (
+        "dos_masks",
         "machine_frames",
         "name",
         "pipe_overwrite",
@@ -35,7 +37,9 @@ class Version:
         user_thread_end: tuple[int, ...] = (),
         pipe_overwrite: bool = False,
         release_whole: bool = False,
+        dos_masks: bool = False,
     ) -> None:
+        self.dos_masks = dos_masks
         self.release_whole = release_whole
         self.pipe_overwrite = pipe_overwrite
         self.name = name
@@ -51,6 +55,7 @@ WINE_8 = Version(
     (9, 10),
     pipe_overwrite=True,
     release_whole=True,
+    dos_masks=True,
 )
 WINE_10 = Version(
     "Wine 10",

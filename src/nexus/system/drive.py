@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from nexus.system.sysroot import Sysroot
 
 REGISTRY = "windows/system32/config/registry"
+PROGRAMS = ("explorer.exe", "hh.exe", "notepad.exe", "regedit.exe", "winhlp32.exe")
+"""What lies in the Windows folder itself."""
 
 
 class Drive:
@@ -77,6 +79,7 @@ def volumes(
     for folder in (sysroot.windows, sysroot.nls, sysroot.extra):
         if folder is not None:
             private.overlay(["windows", "system32"], folder)
+    private.overlay(["windows"], sysroot.windows, PROGRAMS)
     host = Volume("Z", "HarddiskVolume2", refusals=refusals)
     for grant in grants:
         host.grant(grant)

@@ -44,6 +44,7 @@ class EngineSide:
         self._engine = engine
         self._memory = memory
         ctypes.memmove(engine.memory, memory, len(memory))
+        self._machine = compare.machine_on(memoryview(engine.memory).cast("B"))
         self._entry = 0
         self._placed: Instruction | None = None
 
@@ -67,7 +68,7 @@ class EngineSide:
             fault = engine.fault()
             address, write = fault.address, fault.write
         state = CpuState(bytearray(ctypes.string_at(engine.state, STATE_BYTES)))
-        outcome = compare.engine_outcome(case, slots[_EXIT], slots[_ARGUMENT], slots[_PC], address, write)
+        outcome = compare.engine_outcome(case, state, address, write, self._machine)
         after = self._memory
         if _memcmp(engine.memory, after, len(after)):
             after = engine.memory.raw

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from nexus.base import terminal
-from nexus.base.errors import NexusError, NotFound
+from nexus.base.errors import NexusError, NotFound, UsageError
 from nexus.loader.runnable import check_program
 from nexus.loader.source import FileBytes
 from nexus.machine.window import Window
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, TypeVar
 
+    from nexus.isa.x86.cpuid import Cpu
+    from nexus.machine.measure import Measure
     from nexus.machine.vcpu import Vcpu
     from nexus.nt.hook import Hook
     from nexus.nt.ps.crash import Crash
@@ -121,7 +123,9 @@ class Settings:
         self.environment: dict[str, str] = {}
         self.drive: str | None = None
         self.cpu: Callable[[Window], Vcpu] | None = None
+        self.cpu_name: str | None = None
         self.engine: str | None = None  # the best one that the host can run
+        self.measure: Measure | None = None  # what takes the time of the guest's code
         self.seed: int | None = None
         self.processors = 1
         self.package: str | None = None
@@ -140,7 +144,7 @@ class Machine:
         self.settings = settings
         self.program = os.path.realpath(program)
         self.folder = folder
-        self._cpu = settings.cpu or _engine(settings.engine)
+        self._cpu = settings.cpu or _engine(settings.engine, settings.measure)
         hooks = [*settings.hooks, *(trace.calls if trace is not None else ())]
         if hooks:
             from nexus.system import hooking
@@ -204,7 +208,11 @@ class Machine:
     def _make_vcpu(self, window: Window) -> Vcpu:
         """A processor with the kernel's time, one of as many as it knows."""
         vcpu = self._cpu(window)
-        vcpu.ticks, vcpu.processors = self.kernel.clock.time_stamp, self.settings.processors
+        machine = vcpu.machine
+        machine.ticks, machine.processors = self.kernel.clock.time_stamp, self.settings.processors
+        machine.random_bytes = self.kernel.random_bytes
+        if self.settings.cpu_name is not None:
+            machine.cpu = named_cpu(self.settings.cpu_name)
         return vcpu
 
     def start(
@@ -377,16 +385,24 @@ def windows(
     permissions: Permissions | None = None,
     env: Mapping[str, str] | None = None,
     drive: str | os.PathLike[str] | None = None,
-    cpu: Callable[[Window], Vcpu] | None = None,
+    cpu: str | Callable[[Window], Vcpu] | None = None,
     deterministic: int | None = None,
     engine: str | None = None,
 ) -> Windows:
-    """A Windows machine for programs: DLLs, permissions, environment, a kept C:, a CPU, a seed, an engine."""
+    """A Windows machine for programs: DLLs, permissions, environment, a kept C:, a CPU, a seed, an engine.
+
+    `cpu` is the name of the processor that CPUID describes ("zen3"; `isa/x86/cpus.py`), or what makes the
+    virtual processors.
+    """
     settings = Settings(find_sysroot(sysroot))
     settings.permissions = permissions or Permissions()
     settings.environment = dict(env or {})
     settings.drive = None if drive is None else os.fspath(drive)
-    settings.cpu = cpu
+    if isinstance(cpu, str):
+        named_cpu(cpu)
+        settings.cpu_name = cpu
+    else:
+        settings.cpu = cpu
     settings.seed = deterministic
     settings.engine = engine
     return Windows(settings)
@@ -412,16 +428,30 @@ def check_host_program(path: str) -> None:
         os.close(fd)
 
 
-def _engine(name: str | None) -> Callable[[Window], Vcpu]:
+def named_cpu(name: str) -> Cpu:
+    """The processor of a name; raises UsageError."""
+    from nexus.isa.x86 import cpus
+
+    if name not in cpus.NAMES:
+        raise UsageError(f"there is no processor called {name!r}", hint=f"known: {', '.join(cpus.NAMES)}")
+    return cpus.cpu(name)
+
+
+def _engine(name: str | None, measure: Measure | None) -> Callable[[Window], Vcpu]:
     """What makes the processors of a machine. T1 is built, if need be, before the wall is up; a run that did
     not ask for it does not wait for that."""
     from nexus.machine.vcpu import Vcpu
 
+    engine = "t0"
     if name != "t0":
         from nexus.backend.stencils.engine import available
         from nexus.machine.native import prepare
 
         if name is not None or available():
             prepare(meanwhile=name is None)
-            return lambda window: Vcpu(window, "t1")
-    return Vcpu
+            engine = "t1"
+    if measure is not None:
+        from nexus.machine.measure import MeasuredVcpu
+
+        return lambda window: MeasuredVcpu(measure, window, engine)
+    return lambda window: Vcpu(window, engine)

@@ -15,6 +15,7 @@ from array import array
 from nexus.backend.interp.layout import NEVER, OutOfSlots
 from nexus.backend.interp.survey import (
     BRANCH,
+    CLEAR,
     CONST,
     CONSTANTS,
     GET,
@@ -179,7 +180,8 @@ class _Assembly:
         )
         into, done = self.survey.into, self.done
         marks = block.marks
-        words += (self.symbols["enter"], len(marks) << 32, block.start & _QUAD, NEVER)
+        instructions = len({address for _, address in marks})
+        words += (self.symbols["enter"], instructions << 32, block.start & _QUAD, NEVER)
         next_mark, mark_at = 0, marks[0][0] if marks else -1
         pc = block.start
         pending: tuple[int, int] | None = None  # handlers of the op before together with this one
@@ -270,6 +272,8 @@ class _Assembly:
                 if i == 0 or plans[block.ops[i - 1].row].kind != BRANCH:
                     self.links.append((len(words) + 2, op.imm))
                     words += (self.symbols["goto"], 0, 0, 0)
+            elif kind == CLEAR:
+                words += (plan.plain, op.imm)
             elif kind == BRANCH:
                 self.branch(i, op)
             elif kind == JUMP:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from nexus.backend.interp import layout, records
 from nexus.backend.interp.pairs import operands_of
 from nexus.backend.interp.records import Variant
+from nexus.backend.llvm.compile import features
 from nexus.backend.llvm.expand import declarations, expand
 from nexus.ir.ops.table import PURE, Row
 from nexus.ir.state import SLOTS, VECTOR_BYTES, VECTOR_OFFSET, Exit
@@ -26,9 +27,12 @@ _ALIGN = {"i8": 1, "i32": 4, "i64": 8}
 class Writer:
     """The body of one handler under construction."""
 
-    def __init__(self) -> None:
+    def __init__(self, bitwise: bool = False) -> None:
+        """`bitwise`: the row only moves or combines bits, which LLVM would do with integers; whoever reads
+        the vector next then waits until all of them have reached memory."""
         self.lines: list[str] = []
         self.count = 0
+        self.bitwise = bitwise
 
     def op(self, text: str) -> str:
         """Emit an instruction with a result; return its name."""
@@ -54,13 +58,19 @@ class Writer:
 
     def read(self, offset: int, type: Type) -> str:
         where = self.slot(offset, type.is_vector)
+        if self.bitwise and type.is_vector:
+            whole = self.op(f"load volatile {_quads(type)}, ptr {where}, align 16")
+            return self.op(f"bitcast {_quads(type)} {whole} to {type.llvm}")
         if type is I1:
             return self.op(f"trunc i8 {self.op(f'load i8, ptr {where}, align 8')} to i1")
         return self.op(f"load {type.llvm}, ptr {where}, align {16 if type.is_vector else 8}")
 
     def write(self, offset: int, type: Type, value: str) -> None:
         where = self.slot(offset, type.is_vector)
-        if type.is_vector:
+        if self.bitwise and type.is_vector:
+            whole = self.op(f"bitcast {type.llvm} {value} to {_quads(type)}")
+            self.do(f"store volatile {_quads(type)} {whole}, ptr {where}, align 16")
+        elif type.is_vector:
             self.do(f"store {type.llvm} {value}, ptr {where}, align 16")
         else:
             wide = value if type is I64 else self.op(f"zext {type.llvm} {value} to i64")
@@ -134,9 +144,20 @@ class Writer:
         clamped = self.op(f"call i64 @llvm.umin.i64(i64 {address}, i64 %top)")
         return "ptr " + self.op(f"getelementptr i8, ptr %window, i64 {clamped}")
 
-    def function(self, name: str) -> str:
+    def clear(self, offset: int, width: int) -> None:
+        """Zero the vector slot that the record names at `offset` above its low bits."""
+        slot = self.slot(offset, True)
+        for at in range(width // 8, VECTOR_BYTES, 16):
+            where = self.op(f"getelementptr inbounds i8, ptr {slot}, i64 {at}")
+            self.do(f"store <2 x i64> zeroinitializer, ptr {where}, align 16")
+
+    def function(self, name: str, avx: bool = False) -> str:
         body = "\n  ".join(self.lines)
-        return f'define {CONVENTION} void @"{name}"({PARAMETERS}) #0 {{\n  {body}\n}}\n'
+        return f'define {CONVENTION} void @"{name}"({PARAMETERS}) #{int(avx)} {{\n  {body}\n}}\n'
+
+
+def _quads(type: Type) -> str:
+    return f"<{type.bits // 64} x i64>"
 
 
 def _operand_offset(index: int) -> int:
@@ -145,12 +166,15 @@ def _operand_offset(index: int) -> int:
 
 def handler(v: Variant, writer: Writer | None = None) -> str:
     """The function of a row's variant."""
-    w, row = writer or Writer(), v.row
-    if records.head(row) == "put":
-        type = row.operands[0]
-        w.write(8, type, w.read(9, type))
+    row = v.row
+    w = writer or Writer(records.head(row) in records.BITWISE)
+    if records.head(row) in ("put", "clear"):
+        if row.operands:
+            w.write(8, row.operands[0], w.read(9, row.operands[0]))
+        else:
+            w.clear(8, row.bits)
         w.next(long=False)
-        return w.function(v.name)
+        return w.function(v.name, row.avx)
     operands = []
     for index, type in enumerate(row.operands):
         if v.imm_last and index == len(row.operands) - 1:
@@ -171,7 +195,7 @@ def handler(v: Variant, writer: Writer | None = None) -> str:
         if row.result is not None:
             w.write(8, row.result, out.result)
         w.next(v.long)
-    return w.function(v.name)
+    return w.function(v.name, row.avx)
 
 
 def pair_handler(v: Variant, writer: Writer | None = None) -> str:
@@ -293,8 +317,16 @@ def module(rows: Iterable[Row]) -> str:
             parts.append(handler(v) if v.second is None else pair_handler(v))
     text = "".join(parts)
     tail = '!0 = !{}\n!1 = !{!"branch_weights", i32 1, i32 1000000}\n'
-    tail += 'attributes #0 = { nounwind "no-builtins" }\n'
-    return text + declarations(text) + tail
+    return text + declarations(text) + tail + attributes()
 
 
-__all__ = ["CONVENTION", "PARAMETERS", "Writer", "handler", "module"]
+def attributes() -> str:
+    """Of functions: #0 for all, #1 for those of rows with `avx`."""
+    common = 'nounwind "no-builtins"'
+    return (
+        f"attributes #0 = {{ {common} }}\n"
+        f'attributes #1 = {{ {common} "target-features"="{features(avx=True)}" }}\n'
+    )
+
+
+__all__ = ["CONVENTION", "PARAMETERS", "Writer", "attributes", "handler", "module"]

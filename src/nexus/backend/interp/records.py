@@ -38,6 +38,7 @@ from nexus.ir.ops.table import PURE, STATE, Row
 from nexus.ir.types import I1
 
 COMPARES = ("eq", "ne", "ult", "ule", "slt", "sle")
+BITWISE = ("put", "and", "or", "xor", "andn", "load", "store")
 UNHANDLED = (
     "get",
     "trunc",
@@ -101,7 +102,7 @@ def variants(row: Row) -> list[Variant]:
     if row.address:
         return [Variant(row, scale, imm) for scale in range(4 if row.address == 2 else 1) for imm in last]
     out = [Variant(row, imm_last=imm) for imm in last]
-    if row.has_imm and head(row) != "put":
+    if row.has_imm and head(row) not in ("put", "clear"):
         out.append(Variant(row, imm_wide=True))
     if testable(row):
         out += [Variant(row, imm_last=imm, branches=True) for imm in last]

@@ -13,11 +13,12 @@ if TYPE_CHECKING:
     from nexus.ir.ops.table import Row
     from nexus.ir.values import Block, Value
 
-OP, CONST, GET, PUT, TRUNC, ZEXT, BRANCH, GOTO, JUMP, EXIT, TRAP_IF = range(11)
+OP, CONST, GET, PUT, TRUNC, ZEXT, BRANCH, GOTO, JUMP, EXIT, TRAP_IF, CLEAR = range(12)
 _KINDS = {
     "const": CONST,
     "get": GET,
     "put": PUT,
+    "clear": CLEAR,
     "trunc": TRUNC,
     "zext": ZEXT,
     "branch": BRANCH,
@@ -176,6 +177,8 @@ def survey(block: Block, plans: Plans) -> Survey:
             else:
                 puts[args[0]] = i, slot, next_write.get(slot, NEVER)
             next_write[slot] = i
+        elif kind == CLEAR:
+            next_write[op.imm + VECTOR] = i
         elif kind in (TRUNC, ZEXT):
             if op.last < 0:
                 continue

@@ -7,8 +7,7 @@ import llvmlite.binding as llvm
 
 from nexus.base.errors import NexusError
 
-# Used when the host has them. No AVX: its encodings clear the upper parts of registers that pinned engines
-# keep.
+# Used when the host has them.
 _FEATURES = (
     "sse3",
     "ssse3",
@@ -26,11 +25,14 @@ _FEATURES = (
 )
 
 
+# Only rows with `avx` are compiled with these: their encodings clear the upper parts of registers, which
+# engines may keep.
+_AVX = ("avx", "avx2", "fma", "f16c")
 # Templates name instructions of these.
-_NEEDED = ("ssse3", "sse4.1", "sse4.2", "aes", "pclmul", "cx16")
+_NEEDED = ("ssse3", "sse4.1", "sse4.2", "aes", "pclmul", "cx16", *_AVX)
 
 
-def features() -> str:
+def features(avx: bool = False) -> str:
     """The host's features that code may use, as LLVM writes them."""
     host = llvm.get_host_cpu_features()
     missing = [name for name in _NEEDED if not host.get(name)]
@@ -39,7 +41,8 @@ def features() -> str:
             f"this host's processor lacks {', '.join(missing)}, which the engine's vector instructions need",
             hint="in a virtual machine, pass the host's processor through (-cpu host)",
         )
-    return ",".join(f"+{name}" for name in _FEATURES if host.get(name)) + ",-avx"
+    usable = ",".join(f"+{name}" for name in _FEATURES if host.get(name))
+    return usable + (",".join(("", *(f"+{name}" for name in _AVX))) if avx else ",-avx")
 
 
 def compile_object(text: str, level: int = 2, reloc: str = "pic", codemodel: str = "small") -> bytes:

@@ -12,6 +12,7 @@ import os
 import struct
 import sys
 import zlib
+from contextlib import suppress
 
 from nexus.backend import cache
 from nexus.backend.interp import engine as interp
@@ -155,10 +156,8 @@ def load_if_there(path: str) -> Stencils | None:
         except FileNotFoundError:
             return None
         except DamagedStencils:
-            try:
+            with suppress(PermissionError):  # behind the second wall; the next run removes it
                 os.unlink(path)
-            except PermissionError:
-                pass  # behind the second wall; the next run removes it
             return None
     return _loaded[path]
 

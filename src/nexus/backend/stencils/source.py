@@ -20,7 +20,7 @@ from nexus.backend.llvm.expand import declarations
 from nexus.backend.stencils.layout import IMMEDIATE_BIAS, PARAMETERS, PIN_OF, PIN_PARAMETERS, PINNED, TABLE_AT
 from nexus.ir.ops.table import Row
 from nexus.ir.state import SLOTS, Exit
-from nexus.ir.types import I1, I64, Type
+from nexus.ir.types import I1, I64, V128, Type
 
 _TYPES = {"state": "ptr"}
 SIGNATURE = ", ".join(f"{_TYPES.get(name, 'i64')} %{name}" for name in PARAMETERS)
@@ -30,7 +30,6 @@ _POSITION_AT = {8: 0, 9: 1, 10: 2, 11: 3}
 # Rows that are rare, or do much: the interpreter's handler does them.
 OUTSIDE = ("string", "x87", "fx", "mmx", "mxcsr", "rcl", "rcr", "crc32c", "pdep", "pext", "cpuid")
 SHIFTS = ("shl", "shr", "sar", "rotl", "rotr")
-BITWISE = ("put", "and", "or", "xor", "andn", "load", "store")
 # Rows worth a stencil only with their operands in memory.
 UNPINNED = ("atomic", "shld", "shrd", "divs", "divu")
 
@@ -40,10 +39,8 @@ class Stencil(Writer):
     digit."""
 
     def __init__(self, where: tuple[str, ...], bitwise: bool = False, below: int = 0) -> None:
-        """`bitwise`: the row only moves or combines bits, which LLVM would do in halves; the next one then
-        waits for both halves to reach memory. `below`: immediates are less than that, if not 0."""
-        super().__init__()
-        self.bitwise = bitwise
+        """`below`: immediates are less than that, if not 0."""
+        super().__init__(bitwise)
         self.below = below
         self.where = where
         self.values = {name: f"%{name}" for name in PIN_PARAMETERS}
@@ -58,19 +55,12 @@ class Stencil(Writer):
         )
 
     def read(self, offset: int, type: Type) -> str:
-        if self.bitwise and type.is_vector:
-            pair = self.op(f"load volatile {_pairs(type)}, ptr {self.slot(offset, True)}, align 16")
-            return self.op(f"bitcast {_pairs(type)} {pair} to {type.llvm}")
         pin = "" if type.is_vector else self._pin(offset)
         if not pin:
             return super().read(offset, type)
         return self.values[pin] if type is I64 else self.op(f"trunc i64 {self.values[pin]} to {type.llvm}")
 
     def write(self, offset: int, type: Type, value: str) -> None:
-        if self.bitwise and type.is_vector:
-            pair = self.op(f"bitcast {type.llvm} {value} to {_pairs(type)}")
-            self.do(f"store volatile {_pairs(type)} {pair}, ptr {self.slot(offset, True)}, align 16")
-            return
         pin = "" if type.is_vector else self._pin(offset)
         if not pin:
             super().write(offset, type, value)
@@ -89,7 +79,8 @@ class Stencil(Writer):
 
     def access(self, row: Row, address: str) -> str:
         clamped = self.op(f"call i64 @llvm.umin.i64(i64 {address}, i64 %top)")
-        if head(row) in ("load", "store") and ".aligned." not in row.name:
+        plain = ".aligned." not in row.name and ".mask." not in row.name
+        if head(row) in ("load", "store") and plain:
             return "ptr addrspace(256) " + self.op(f"inttoptr i64 {clamped} to ptr addrspace(256)")
         window = self.op(f"inttoptr i64 {self.load_field('window')} to ptr")
         return "ptr " + self.op(f"getelementptr i8, ptr {window}, i64 {clamped}")
@@ -123,19 +114,17 @@ class Stencil(Writer):
         packed = self.immediate()
         self.leave(self.op(f"and i64 {packed}, 255"), self.op(f"lshr i64 {packed}, 8"))
 
-    def function(self, name: str) -> str:
+    def function(self, name: str, avx: bool = False) -> str:
         body = "\n  ".join(self.lines)
-        return f'define {CONVENTION} void @"{name}"({SIGNATURE}) #0 {{\n  {body}\n}}\n'
-
-
-def _pairs(type: Type) -> str:
-    return f"<{type.bits // 64} x i64>"
+        return f'define {CONVENTION} void @"{name}"({SIGNATURE}) #{int(avx)} {{\n  {body}\n}}\n'
 
 
 def operands(v: Variant) -> tuple[Type | None, tuple[Type, ...]]:
     """The type of the result and those of the operands that are in slots."""
     if head(v.row) == "put":
         return v.row.operands[0], v.row.operands
+    if head(v.row) == "clear":
+        return V128, ()
     row = v.row if v.second is None else operands_of(v.row, v.second)
     found = row.operands[: len(row.operands) - v.imm_last]
     result = v.row.result
@@ -171,7 +160,7 @@ def limit(v: Variant) -> int:
 
 def stencil(v: Variant, shape: str, name: str) -> str:
     below = limit(v)
-    w = Stencil((*shape, *"mmmm"), head(v.row) in BITWISE, below)
+    w = Stencil((*shape, *"mmmm"), head(v.row) in records.BITWISE, below)
     before = handlers.handler(v, w) if v.second is None else handlers.pair_handler(v, w)
     return before.replace(f'@"{v.name}"', f'@"{name}"', 1)
 
@@ -279,7 +268,7 @@ def module(rows: Iterable[Row]) -> tuple[str, dict[str, tuple[str, str]]]:
     types = ", ".join(_TYPES.get(name, "i64") for name in PARAMETERS)
     ends = "".join(f"declare {CONVENTION} void @{name}({types})\n" for name in ("next", "taken", "leave"))
     tail = '!0 = !{}\n!1 = !{!"branch_weights", i32 1, i32 1000000}\n'
-    tail += 'attributes #0 = { nounwind "no-builtins" }\n'
+    tail += handlers.attributes()
     return holes + ends + text + declarations(text) + tail, index
 
 

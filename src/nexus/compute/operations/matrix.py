@@ -99,11 +99,11 @@ def how_multiplied(devices: Sequence[Device], dtype: str) -> list[str]:
     for units, names in ways.items():
         if units == dtype:
             continue
+        who = ", ".join(names)
         if units == "fp32":
-            how = "emulated: operands rounded to it, products and sums in fp32"
+            notes.append(f"{dtype} is emulated on {who}: operands rounded to it, products and sums in fp32")
         else:
-            how = f"multiplied on {units} units, which hold its numbers exactly"
-        notes.append(f"{dtype} on {', '.join(names)}: {how}")
+            notes.append(f"{dtype} is multiplied on {units} units of {who}, which hold its numbers exactly")
     return notes
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nexus.ir.ops.table import row
-from nexus.ir.ops.vector import join, split
+from nexus.ir.ops.vector import by_parts, join, split
 
 _U64 = (1 << 64) - 1
 
@@ -114,6 +114,7 @@ for _name, _inverse, _last in (
         f"One AES {'decryption' if _inverse else 'encryption'} round with key "
         f"b{', the last one' if _last else ''}.",
     )
+    by_parts(f"v.{_name}.v128")
 row(
     "v.aesimc.v128",
     "v128 -> v128",
@@ -146,3 +147,4 @@ row(
     "Carry-less product of the halves that imm names (PCLMULQDQ).",
     imm=True,
 )
+by_parts("v.clmul.v128")

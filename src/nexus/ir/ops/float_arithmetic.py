@@ -57,6 +57,7 @@ def _binary(name: str, llvm: str, function: Callable[[int, int, int], int], doc:
         "%d = insertelement {L} %a, {E} %r, i64 0",
         lowest(function),
         doc + " of the lowest lanes.",
+        wide=False,
     )
 
 
@@ -67,7 +68,7 @@ _binary("div", "fdiv", lambda w, a, b: model.divide(FORMAT_OF_BITS[w], a, b)[0],
 
 
 def _intrinsic(
-    name: str, x86: str, function: Callable[[int, int, int], int], doc: str, more: str = ""
+    name: str, x86: str, function: Callable[[int, int, int], int], doc: str, more: str = "", avx: bool = False
 ) -> None:
     """A packed and a scalar row of one x86 intrinsic with two operands."""
     for suffix, form, oracle in (("", "p", each(function)), ("x1", "s", lowest(function))):
@@ -78,6 +79,8 @@ def _intrinsic(
             f"%d = call {{L}} @llvm.x86.{{sse}}.{x86}.{form}{{s}}({{L}} %a, {{L}} %b{more})",
             oracle,
             doc,
+            wide=not suffix,
+            avx=avx,
         )
 
 
@@ -98,13 +101,22 @@ _intrinsic(
     "a where a > b, else b (so b for NaN and equal zeros).",
 )
 
-PREDICATES = ("eq", "lt", "le", "unord", "neq", "nlt", "nle", "ord")
-"""The immediates 0..7 of CMPPS."""
-_HOLDS = ((0,), (-1,), (-1, 0), (2,), (-1, 1, 2), (0, 1, 2), (1, 2), (-1, 0, 1))
+PREDICATES: dict[int, tuple[str, tuple[int, ...]]] = {
+    0x00: ("eq", (0,)), 0x01: ("lt", (-1,)), 0x02: ("le", (-1, 0)), 0x03: ("unord", (2,)),
+    0x04: ("neq", (-1, 1, 2)), 0x05: ("nlt", (0, 1, 2)), 0x06: ("nle", (1, 2)), 0x07: ("ord", (-1, 0, 1)),
+    0x08: ("eq_uq", (0, 2)), 0x0B: ("false_oq", ()), 0x0C: ("neq_oq", (-1, 1)),
+    0x0F: ("true_uq", (-1, 0, 1, 2)),
+    0x10: ("eq_os", (0,)), 0x11: ("lt_oq", (-1,)), 0x12: ("le_oq", (-1, 0)), 0x13: ("unord_s", (2,)),
+    0x14: ("neq_us", (-1, 1, 2)), 0x15: ("nlt_uq", (0, 1, 2)), 0x16: ("nle_uq", (1, 2)),
+    0x17: ("ord_s", (-1, 0, 1)), 0x18: ("eq_us", (0, 2)), 0x1B: ("false_os", ()),
+    0x1C: ("neq_os", (-1, 1)), 0x1F: ("true_us", (-1, 0, 1, 2)),
+}  # fmt: skip
+"""Immediate of VCMPPS (the first 8: of CMPPS) -> name in the row, and for which answers of
+`float_model.compare` it holds. The missing ones are others with the operands exchanged."""
 
-for _number, _predicate in enumerate(PREDICATES):
+for _number, (_predicate, _holds) in PREDICATES.items():
 
-    def _compare(w: int, a: int, b: int, holds: tuple[int, ...] = _HOLDS[_number]) -> int:
+    def _compare(w: int, a: int, b: int, holds: tuple[int, ...] = _holds) -> int:
         return -(model.compare(FORMAT_OF_BITS[w], a, b) in holds)
 
     _intrinsic(
@@ -113,6 +125,7 @@ for _number, _predicate in enumerate(PREDICATES):
         _compare,
         f"All ones where the comparison holds: {_predicate}.",
         f", i8 {_number}",
+        avx=_number > 7,
     )
 
 
@@ -136,6 +149,7 @@ lanes(
     "%d = insertelement {L} %a, {E} %r, i64 0",
     lowest(lambda w, a, b: _square_root(w, b)),
     "a with the square root of b's lowest lane.",
+    wide=False,
 )
 for _name in ("rcp", "rsqrt"):
     _doc = "Approximate " + ("reciprocal" if _name == "rcp" else "reciprocal square root")
@@ -155,6 +169,7 @@ for _name in ("rcp", "rsqrt"):
         "%d = insertelement {L} %a, {E} %x, i64 0",
         None,
         _doc + " of b's lowest lane, the other lanes a's.",
+        wide=False,
     )
 
 
@@ -230,6 +245,7 @@ for _kind, _parts in (("f32", 4), ("f64", 2)):
         + "%d = select {bools} %give, {L} %all, {L} zeroinitializer",
         parts(2, _dot),
         "Sum of the products of the lanes that imm takes, into the lanes that imm names (DPPS, DPPD).",
+        wide=_kind == "f32",
         imm=True,
     )
 

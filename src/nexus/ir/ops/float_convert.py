@@ -11,7 +11,8 @@ from nexus.ir.ops.float_arithmetic import lowest
 from nexus.ir.ops.float_model import CHOP, F32, F64, FORMAT_OF_BITS, NEAREST
 from nexus.ir.ops.scalar import signed
 from nexus.ir.ops.table import row
-from nexus.ir.ops.vector import each, join, lanes, split
+from nexus.ir.ops.vector import BUILT, LONG_ENOUGH, each, join, lanes, split
+from nexus.ir.types import V128
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,14 +26,34 @@ _FLOATS = {
 }
 
 
-def _packed(name: str, text: str, convert: Callable[[int], int], source: int, target: int, doc: str) -> None:
-    """A row from `source`-bit to `target`-bit lanes, as many as both have room for, zero above them."""
-    count = min(128 // source, 128 // target)
+_LLVM_BITS = {"float": 32, "double": 64, "i32": 32, "i64": 64}
 
-    def oracle(width: int, a: int) -> int:
-        return join((convert(x) for x in split(a, source, width)[:count]), target)
 
-    row(f"v.{name}.v128", "v128 -> v128", text, oracle, doc)
+def _packed(
+    name: str, convert: Callable[[int], int], source: str, target: str, doc: str, short: str, long: str = ""
+) -> None:
+    """Rows from lanes of LLVM type `source` to `target`, as many as both vectors have room for, zero above
+    them; the narrower lanes are in a vector of `LONG_ENOUGH`.
+
+    `short` is an LLVM expression of the 128-bit row with the vector `%x`, or for both rows with {n} lanes in
+    `%y`; `long` that of the 256-bit row where it is another one.
+    """
+    bits, out = _LLVM_BITS[source], _LLVM_BITS[target]
+    for vector in BUILT:
+        take = vector if bits >= out else LONG_ENOUGH[vector]
+        give = vector if out >= bits else LONG_ENOUGH[vector]
+        count, there, results = vector.bits // max(bits, out), take.bits // bits, give.bits // out
+
+        def oracle(width: int, a: int, count: int = count) -> int:
+            return join((convert(x) for x in split(a, bits, count * bits)), out)
+
+        lowest_lanes = ", ".join(f"i32 {i}" for i in range(count))
+        text = f"%x = bitcast {take.llvm} $a to <{there} x {source}>\n"
+        text += f"%y = shufflevector <{there} x {source}> %x, <{there} x {source}> poison, "
+        text += f"<{count} x i32> <{lowest_lanes}>\n"
+        text += f"%r = {(long if vector is not V128 and long else short).replace('{n}', str(count))}\n"
+        text += f"$d = bitcast <{results} x {target}> %r to {give.llvm}"
+        row(f"v.{name}.{vector}", f"{take} -> {give}", text, oracle, doc, bits=vector.bits)
 
 
 def _integer(fmt: Format, bits: int, mode: int) -> Callable[[int], int]:
@@ -42,23 +63,17 @@ def _integer(fmt: Format, bits: int, mode: int) -> Callable[[int], int]:
 for _name, _t, _mode, _how in (("cvt", "", NEAREST, "rounded by MXCSR"), ("cvtt", "t", CHOP, "truncated")):
     _packed(
         f"{_name}.f32.i32",
-        "%x = bitcast i128 $a to <4 x float>\n"
-        f"%r = call <4 x i32> @llvm.x86.sse2.cvt{_t}ps2dq(<4 x float> %x)\n"
-        "$d = bitcast <4 x i32> %r to i128",
         _integer(F32, 32, _mode),
-        32,
-        32,
-        f"Floats to signed 32-bit integers, {_how}.",
+        *("float", "i32", f"Floats to signed 32-bit integers, {_how}."),
+        f"call <4 x i32> @llvm.x86.sse2.cvt{_t}ps2dq(<4 x float> %x)",
+        f"call <8 x i32> @llvm.x86.avx.cvt{_t}.ps2dq.256(<8 x float> %x)",
     )
     _packed(
         f"{_name}.f64.i32",
-        "%x = bitcast i128 $a to <2 x double>\n"
-        f"%r = call <4 x i32> @llvm.x86.sse2.cvt{_t}pd2dq(<2 x double> %x)\n"
-        "$d = bitcast <4 x i32> %r to i128",
         _integer(F64, 32, _mode),
-        64,
-        32,
-        f"Doubles to signed 32-bit integers in the low half, {_how}.",
+        *("double", "i32", f"Doubles to signed 32-bit integers in the lower half, {_how}."),
+        f"call <4 x i32> @llvm.x86.sse2.cvt{_t}pd2dq(<2 x double> %x)",
+        f"call <4 x i32> @llvm.x86.avx.cvt{_t}.pd2dq.256(<4 x double> %x)",
     )
     for _kind, (_vector, _llvm, _fmt, _sse, _letter) in _FLOATS.items():
         for _bits in (32, 64):
@@ -76,41 +91,28 @@ for _name, _t, _mode, _how in (("cvt", "", NEAREST, "rounded by MXCSR"), ("cvtt"
 
 _packed(
     "cvt.i32.f32",
-    "%x = bitcast i128 $a to <4 x i32>\n%r = sitofp <4 x i32> %x to <4 x float>\n"
-    "$d = bitcast <4 x float> %r to i128",
     lambda x: model.from_integer(F32, signed(x, 32))[0],
-    32,
-    32,
-    "Signed 32-bit integers to floats.",
+    *("i32", "float", "Signed 32-bit integers to floats."),
+    "sitofp <{n} x i32> %y to <{n} x float>",
 )
 _packed(
     "cvt.i32.f64",
-    "%x = bitcast i128 $a to <4 x i32>\n"
-    "%y = shufflevector <4 x i32> %x, <4 x i32> poison, <2 x i32> <i32 0, i32 1>\n"
-    "%r = sitofp <2 x i32> %y to <2 x double>\n$d = bitcast <2 x double> %r to i128",
     lambda x: model.from_integer(F64, signed(x, 32))[0],
-    32,
-    64,
-    "The two low signed 32-bit integers to doubles.",
+    *("i32", "double", "The lowest signed 32-bit integers to doubles."),
+    "sitofp <{n} x i32> %y to <{n} x double>",
 )
 _packed(
     "cvt.f32.f64",
-    "%x = bitcast i128 $a to <4 x float>\n"
-    "%y = shufflevector <4 x float> %x, <4 x float> poison, <2 x i32> <i32 0, i32 1>\n"
-    "%r = fpext <2 x float> %y to <2 x double>\n$d = bitcast <2 x double> %r to i128",
     lambda x: model.convert(F32, F64, x)[0],
-    32,
-    64,
-    "The two low floats to doubles.",
+    *("float", "double", "The lowest floats to doubles."),
+    "fpext <{n} x float> %y to <{n} x double>",
 )
 _packed(
     "cvt.f64.f32",
-    "%x = bitcast i128 $a to <2 x double>\n%r = call <4 x float> @llvm.x86.sse2.cvtpd2ps(<2 x double> %x)\n"
-    "$d = bitcast <4 x float> %r to i128",
     lambda x: model.convert(F64, F32, x)[0],
-    64,
-    32,
-    "Doubles to floats in the low half.",
+    *("double", "float", "Doubles to floats in the lower half."),
+    "call <4 x float> @llvm.x86.sse2.cvtpd2ps(<2 x double> %x)",
+    "call <4 x float> @llvm.x86.avx.cvt.pd2.ps.256(<4 x double> %x)",
 )
 
 for _kind, (_vector, _llvm, _fmt, _, _) in _FLOATS.items():
@@ -126,7 +128,7 @@ for _kind, (_vector, _llvm, _fmt, _, _) in _FLOATS.items():
             "a with its lowest lane replaced by the converted signed integer.",
         )
 row(
-    "v.cvt.f32x1.f64x1",
+    "v.cvt.f32x1.f64x1.v128",
     "v128 v128 -> v128",
     "%x = bitcast i128 $a to <2 x double>\n%y = bitcast i128 $b to <4 x float>\n"
     "%s = extractelement <4 x float> %y, i64 0\n"
@@ -136,7 +138,7 @@ row(
     "a with its lowest double replaced by b's lowest float.",
 )
 row(
-    "v.cvt.f64x1.f32x1",
+    "v.cvt.f64x1.f32x1.v128",
     "v128 v128 -> v128",
     "%x = bitcast i128 $a to <4 x float>\n%y = bitcast i128 $b to <2 x double>\n"
     "%s = extractelement <2 x double> %y, i64 0\n"
@@ -171,4 +173,5 @@ for _imm in ROUNDINGS:
         f"%d = call {{L}} @llvm.x86.sse41.round.s{{s}}({{L}} %a, {{L}} %b, i32 {_imm})",
         lowest(lambda w, a, b, f=_round: f(w, b)),
         "a with b's lowest lane rounded to an integral value.",
+        wide=False,
     )

@@ -55,6 +55,7 @@ class Format:
         return self.pack(sign, 0, 0)
 
 
+F16 = Format(16, 11)
 F32 = Format(32, 24)
 F64 = Format(64, 53)
 F80 = Format(80, 64, explicit=True)
@@ -214,6 +215,36 @@ def multiply(
         return (fmt.default_nan, IE) if ZERO in (a.kind, b.kind) else (fmt.infinity(sign), _denormal(a, b))
     result, status = encode(fmt, sign, a.m * b.m, a.e + b.e, mode, precision)
     return result, status | _denormal(a, b)
+
+
+def fused(
+    fmt: Format, x: int, y: int, z: int, *, minus: bool = False, subtract: bool = False, mode: int = NEAREST
+) -> tuple[int, int]:
+    """x * y + z rounded once; `minus` negates the product, `subtract` z. Of several NaNs the first one."""
+    a, b, c = Number(fmt, x), Number(fmt, y), Number(fmt, z)
+    invalid = {a.kind, b.kind} == {INF, ZERO}
+    nans = [n for n in (a, b, c) if n.kind == NAN]
+    if nans:
+        status = IE if invalid or any(n.signalling for n in nans) else 0
+        return nans[0].bits | fmt.quiet, status
+    if invalid:
+        return fmt.default_nan, IE
+    product, addend = a.sign ^ b.sign ^ minus, c.sign ^ subtract
+    denormal = _denormal(a, b, c)
+    if INF in (a.kind, b.kind):
+        if c.kind == INF and addend != product:
+            return fmt.default_nan, IE
+        return fmt.infinity(product), denormal
+    if c.kind == INF:
+        return fmt.infinity(addend), denormal
+    exact = Number(fmt, 0)
+    exact.sign, exact.m, exact.e = product, a.m * b.m, a.e + b.e
+    total, e = _exact_sum(exact, c, subtract)
+    if total == 0:
+        zeros = exact.m == 0 and c.m == 0
+        return fmt.zero(product if zeros and product == addend else int(mode == DOWN)), denormal
+    result, status = encode(fmt, int(total < 0), abs(total), e, mode)
+    return result, status | denormal
 
 
 def divide(

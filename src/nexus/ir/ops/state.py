@@ -56,6 +56,17 @@ for _index in (0, 1):
             bits=_t.bits,
         )
 
+row(
+    "clear.v128",
+    "->",
+    "",
+    None,
+    "Zero what is above the low 128 bits of vector slot imm.",
+    effect=STATE,
+    imm=True,
+    bits=V128.bits,
+)
+
 row("goto", "->", "", None, "Continue at guest address imm.", effect=CONTROL, imm=True)
 row(
     "branch",

@@ -46,6 +46,7 @@ class Row:
         "_template",
         "_type",
         "address",
+        "avx",
         "bits",
         "doc",
         "effect",
@@ -75,10 +76,11 @@ class Row:
         bits: int = 0,
         fill_for: Type | None = None,
         indirect: bool = False,
+        avx: bool = False,
     ) -> None:
         """`address`: 0 none, 1 base + imm, 2 base + (index << scale) + imm; the address operands come first.
         `indirect`: the row uses `$state`; its oracle gets the state (see `ir/oracle.py`) in place of the
-        fields."""
+        fields. `avx`: the template needs AVX2, FMA or F16C of the host, as all vectors above 128 bits do."""
         operands, _, result = signature.partition("->")
         self.name = name
         self.operands: tuple[Type, ...] = tuple(TYPES[t] for t in operands.split())
@@ -91,6 +93,8 @@ class Row:
         self.has_imm = imm
         self.indirect = indirect
         self.address = address
+        types = (*self.operands, self.result) if self.result else self.operands
+        self.avx = avx or any(t.bits > 128 for t in types)
         self.reads = reads
         self.writes = writes
         self.bits = bits or (

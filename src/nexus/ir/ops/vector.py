@@ -5,15 +5,18 @@ A vector value is a bag of bits; the row says how it is divided. Names are `v.<o
 first operand (x86's scalar instructions). Bitwise rows have no lanes and are called like the scalar ones,
 `xor.v128`, so that the operators of `Value` reach them.
 
-`lanes` writes a row per lane type and per vector type in `BUILT`; to get 256 and 512 bits, add them there.
-Rows that shuffle do it inside each 128-bit part, as x86 does at every width.
+`lanes` writes a row per lane type and per vector type in `BUILT`. Rows that shuffle do it inside each
+128-bit part, as x86 does at every width. A template that names lane counts or instructions of x86 is for
+128 bits; the rows of wider vectors do the same to each part (`by_parts`).
 """
 
 from __future__ import annotations
 
+import re
+
 from nexus.ir.ops.scalar import signed
-from nexus.ir.ops.table import family, row
-from nexus.ir.types import V128, Type
+from nexus.ir.ops.table import ROWS, Row, family, row
+from nexus.ir.types import V128, V256, Type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +25,10 @@ if TYPE_CHECKING:
 
     Oracle = Callable[..., Any]
 
-BUILT = (V128,)
+BUILT = (V128, V256)
+WIDER = BUILT[1:]
+LONG_ENOUGH = {V128: V128, V256: V128}
+"""The type of the source of a row that makes lanes of such a vector out of lanes of half their width."""
 LLVM_LANES = {"f32": "float", "f64": "double"}
 LANE_BITS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "i128": 128, "f32": 32, "f64": 64}
 
@@ -94,6 +100,7 @@ def _shuffles(lane: int, width: int) -> dict[str, str]:
         "{low}": _indices(pick(lambda i: i // 2 + per * (i % 2))),
         "{high}": _indices(pick(lambda i: half + i // 2 + per * (i % 2))),
         "{both}": _indices(range(2 * count)) if per < 2 else _indices(_interleaved(count, per)),
+        "{powers}": "<" + ", ".join(f"i16 {1 << i % 8}" for i in range(count)) + ">",
         "{alternate}": _indices(i if i % 2 == 0 else count + i for i in range(count)),
     }
 
@@ -113,9 +120,12 @@ def lanes(
     template: str,
     oracle: Callable[[int], Oracle] | None,
     doc: str,
+    wide: bool = True,
+    parts: bool | None = None,
     **kw: Any,
 ) -> None:
-    """Add a row per lane type in `kinds` and vector type in `BUILT`.
+    """Add a row per lane type in `kinds` and vector type in `BUILT` (not `wide`: of 128 bits only;
+    `parts` tells whether wider ones are done `by_parts`, where the template does not show it).
 
     In name and signature: `{v}` vector type, `{e}` lane name. In the template also `{V}` the vector's LLVM
     integer, `{E}` LLVM lane, `{b}` its bits, `{m}` bits - 1, `{h}` bits / 2, `{n}` lane count, `{2n}` twice
@@ -124,18 +134,100 @@ def lanes(
     Vector operands stand ready as `%a`, `%b`, `%c` of type {L}; the template defines `%d` of type {L}, unless
     it defines `$d` itself. `oracle` gets the lane's bits and makes the row's oracle.
     """
-    for vector in BUILT:
+    longer = _SHORT.sub(_longer, template)
+    fixed = _FIXED.search(longer) is not None if parts is None else parts
+    for vector in BUILT[:1] if fixed or not wide else BUILT:
         for kind in kinds.split():
             full = signature.replace("{v}", vector.name).replace("{e}", kind)
             row(
                 name.replace("{v}", vector.name).replace("{e}", kind),
                 full,
-                _later(template, full, kind, vector),
+                _later(template if vector is V128 else longer, full, kind, vector),
                 oracle(LANE_BITS[kind]) if oracle else None,
                 doc,
                 bits=vector.bits,
                 **kw,
             )
+            if fixed and wide:
+                by_parts(name.replace("{v}", vector.name).replace("{e}", kind))
+
+
+_FIXED = re.compile(r"<\d+ x|@llvm\.x86\.(?!avx)|\basm\b")
+# intrinsics of SSE that AVX has for 256 bits, under another name
+_SHORT = re.compile(
+    r"@llvm\.x86\.(?:(?:\{sse\}|sse\d*)\.((?:min|max|cmp|addsub|round|rcp|rsqrt)\.p(?:\{s\}|[sd]))"
+    r"|ssse3\.(pshuf\.b)\.128)\("
+)
+
+
+def _longer(match: re.Match[str]) -> str:
+    name, bytewise = match.groups()
+    return f"@llvm.x86.avx2.{bytewise}(" if bytewise else f"@llvm.x86.avx.{name}.256("
+
+
+def by_parts(name: str) -> None:
+    """Add rows that do what the row `name` of 128-bit vectors does to each 128-bit part of wider ones."""
+    base = ROWS[name]
+    for wide in WIDER:
+        types = [wide.name if t is V128 else t.name for t in base.operands]
+        row(
+            name.replace("v128", wide.name),
+            f"{' '.join(types)} -> {wide.name}",
+            _template_of_parts(base, wide),
+            _oracle_of_parts(base, wide) if base.oracle else None,
+            base.doc,
+            imm=base.has_imm,
+            bits=wide.bits,
+        )
+
+
+def _template_of_parts(base: Row, wide: Type) -> Callable[[], str]:
+    whole, part = f"<{wide.bits // 64} x i64>", "<2 x i64>"
+    letters = [letter for letter, t in zip("abc", base.operands, strict=False) if t is V128]
+
+    def make() -> str:
+        lines = [f"%w.{letter} = bitcast {wide.llvm} ${letter} to {whole}" for letter in letters]
+        done = []
+        for at in range(0, wide.bits // 64, 2):
+            mark = f"p{at}."
+            text = re.sub(r"%([A-Za-z_])", rf"%{mark}\1", base.template)
+            for letter in letters:
+                lines += (
+                    f"%v{mark}{letter} = shufflevector {whole} %w.{letter}, {whole} poison, "
+                    f"<2 x i32> <i32 {at}, i32 {at + 1}>",
+                    f"%i{mark}{letter} = bitcast {part} %v{mark}{letter} to i128",
+                )
+                text = re.sub(rf"\${letter}\b", f"%i{mark}{letter}", text)
+            lines += (re.sub(r"\$d\b", f"%i{mark}d", text), f"%v{mark}d = bitcast i128 %i{mark}d to {part}")
+            done.append(f"%v{mark}d")
+        size, level = 2, 0
+        while len(done) > 1:
+            joined = []
+            for index in range(0, len(done), 2):
+                joined.append(f"%j{level}.{index}")
+                lines.append(
+                    f"{joined[-1]} = shufflevector <{size} x i64> {done[index]}, <{size} x i64> "
+                    f"{done[index + 1]}, <{2 * size} x i32> {_indices(range(2 * size))}"
+                )
+            done, size, level = joined, 2 * size, level + 1
+        return "\n".join([*lines, f"$d = bitcast {whole} {done[0]} to {wide.llvm}"])
+
+    return make
+
+
+def _oracle_of_parts(base: Row, wide: Type) -> Oracle:
+    def oracle(width: int, *operands: int) -> int:
+        out = 0
+        for at in range(0, width, 128):
+            part = [
+                value >> at & V128.mask if type is V128 else value
+                for value, type in zip(operands, base.operands, strict=False)
+            ]
+            assert base.oracle is not None
+            out |= (base.oracle(128, *part, *operands[len(part) :]) & V128.mask) << at
+        return out
+
+    return oracle
 
 
 def _later(template: str, signature: str, kind: str, vector: Type) -> Callable[[], str]:
@@ -203,4 +295,15 @@ family(
     "The second operand where the first is 1, else the third.",
 )
 
-__all__ = ["BUILT", "LANE_BITS", "each", "join", "lanes", "parts", "signed", "split"]
+__all__ = [
+    "BUILT",
+    "LANE_BITS",
+    "LONG_ENOUGH",
+    "by_parts",
+    "each",
+    "join",
+    "lanes",
+    "parts",
+    "signed",
+    "split",
+]

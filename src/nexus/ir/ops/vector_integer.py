@@ -307,6 +307,7 @@ lanes(
     "%d = call {L} @llvm.x86.sse41.phminposuw({L} %a)",
     parts(1, lambda lane, a: min(a) | a.index(min(a)) << 16),
     "The smallest unsigned lane, and above it its index (PHMINPOSUW).",
+    wide=False,
 )
 
 
@@ -325,6 +326,7 @@ lanes(
     "%r = call <8 x i16> @llvm.x86.sse41.mpsadbw({L} %x, {L} %y, i8 0)\n$d = bitcast <8 x i16> %r to {V}",
     parts(2, _mpsad),
     "Eight sums of absolute differences of four bytes at a sliding place; imm chooses the places (MPSADBW).",
+    wide=False,
     imm=True,
 )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from nexus.base.errors import GuestFault
 from nexus.ir.ops.scalar import signed
 from nexus.ir.ops.table import LOAD, STORE, row
-from nexus.ir.ops.vector import BUILT, each, join, lanes, parts
+from nexus.ir.ops.vector import BUILT, LONG_ENOUGH, by_parts, each, join, lanes, parts, split
 from nexus.ir.ops.vector_integer import clamp_signed, clamp_unsigned
 from nexus.ir.types import I8, I16, I32, I64
 
@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nexus.ir.ops.vector import Oracle
     from nexus.ir.oracle import Memory
 
 MISALIGNED = (1 << 64) - 1  # what Windows gives as address of an access violation that is a #GP
@@ -33,7 +34,7 @@ lanes(
     "i8",
     "v.shuffle.{e}.{v}",
     _TWO,
-    f"%d = {_PSHUFB}%a, <16 x i8> %b)",
+    "%d = call {L} @llvm.x86.ssse3.pshuf.b.128({L} %a, {L} %b)",
     parts(2, lambda lane, a, b: join((0 if c & 0x80 else a[c & 15] for c in b), 8)),
     "Bytes of a chosen by the low four bits of b's bytes; 0 where the byte's top bit is set (PSHUFB).",
 )
@@ -66,6 +67,7 @@ row(
     "32-bit lanes chosen by the four fields of imm (PSHUFD).",
     imm=True,
 )
+by_parts("v.permute.i32.v128")
 for _half, _doc in (("low", "PSHUFLW"), ("high", "PSHUFHW")):
     # 16-bit words of one half: word * 0x0202 + 0x0100, then placed beside the identity of the other half
     _base = 0 if _half == "low" else 8
@@ -92,6 +94,7 @@ for _half, _doc in (("low", "PSHUFLW"), ("high", "PSHUFHW")):
         f"16-bit lanes of the {_half} half chosen by imm, the other half stays ({_doc}).",
         imm=True,
     )
+    by_parts(f"v.permute_{_half}.i16.v128")
 row(
     "v.select2.i32.v128",
     "v128 v128 -> v128",
@@ -104,15 +107,36 @@ row(
     "Two 32-bit lanes of a, then two of b, chosen by imm (SHUFPS).",
     imm=True,
 )
+by_parts("v.select2.i32.v128")
+# %bits: one i1 per lane, the immediate's bits from the lowest on; eight of them over and over.
+_BITS = (
+    "%k = trunc i64 $imm to i16\n%k1 = insertelement <{n} x i16> poison, i16 %k, i64 0\n"
+    "%ks = shufflevector <{n} x i16> %k1, <{n} x i16> poison, <{n} x i32> zeroinitializer\n"
+    "%bit = and <{n} x i16> %ks, {powers}\n%bits = icmp ne <{n} x i16> %bit, zeroinitializer\n"
+)
+
+
+def _by_bits(choose: Callable[[int, list[int], list[int]], tuple[int, int]]) -> Callable[[int], Oracle]:
+    """An oracle for `_BITS`: `choose(lane number, lanes of a, lanes of b)` gives the results for 0 and 1."""
+
+    def make(lane: int) -> Oracle:
+        def oracle(width: int, a: int, b: int, imm: int) -> int:
+            one, other = split(a, lane, width), split(b, lane, width)
+            return join((choose(i, one, other)[imm >> i % 8 & 1] for i in range(len(one))), lane)
+
+        return oracle
+
+    return make
+
+
 lanes(
     "i64",
     "v.select2.{e}.{v}",
     _TWO,
-    "%i = and i64 $imm, 1\n%j1 = lshr i64 $imm, 1\n%j = and i64 %j1, 1\n%x = extractelement {L} %a, i64 %i\n"
-    "%y = extractelement {L} %b, i64 %j\n%d0 = insertelement {L} poison, i64 %x, i64 0\n"
-    "%d = insertelement {L} %d0, i64 %y, i64 1",
-    parts(2, lambda lane, a, b, imm: a[imm & 1] | b[imm >> 1 & 1] << 64),
-    "One 64-bit lane of a, then one of b, chosen by imm (SHUFPD).",
+    _BITS + "%x = shufflevector {L} %a, {L} %b, <{n} x i32> {low}\n"
+    "%y = shufflevector {L} %a, {L} %b, <{n} x i32> {high}\n%d = select {bools} %bits, {L} %y, {L} %x",
+    _by_bits(lambda i, a, b: ((a, b)[i % 2][i & -2], (a, b)[i % 2][i | 1])),
+    "In each 128 bits a 64-bit lane of a, then one of b, chosen by the bits of imm (SHUFPD).",
     imm=True,
 )
 
@@ -191,7 +215,7 @@ for _kind, _half, _lows, _highs in (("i16", "i8", -128, 127), ("i32", "i16", -32
 for _small, _big in (("i8", 16), ("i8", 32), ("i8", 64), ("i16", 32), ("i16", 64), ("i32", 64)):
     _bits = int(_small[1:])
     for _t in BUILT:
-        _n = _t.bits // _big
+        _n, _from_type = _t.bits // _big, LONG_ENOUGH[_t]
         for _op in ("sext", "zext"):
 
             def _extend(
@@ -202,35 +226,28 @@ for _small, _big in (("i8", 16), ("i8", 32), ("i8", 64), ("i16", 32), ("i16", 64
 
             row(
                 f"v.{_op}.{_small}.i{_big}.{_t}",
-                f"{_t} -> {_t}",
-                f"%x = bitcast {_t.llvm} $a to <{_t.bits // _bits} x {_small}>\n"
-                f"%y = shufflevector <{_t.bits // _bits} x {_small}> %x, <{_t.bits // _bits} x {_small}> "
-                f"poison, "
+                f"{_from_type} -> {_t}",
+                f"%x = bitcast {_from_type.llvm} $a to <{_from_type.bits // _bits} x {_small}>\n"
+                f"%y = shufflevector <{_from_type.bits // _bits} x {_small}> %x, "
+                f"<{_from_type.bits // _bits} x {_small}> poison, "
                 f"<{_n} x i32> {_vector('i32', list(range(_n)))}\n"
                 f"%z = {_op} <{_n} x {_small}> %y to <{_n} x i{_big}>\n"
                 f"$d = bitcast <{_n} x i{_big}> %z to {_t.llvm}",
                 _extend,
                 f"The lowest lanes widened to {_big} bits.",
+                bits=_t.bits,
             )
 
 
-def _blend(lane: int, a: list[int], b: list[int], imm: int) -> int:
-    return join((y if imm >> i & 1 else x for i, (x, y) in enumerate(zip(a, b, strict=True))), lane)
-
-
-for _kind in ("i16", "i32", "i64"):
-    lanes(
-        _kind,
-        "v.blend.{e}.{v}",
-        _TWO,
-        "%k = trunc i64 $imm to i16\n%k1 = insertelement <{n} x i16> poison, i16 %k, i64 0\n"
-        "%ks = shufflevector <{n} x i16> %k1, <{n} x i16> poison, <{n} x i32> zeroinitializer\n"
-        f"%bit = and <{{n}} x i16> %ks, {_vector('i16', [1 << i for i in range(128 // int(_kind[1:]))])}\n"
-        "%yes = icmp ne <{n} x i16> %bit, zeroinitializer\n%d = select {bools} %yes, {L} %b, {L} %a",
-        parts(2, _blend),
-        "Lanes of b where imm has the lane's bit set, else of a.",
-        imm=True,
-    )
+lanes(
+    "i16 i32 i64",
+    "v.blend.{e}.{v}",
+    _TWO,
+    _BITS + "%d = select {bools} %bits, {L} %b, {L} %a",
+    _by_bits(lambda i, a, b: (a[i], b[i])),
+    "Lanes of b where imm has the lane's bit set, else of a; eight bits count, then they repeat.",
+    imm=True,
+)
 lanes(
     "i8 i32 i64",
     "v.blend_sign.{e}.{v}",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from iced_x86 import Code, CpuidFeature, EncodingKind, Instruction, Mnemonic, OpCodeInfo
 
-from nexus.isa.x86.masks import NOT_COMPARED
-from nexus.isa.x86.semantics import SEMANTICS
+from nexus.isa.x86.masks import NOT_COMPARED, VENDORS_DIFFER
+from nexus.isa.x86.semantics import ENCODINGS, SEMANTICS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,13 +68,19 @@ def group_of(code: Numbered) -> str:
     return "+".join(found)
 
 
+def _known(mnemonic: int) -> list[Numbered]:
+    """The encodings of a mnemonic that its function is made for and processors agree on."""
+    codes = [code for code in codes_of(mnemonic) if OpCodeInfo(code).encoding in ENCODINGS]
+    return [code for code in codes if code not in VENDORS_DIFFER]
+
+
 def groups() -> dict[str, list[Numbered]]:
     """Group -> the encodings in it that have semantics and can be compared with the host."""
     out: dict[str, list[Numbered]] = {}
     known = names()
     for mnemonic in SEMANTICS:
         if known[mnemonic] not in NOT_COMPARED:
-            for code in codes_of(mnemonic):
+            for code in _known(mnemonic):
                 out.setdefault(group_of(code), []).append(code)
     return out
 
@@ -86,7 +92,7 @@ def families() -> dict[str, list[Numbered]]:
     for mnemonic, function in SEMANTICS.items():
         if known[mnemonic] not in NOT_COMPARED:
             family = function.__module__.rpartition(".")[2]
-            out.setdefault(family, []).extend(codes_of(mnemonic))
+            out.setdefault(family, []).extend(_known(mnemonic))
     return out
 
 
@@ -96,4 +102,4 @@ def encodings(group: str) -> list[Numbered]:
         if group in table:
             return table[group]
     mnemonic = vars(Mnemonic).get(group)
-    return codes_of(mnemonic) if isinstance(mnemonic, int) else []
+    return _known(mnemonic) if isinstance(mnemonic, int) else []

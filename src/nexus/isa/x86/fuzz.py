@@ -22,11 +22,12 @@ from iced_x86 import (
     Register,
 )
 
+from nexus.ir.ops.vector import signed, split
 from nexus.isa.x86 import features
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.fuzz_operands import CODE, Aim, random_operands
 from nexus.isa.x86.fuzz_state import AT, MEMORY, MEMORY_SIZE, States, place
-from nexus.isa.x86.operands import GENERAL, SEGMENT_BASE
+from nexus.isa.x86.operands import GENERAL, SEGMENT, SEGMENT_BASE, VECTOR
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,13 +60,21 @@ class Case:
 class Form:
     """An instruction with its operands: `code` at AT. `case` gives it a state."""
 
-    __slots__ = ("_aim", "_bits", "_uses", "code", "instruction")
+    __slots__ = ("_aim", "_bits", "_lane", "_uses", "code", "instruction")
 
     def __init__(self, code: bytes, instruction: Instruction, aim: Aim) -> None:
         self.code = code
         self.instruction = instruction
         self._aim = aim
-        self._uses = [_use(used) for used in _INFO.info(instruction).used_memory()]
+        memory = _INFO.info(instruction).used_memory()
+        self._uses = [_use(used) for used in memory]
+        gathers = [used for used in memory if used.vsib_size]
+        # bits of an index and bytes of an element of a gather
+        self._lane = (
+            (8 * gathers[0].vsib_size, MemorySizeInfo(gathers[0].memory_size).element_size)
+            if gathers
+            else None
+        )
         bits = instruction.mnemonic in _BIT_STRINGS and instruction.op0_kind == OpKind.MEMORY
         self._bits = bits and instruction.op1_kind == OpKind.REGISTER
 
@@ -90,6 +99,8 @@ class Form:
         """(address, size) of what the instruction reads or writes, as far as it can be known before."""
         raw = self.instruction
         out = []
+        if self._lane is not None:
+            return _gathered(raw, state, *self._lane)
         for base, index, scale, displacement, mask, segment, size in self._uses:
             address = displacement + _register(base, state) + _register(index, state) * scale
             address &= mask
@@ -107,6 +118,17 @@ class Form:
             address, size = out[0]
             out[0] = (address + (offset >> {16: 4, 32: 5, 64: 6}[width.bits]) * size & _U64, size)
         return out
+
+
+def _gathered(raw: Instruction, state: r.CpuState, bits: int, size: int) -> list[tuple[int, int]]:
+    """The accesses of a gather with indices of so many bits: those of the lanes whose mask is negative."""
+    number, type = VECTOR[raw.memory_index]
+    indices = split(int.from_bytes(state.ymm(number), "little"), bits, type.bits)
+    masks = split(int.from_bytes(state.ymm(VECTOR[raw.op2_register][0]), "little"), 8 * size, 256)
+    mask = 0xFFFFFFFF if raw.memory_base in _NARROW else _U64
+    base = raw.memory_displacement + _register(raw.memory_base, state)
+    places = (base + signed(index, bits) * raw.memory_index_scale & mask for index in indices)
+    return [(at, size) for at, taken in zip(places, masks, strict=False) if taken >> 8 * size - 1]
 
 
 def _use(used: UsedMemory) -> tuple[int, int, int, int, int, int, int]:
@@ -180,12 +202,47 @@ def _prepare_target(rng: random.Random, case: Case) -> None:
     """Indirect branches go somewhere into the code pages."""
     target = CODE + 0x100 + rng.randrange(0x1E00)
     raw = case.instruction
+    if raw.is_jmp_far_indirect or raw.is_call_far_indirect:
+        _prepare_far(rng, case)
+        return
     if raw.op_count and raw.op0_kind == OpKind.REGISTER and raw.op0_register in GENERAL:
         case.state.set_gpr(GENERAL[raw.op0_register][0], target)
-    places = [address for address, _ in accesses(case)]
+    places = [address for address, _ in reversed(accesses(case))]
     case.patches = [
         (at, target.to_bytes(8, "little")) for at in places if at >= MEMORY and at + 8 <= MEMORY + MEMORY_SIZE
     ]
+
+
+def _prepare_far(rng: random.Random, case: Case) -> None:
+    """Far transfers find a place in the code pages and, mostly, selectors that can be had."""
+    raw = case.instruction
+    target = (CODE + 0x100 + rng.randrange(0x1E00)).to_bytes(8, "little")
+    cs, ss = (rng.choice((good,) * 6 + (0x28, 0x30, 0, 0x1233)) for good in (0x33, 0x2B))
+    size = {Mnemonic.IRETD: 4, Mnemonic.IRET: 2}.get(raw.mnemonic, 8)
+    if raw.mnemonic == Mnemonic.RETF:
+        size = raw.stack_pointer_increment - (raw.immediate(0) if raw.op_count else 0) >> 1
+    elif raw.mnemonic in (Mnemonic.JMP, Mnemonic.CALL):
+        size = MemorySizeInfo(raw.memory_size).size - 2
+    words = [target, cs.to_bytes(8, "little")]
+    if raw.mnemonic in (Mnemonic.IRET, Mnemonic.IRETD, Mnemonic.IRETQ):
+        flags = rng.getrandbits(32) & ~r.FLAG_TF
+        words += [flags.to_bytes(8, "little"), place(rng).to_bytes(8, "little"), ss.to_bytes(8, "little")]
+    image = b"".join(word[:size] for word in words).ljust(48, b"\0")
+    at = accesses(case)[0][0]
+    if MEMORY <= at <= MEMORY + MEMORY_SIZE - 48:
+        case.patches = [(at + n, image[n : n + 8]) for n in range(0, 8 * -(-size * len(words) // 8), 8)]
+
+
+def _prepare_selector(rng: random.Random, case: Case) -> None:
+    """Moves to segment registers get selectors that exist on Windows and on Linux, and some that do not."""
+    raw = case.instruction
+    if raw.op_count == 2 and raw.op0_register in SEGMENT and raw.op1_register in GENERAL:
+        case.state.set_gpr(GENERAL[raw.op1_register][0], rng.choice((0x2B, 0x2B, 0x33, 0, 3, 0x1233)))
+
+
+def _prepare_line(rng: random.Random, case: Case) -> None:
+    """CLZERO has its address in RAX."""
+    case.state.rax = place(rng)
 
 
 def _prepare_table(rng: random.Random, case: Case) -> None:
@@ -195,6 +252,9 @@ def _prepare_table(rng: random.Random, case: Case) -> None:
 
 PREPARE: dict[int, Callable[[random.Random, Case], None]] = {
     **dict.fromkeys((Mnemonic.CALL, Mnemonic.JMP, Mnemonic.RET), _prepare_target),
+    **dict.fromkeys((Mnemonic.RETF, Mnemonic.IRET, Mnemonic.IRETD, Mnemonic.IRETQ), _prepare_far),
+    Mnemonic.MOV: _prepare_selector,
+    Mnemonic.CLZERO: _prepare_line,
     Mnemonic.XLATB: _prepare_table,
 }
 
@@ -217,7 +277,7 @@ def _form(rng: random.Random, code: Numbered, usable: Callable[[Instruction], bo
         decoded = Decoder(64, data, ip=AT).decode()
         if decoded.code != code or AT <= decoded.near_branch_target < AT + len(data):
             continue
-        if decoded.is_jmp_far_indirect or decoded.is_call_far_indirect or not usable(decoded):
+        if not usable(decoded):
             return None
         return Form(data, decoded, aim)
     return None

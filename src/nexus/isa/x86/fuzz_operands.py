@@ -56,16 +56,25 @@ _STRINGS = {
     _K.ES_RDI: (OpKind.MEMORY_ESRDI, OpKind.MEMORY_ESEDI),
     _K.SEG_RDI: (OpKind.MEMORY_SEG_RDI, OpKind.MEMORY_SEG_EDI),
 }
+# memory with a vector of indices -> the first index register, bits of an index
+_GATHERS = {
+    _K.MEM_VSIB32X: (Register.XMM0, 32),
+    _K.MEM_VSIB32Y: (Register.YMM0, 32),
+    _K.MEM_VSIB64X: (Register.XMM0, 64),
+    _K.MEM_VSIB64Y: (Register.YMM0, 64),
+}
 _BRANCHES = (_K.BR64_1, _K.BR64_4)
 
 
 class Aim:
-    """How the memory operand of a form comes out at a chosen place: registers by slot, -1 for none."""
+    """How the memory operand of a form comes out at a chosen place: registers by slot, -1 for none.
+    `indices` is the vector register with indices of `index_bits`."""
 
-    __slots__ = ("base", "displacement", "index", "narrow", "scale", "segment")
+    __slots__ = ("base", "displacement", "index", "index_bits", "indices", "narrow", "scale", "segment")
 
     def __init__(self) -> None:
-        self.base = self.index = -1
+        self.base = self.index = self.indices = -1
+        self.index_bits = 0
         self.scale = self.displacement = 0
         self.narrow = self.segment = False
 
@@ -75,6 +84,10 @@ class Aim:
             state.gs_base = rng.randrange(0x8000)
         if self.base < 0:
             return
+        if self.indices >= 0:
+            mask, size = (1 << self.index_bits) - 1, self.index_bits // 8
+            near = (rng.randrange(-64, 64) & mask for _ in range(32 // size))
+            state.set_ymm(self.indices, b"".join(lane.to_bytes(size, "little") for lane in near))
         target = place(rng)
         if not self.narrow and rng.random() < 0.04:
             target = rng.choice((1 << 63, 0x8000 << 44, _U64 - 15, 0x1234 << 48)) + rng.randrange(1 << 16)
@@ -91,11 +104,15 @@ def random_operands(rng: random.Random, raw: Instruction, info: OpCodeInfo) -> A
     not made here."""
     narrow = rng.random() < 0.1
     memory = False
+    gathers: tuple[int, int] | None = None
     for n in range(info.op_count):
         kind = info.op_kind(n)
         if (kind in _OR_MEMORY and rng.random() < 0.5) or kind in (_K.MEM, _K.MEM_OFFS):
             raw.set_op_kind(n, OpKind.MEMORY)
             memory = True
+        elif kind in _GATHERS:
+            raw.set_op_kind(n, OpKind.MEMORY)
+            gathers = _GATHERS[kind]
         elif kind in _REGISTER_KINDS:
             first, count = _REGISTER_KINDS[kind]
             raw.set_op_kind(n, OpKind.REGISTER)
@@ -125,6 +142,8 @@ def random_operands(rng: random.Random, raw: Instruction, info: OpCodeInfo) -> A
         else:
             return None
     aim = Aim()
+    if gathers is not None:
+        _vector_address(rng, raw, aim, narrow, *gathers)
     if memory:
         if any(info.op_kind(n) == _K.MEM_OFFS for n in range(info.op_count)):
             raw.memory_displacement, raw.memory_displ_size = place(rng), 8
@@ -145,6 +164,22 @@ def _immediate(rng: random.Random, bits: int) -> int:
         return 1
     value = random_integer(rng) & (1 << bits) - 1
     return value - (1 << bits) if value >> bits - 1 else value
+
+
+def _vector_address(
+    rng: random.Random, raw: Instruction, aim: Aim, narrow: bool, first: int, bits: int
+) -> None:
+    """A base register, and a vector of indices that do not lead far away from where it points to."""
+    base, index = rng.choice([n for n in range(16) if n != r.RSP]), rng.randrange(16)
+    registers: Numbered = Register.EAX if narrow else Register.RAX
+    vectors: Numbered = first
+    raw.memory_base, raw.memory_index = registers + base, vectors + index
+    raw.memory_index_scale = rng.choice((1, 2, 4, 8))
+    disp = rng.choice((0, rng.randrange(-128, 128), rng.randrange(-(1 << 31), 1 << 31)))
+    raw.memory_displacement = disp & (0xFFFFFFFF if narrow else _U64)
+    raw.memory_displ_size = 1 if -128 <= disp < 128 else 4 if narrow else 8
+    aim.base, aim.displacement, aim.narrow = base, disp, narrow
+    aim.indices, aim.index_bits = index, bits
 
 
 def _address(rng: random.Random, raw: Instruction, aim: Aim, narrow: bool) -> None:

@@ -7,7 +7,7 @@ see changes before the last access that can fault.
 
 from __future__ import annotations
 
-from iced_x86 import Instruction, OpKind, Register
+from iced_x86 import EncodingKind, Instruction, OpKind, Register
 
 from nexus.base.errors import Unsupported
 from nexus.ir.state import Exit
@@ -30,9 +30,12 @@ _CONDITIONS = ("o", "b", "e", "be", "s", "p", "l", "le")
 
 
 class Ins:
-    """`raw` is iced's instruction, `address` its guest address, `next` the one after it."""
+    """`raw` is iced's instruction, `address` its guest address, `next` the one after it.
 
-    __slots__ = ("_address", "address", "block", "ended", "next", "raw")
+    `vex`: it is one of AVX, whose first operand is only written, and which clears the rest of a vector
+    register that it writes."""
+
+    __slots__ = ("_address", "address", "block", "ended", "next", "raw", "vex")
 
     def __init__(self, raw: Instruction, block: Block) -> None:
         self.raw = raw
@@ -40,6 +43,7 @@ class Ins:
         self.address: int = raw.ip
         self.next: int = raw.next_ip
         self.ended = False
+        self.vex = raw.encoding != EncodingKind.LEGACY
         self._address: Address | None = None
 
     # what the operands are -------------------------------------------------------------------------
@@ -152,7 +156,8 @@ class Ins:
         return self.read(n)
 
     def write(self, n: int, value: Value) -> None:
-        """Operand `n` := value. A memory operand is stored; a 128-bit register keeps its upper lanes."""
+        """Operand `n` := value. A memory operand is stored; above the value a vector register keeps what it
+        has, or is cleared by an instruction of AVX."""
         kind = self.raw.op_kind(n)
         if kind == OpKind.REGISTER:
             register = self.raw.op_register(n)
@@ -165,12 +170,19 @@ class Ins:
                     self.set(slot, value)
                 return
             if register in VECTOR:
-                self.block.put(VECTOR[register][0], value)
+                self.set_vector(VECTOR[register][0], value)
                 return
         elif kind in MEMORY_KINDS:
             self.block.store(self.memory(n), value)
             return
         raise self.unsupported(f"operand {n} as destination")
+
+    def set_vector(self, number: int, value: Value) -> None:
+        """Write a vector register; above the value it keeps what it has, or is cleared by an instruction of
+        AVX."""
+        self.block.put(number, value)
+        if self.vex and value.type is V128:
+            self.block.clear(number)
 
     # addresses -------------------------------------------------------------------------------------
 
@@ -201,7 +213,12 @@ class Ins:
             return False
         if register == Register.EIP:
             return True
-        return GENERAL[register][1] is I32 if register else bool(self.raw.memory_displ_size == 4)
+        return GENERAL[register][1] is I32 if register in GENERAL else bool(self.raw.memory_displ_size == 4)
+
+    def base(self) -> Value | None:
+        """The base register of the memory operand, if there is one."""
+        register = self.raw.memory_base
+        return self.get(GENERAL[register][0]) if register else None
 
     def based_on_rsp(self) -> bool:
         """Whether the memory operand's base is the stack pointer."""
@@ -300,6 +317,11 @@ class Ins:
     def helper(self, number: int) -> None:
         """Let the host do the instruction: entry `number` of isa/x86/helpers.py."""
         self.exit(Exit.HELPER, number)
+
+    def checked_helper(self, number: int, operands: int = 0) -> None:
+        """The same for one that may raise an exception; `operands` (8 bits) tell it what to work on."""
+        length = self.next - self.address
+        self.exit(Exit.HELPER, number | operands << 8 | length << 16)
 
 
 # arguments of Exit.PRIVILEGED

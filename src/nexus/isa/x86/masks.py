@@ -6,7 +6,7 @@ the instruction ended.
 
 from __future__ import annotations
 
-from iced_x86 import Instruction, MemorySizeInfo, Mnemonic, OpKind, RflagsBits
+from iced_x86 import Code, Instruction, MemorySizeInfo, Mnemonic, OpKind, RflagsBits
 
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.operands import GENERAL
@@ -25,19 +25,27 @@ NOT_COMPARED: dict[str, str] = {
     **dict.fromkeys(("INT", "INT1", "INT3"), "a signal of the host's kernel, like the end of a run"),
     **dict.fromkeys(("RDTSC", "RDTSCP", "RDRAND", "RDSEED", "RDPID", "RDPRU"), _TIME),
     **dict.fromkeys(("RDFSBASE", "WRFSBASE", "WRGSBASE", "RDGSBASE"), _HOST_BASE),
-    "IRETQ": "a frame with random selectors is never a return",
     **dict.fromkeys(("LAR", "LSL", "VERR", "VERW"), _SELECTORS),
     **dict.fromkeys(("SGDT", "SIDT", "SLDT", "SMSW", "STR"), "refused here (UMIP), answered by Linux"),
     **dict.fromkeys(("RDSSPD", "RDSSPQ", "RESERVEDNOP", "ENDBR32", "CLDEMOTE", "PREFETCHWT1"),
                     "a hint with encodings that older processors take for others"),
     **dict.fromkeys(("FXSAVE", "FXSAVE64", "FNSTENV", "FNSAVE"), _IMAGE),
+    **dict.fromkeys(("XSAVE", "XSAVE64", "XSAVEC", "XSAVEC64", "XSAVEOPT", "XSAVEOPT64"), _IMAGE),
+    **dict.fromkeys(("XRSTOR", "XRSTOR64"), "random headers are no headers; see tests/isa/test_images.py"),
     "MASKMOVQ": "some processors switch to MMX even if it faults",
 }  # fmt: skip
+
+# encodings that processors take differently: AMD's ignore REX.W here, and offsets have 32 bits
+VENDORS_DIFFER = frozenset((
+    Code.JMP_M1664, Code.CALL_M1664, Code.LSS_R64_M1664, Code.LFS_R64_M1664, Code.LGS_R64_M1664,
+))  # fmt: skip
 
 # the access that fails first, and what was stored by then, is the processor's choice
 MANY_ACCESSES = frozenset((
     Mnemonic.ENTER, Mnemonic.FLDENV, Mnemonic.FRSTOR, Mnemonic.FXRSTOR, Mnemonic.FXRSTOR64,
 ))  # fmt: skip
+# whether a frame with a bad selector is refused for that, or for a stack that cannot be read behind it
+FAR_RETURNS = frozenset((Mnemonic.RETF, Mnemonic.IRET, Mnemonic.IRETD, Mnemonic.IRETQ))
 
 # flags that the manual leaves undefined ----------------------------------------------------------------
 

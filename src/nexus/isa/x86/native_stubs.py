@@ -138,6 +138,9 @@ def handler(at: int, back_at: int, memory: int, memory_size: int, has_bases: boo
     """The signal handler: RDI number, RSI information, RDX context."""
     text = _Text()
     load_next, finish, done = text.label(), text.label(), text.label()
+    text.number(_R.RAX, _HOST_FLAGS)  # without the case's alignment checks
+    text.add(Instruction.create_reg(Code.PUSH_R64, _R.RAX))
+    text.add(Instruction.create(Code.POPFQ))
     text.move(_R.R8, _R.RDX)
     text.move(_R.R9, _R.RSI)
     text.load(_R.R10, _field(_R.R8, _FPU))

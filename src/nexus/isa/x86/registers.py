@@ -138,6 +138,17 @@ class CpuState:
         at = self._vector(number)
         self.buffer[at : at + 16] = value
 
+    def ymm(self, number: int) -> bytes:
+        at = self._vector(number)
+        return bytes(self.buffer[at : at + 32])
+
+    def set_ymm(self, number: int, value: bytes) -> None:
+        """Replace the low 256 bits."""
+        if len(value) != 32:
+            raise ValueError("a YMM register has 32 bytes")
+        at = self._vector(number)
+        self.buffer[at : at + 32] = value
+
     def vector(self, number: int) -> bytes:
         """All 512 bits of a vector register, as far as anything keeps them."""
         at = self._vector(number)

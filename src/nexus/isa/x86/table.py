@@ -20,12 +20,30 @@ def register(name: str, function: Semantics) -> None:
     SEMANTICS[mnemonic] = function
 
 
+def register_vectors(name: str, function: Semantics) -> None:
+    """Add an SSE mnemonic and that of its AVX form, where there is one."""
+    register(name, function)
+    if hasattr(Mnemonic, "V" + name):
+        register("V" + name, function)
+
+
 def semantics(*names: str) -> Callable[[Semantics], Semantics]:
     """Decorator: the function builds the IR of these mnemonics."""
 
     def add(function: Semantics) -> Semantics:
         for name in names:
             register(name, function)
+        return function
+
+    return add
+
+
+def vector_semantics(*names: str) -> Callable[[Semantics], Semantics]:
+    """Decorator: as `semantics`, for the AVX forms of the mnemonics too."""
+
+    def add(function: Semantics) -> Semantics:
+        for name in names:
+            register_vectors(name, function)
         return function
 
     return add

@@ -29,7 +29,7 @@ REG_NOTIFY_CHANGE_ATTRIBUTES = 2
 REG_NOTIFY_CHANGE_LAST_SET = 4
 REG_NOTIFY_CHANGE_SECURITY = 8
 
-MAX_KEY_NAME = 255
+MAX_KEY_NAME = 256
 MAX_VALUE_NAME = 16383
 MAX_LINKS = 32
 MAX_NOTED = 10_000
@@ -211,7 +211,10 @@ class KeyObject(KernelObject):
         "Key",
         read=access.KEY_QUERY_VALUE | access.KEY_ENUMERATE_SUB_KEYS | access.KEY_NOTIFY,
         write=access.KEY_SET_VALUE | access.KEY_CREATE_SUB_KEY,
-        execute=access.KEY_QUERY_VALUE | access.KEY_ENUMERATE_SUB_KEYS | access.KEY_NOTIFY,
+        execute=access.KEY_QUERY_VALUE
+        | access.KEY_ENUMERATE_SUB_KEYS
+        | access.KEY_NOTIFY
+        | access.KEY_CREATE_LINK,
         all=access.STANDARD_RIGHTS_REQUIRED | 0x3F,
         more=access.SYNCHRONIZE,
     )

@@ -152,7 +152,8 @@ class IoManager:
     def node_of(self, info: os.stat_result) -> FileNode:
         """The node of a host file; a new one is not yet entered into `nodes`."""
         key = info.st_dev, info.st_ino
-        return self.nodes.get(key) or FileNode(key)
+        known = self.nodes.get(key)
+        return known if known is not None and known.used else FileNode(key)
 
     # opening -----------------------------------------------------------------------------------------
 
@@ -184,8 +185,7 @@ class IoManager:
         found = call.kernel.namespace.parse(attributes.name, root)
         opener: Callable[[OpenRequest], tuple[FileObject, int]] | None = getattr(found.object, "open", None)
         if opener is None:
-            directory = isinstance(found.object, Directory)
-            raise NtError(Status.OBJECT_NAME_INVALID if directory else Status.OBJECT_TYPE_MISMATCH)
+            raise NtError(Status.OBJECT_TYPE_MISMATCH)
         request.rest = found.rest
         if not request.rest and attributes.name.endswith("\\"):
             request.rest = "\\"

@@ -71,7 +71,7 @@ _FILE = "nexus/nt/io/file_disk.py"
 class FileNode:
     """What all open handles of one host file have in common."""
 
-    __slots__ = ("delete_pending", "images", "key", "locks", "opens", "views")
+    __slots__ = ("delete_pending", "images", "key", "locks", "opens", "views", "writers")
 
     def __init__(self, key: tuple[int, int]) -> None:
         self.key = key
@@ -80,6 +80,12 @@ class FileNode:
         self.delete_pending = False
         self.images = 0
         self.views = 0
+        self.writers = 0  # of the views
+
+    @property
+    def used(self) -> bool:
+        """Whether anything still holds the file: if not, its number may have gone to another one."""
+        return bool(self.opens or self.images or self.views)
 
     def grow(self, size: int) -> None:
         """A section makes the file larger."""
@@ -88,7 +94,9 @@ class FileNode:
     def check_sharing(self, granted: int, share: int) -> None:
         """Raise STATUS_SHARING_VIOLATION if an open with these rights conflicts with one that exists."""
         reads, writes, deletes = granted & READING, granted & WRITING, granted & access.DELETE
-        if writes and self.images:
+        if (granted & access.FILE_WRITE_DATA and self.images) or (
+            self.writers and not share & FILE_SHARE_WRITE
+        ):
             raise NtError(Status.SHARING_VIOLATION)
         if not (reads or writes or deletes):
             return
@@ -366,6 +374,8 @@ class DiskFile(FileObject):
             op.write(buffer, (identity + bytes(16) + identity).ljust(64, b"\0"))
             op.information = 64
             return Status.SUCCESS
+        if code == FSCTL_GET_REPARSE_POINT and (not buffer or not length):
+            raise NtError(Status.INVALID_USER_BUFFER)
         if code in (FSCTL_GET_REPARSE_POINT, FSCTL_DELETE_REPARSE_POINT):
             raise NtError(Status.NOT_A_REPARSE_POINT)  # host links are followed before a file is opened
         if code == FSCTL_SET_REPARSE_POINT:
@@ -475,7 +485,7 @@ class DiskFile(FileObject):
             if error.status not in _LOST_RACES:
                 raise
         finally:
-            if not node.opens and not node.images and not node.views:
+            if not node.used:
                 self.io.nodes.pop(node.key, None)
             if self.fd >= 0:
                 os.close(self.fd)

@@ -145,7 +145,7 @@ def _volume_name(file: DiskFile, granted: int) -> bytes:
 
 def _id(file: DiskFile, granted: int) -> bytes:
     info = file.stat()
-    return struct.pack("<QQQ", info.st_dev & 0xFFFF_FFFF_FFFF_FFFF, info.st_ino, 0)
+    return struct.pack("<QQQ", file.place.volume.serial, info.st_ino, 0)
 
 
 def _stat(file: DiskFile, granted: int) -> bytes:
@@ -220,11 +220,16 @@ _ENDS_IN_NAME = (9, 22, 48)
 LAST_CLASS = 84
 
 
+def exists(kind: int) -> bool:
+    """Whether there is an information class of that number."""
+    return 0 < kind < LAST_CLASS
+
+
 def query(file: FileObject, kind: int, length: int, granted: int) -> tuple[bytes, int] | None:
     """(the bytes to hand out, STATUS_SUCCESS or STATUS_BUFFER_OVERFLOW); None for a class nobody has
     written yet.
     """
-    if kind == 0 or kind >= LAST_CLASS or kind in _NOT_FOR_QUERY:
+    if kind in _NOT_FOR_QUERY:
         raise NtError(Status.INVALID_INFO_CLASS)
     special = file.query(kind, length, granted)
     if special is not None:

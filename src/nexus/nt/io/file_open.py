@@ -97,7 +97,9 @@ def find(volume: Volume, request: OpenRequest) -> Place:
 
 
 def _by_id(volume: Volume, request: OpenRequest, raw: bytes) -> Place:
-    """A file by its id: one that is open, or lies in the folder that the request names (or is its parent)."""
+    """A file by its id: one that is open, or lies in the folder that the request names (or is its parent).
+    The rest of the volume is not searched; like Wine, that is said by STATUS_NOT_IMPLEMENTED.
+    """
     wanted = int.from_bytes(raw[:8], "little")
     for node in request.io.nodes.values():
         if node.key[1] == wanted and node.opens:
@@ -109,7 +111,7 @@ def _by_id(volume: Volume, request: OpenRequest, raw: bytes) -> Place:
             place = volume.find(parts, quiet=True)
             if place.info is not None and place.info.st_ino == wanted:
                 return place
-    raise NtError(Status.INVALID_PARAMETER)
+    raise NtError(Status.NOT_IMPLEMENTED)
 
 
 def open_file(volume: Volume, request: OpenRequest) -> tuple[FileObject, int]:

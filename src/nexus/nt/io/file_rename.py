@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
+from contextlib import contextmanager
 
 from nexus.nt.errors import NtError
 from nexus.nt.io.file import FileObject
@@ -15,6 +16,8 @@ from nexus.nt.status import Status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from nexus.nt.call import Call
 
 REPLACE_IF_EXISTS = 0x1
@@ -96,6 +99,22 @@ def _clear(call: Call, file: DiskFile, target: Place, flags: int) -> None:
         raise NtError(Status.ACCESS_DENIED)
 
 
+@contextmanager
+def _parents(source: Place, target: Place) -> Iterator[tuple[int, str, int, str]]:
+    """Descriptor of the folder and name in it of two places; a host failure inside becomes its status."""
+    old, old_name = source.open_parent()
+    try:
+        new, new_name = target.open_parent()
+        try:
+            yield old, old_name, new, new_name
+        except OSError as error:
+            raise host_failure(error) from error
+        finally:
+            os.close(new)
+    finally:
+        os.close(old)
+
+
 def rename(call: Call, file: DiskFile, data: bytes, flags: int) -> None:
     """FileRenameInformation(Ex)."""
     source = file.place
@@ -112,24 +131,13 @@ def rename(call: Call, file: DiskFile, data: bytes, flags: int) -> None:
     replaced, target = target, _respelled(target, data)
     if target.path == source.path:
         return
-    old, old_name = source.open_parent()
-    try:
-        new, new_name = target.open_parent()
-        try:
-            if (
-                replaced.info is not None and replaced.names != target.names
-            ):  # another spelling of the name is replaced
-                os.rename(old_name, replaced.names[-1], src_dir_fd=old, dst_dir_fd=new)
-                old_name, old_folder = replaced.names[-1], new
-            else:
-                old_folder = old
-            os.rename(old_name, new_name, src_dir_fd=old_folder, dst_dir_fd=new)
-        except OSError as error:
-            raise host_failure(error) from error
-        finally:
-            os.close(new)
-    finally:
-        os.close(old)
+    with _parents(source, target) as (old, old_name, new, new_name):
+        if replaced.info is not None and file.is_directory and not stat.S_ISDIR(replaced.info.st_mode):
+            os.unlink(replaced.names[-1], dir_fd=new)  # the host lets no folder take a file's place
+        elif replaced.info is not None and replaced.names != target.names:  # another spelling is replaced
+            os.rename(old_name, replaced.names[-1], src_dir_fd=old, dst_dir_fd=new)
+            old, old_name = new, replaced.names[-1]
+        os.rename(old_name, new_name, src_dir_fd=old, dst_dir_fd=new)
     target.info = os.fstat(file.fd)
     for other in file.node.opens:
         other.place = target
@@ -171,22 +179,15 @@ def link(call: Call, file: DiskFile, data: bytes, flags: int) -> None:
     if not source.writable:
         raise source.refuse("write")  # a second name elsewhere could be written through
     target = _target(call, file, data)
+    if target.info is not None and not flags & REPLACE_IF_EXISTS:
+        raise NtError(Status.OBJECT_NAME_COLLISION)
     _clear(call, file, target, flags)
-    old, old_name = source.open_parent()
-    try:
-        new, new_name = target.open_parent()
-        try:
-            if target.info is not None:
-                if (target.info.st_dev, target.info.st_ino) == file.node.key:
-                    return
-                os.unlink(new_name, dir_fd=new)
-            os.link(old_name, new_name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
-        except OSError as error:
-            raise host_failure(error) from error
-        finally:
-            os.close(new)
-    finally:
-        os.close(old)
+    with _parents(source, target) as (old, old_name, new, new_name):
+        if target.info is not None:
+            if (target.info.st_dev, target.info.st_ino) == file.node.key:
+                return
+            os.unlink(new_name, dir_fd=new)
+        os.link(old_name, new_name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
     call.kernel.io.name_changed(target, "added", False)
 
 
@@ -199,6 +200,8 @@ def dispose(file: DiskFile, flags: int) -> None:
         file.node.delete_pending = False
         file.posix_delete = False
         return
+    if file.node.views:
+        raise NtError(Status.CANNOT_DELETE)
     if flags & DISPOSITION_IGNORE_READONLY_ATTRIBUTE and file.attributes & FILE_ATTRIBUTE_READONLY:
         if not file.place.writable:
             raise file.place.refuse("write")

@@ -134,7 +134,9 @@ def set_information(call: Call, file: FileObject, kind: int, data: bytes, grante
         _set_completion(call, file, data)
     elif kind == 41:
         _need(data, 4)
-        file.completion_flags |= struct.unpack_from("<I", data)[0] & 0x3
+        if file.synchronous:
+            raise NtError(Status.INVALID_PARAMETER)
+        file.completion_flags |= struct.unpack_from("<I", data)[0] & 0x7
         if file.completion_flags & FILE_SKIP_SET_EVENT_ON_HANDLE:
             file.signaled = False
     elif kind == 16:
@@ -186,3 +188,5 @@ def _set_completion(call: Call, file: FileObject, data: bytes) -> None:
         raise NtError(Status.INVALID_PARAMETER)
     file.port = call.process.handles.resolve(handle, IoCompletion, access.IO_COMPLETION_MODIFY_STATE)
     file.completion_key = key
+    if not file.completion_flags & FILE_SKIP_SET_EVENT_ON_HANDLE:
+        file.signaled = True

@@ -17,6 +17,7 @@ import termios
 
 from nexus.nt.errors import NtError
 from nexus.nt.io.file import (
+    FILE_DELETE_ON_CLOSE,
     FILE_DEVICE_NAMED_PIPE,
     FILE_DEVICE_NULL,
     FILE_OPENED,
@@ -213,6 +214,8 @@ class NullDevice(Device):
     def open(self, request: OpenRequest) -> tuple[FileObject, int]:
         if request.rest.strip("\\"):
             raise NtError(Status.OBJECT_NAME_NOT_FOUND)
+        if request.options & FILE_DELETE_ON_CLOSE:
+            raise NtError(Status.ACCESS_DENIED)
         granted = request.desired | (FileObject.type.all if request.maximum else 0)
         return NullFile(granted, request.share, request.options), FILE_OPENED
 
@@ -223,11 +226,17 @@ class NullFile(FileObject):
     device_type = FILE_DEVICE_NULL
 
     def read(self, op: Operation, buffer: int, length: int, offset: int | None) -> int:
+        self._check_offset(offset)
         raise NtError(Status.END_OF_FILE)
 
     def write(self, op: Operation, data: bytes, offset: int | None) -> int:
+        self._check_offset(offset)
         op.information = len(data)
         return Status.SUCCESS
+
+    def _check_offset(self, offset: int | None) -> None:
+        if offset is None and not self.synchronous:
+            raise NtError(Status.INVALID_PARAMETER)
 
     def query(self, kind: int, length: int, granted: int) -> bytes | None:
         found = super().query(kind, length, granted)

@@ -135,6 +135,24 @@ def units(text: str) -> int:
     return len(text) if text.isascii() else len(wide(text)) // 2
 
 
+def from_dos_mask(mask: str) -> str:
+    """The search expression for a mask as DOS programs write it, which FindFirstFile makes before it asks:
+    `?` may stand for nothing at the end of a name (`>`), a dot before a wildcard too (`"`), and a `*` before
+    a dot takes all but the last (`<`). These are described with RtlIsNameInExpression.
+    """
+    out = []
+    for here, following in zip(mask, mask[1:] + "\0", strict=True):
+        if here == "?":
+            out.append(">")
+        elif here == "." and following in "?*":
+            out.append('"')
+        elif here == "*" and following == ".":
+            out.append("<")
+        else:
+            out.append(here)
+    return "".join(out)
+
+
 def matches(pattern: str, name: str) -> bool:
     """Whether a directory entry matches an upper-cased search expression.
 

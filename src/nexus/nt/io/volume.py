@@ -27,7 +27,7 @@ from nexus.nt.status import Status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
     from typing import TypeVar
 
     T = TypeVar("T")
@@ -368,7 +368,7 @@ class Volume:
         self.refusals = refusals if refusals is not None else Refusals()
         self.top = _Node()
         self._quiet = False
-        self._overlays: dict[tuple[str, ...], list[Root]] = {}
+        self._overlays: dict[tuple[str, ...], list[tuple[Root, Container[str] | None]]] = {}
         self._listings: dict[tuple[int, int], tuple[int, dict[str, str]]] = {}
 
     # building --------------------------------------------------------------------------------------
@@ -415,11 +415,12 @@ class Volume:
                 below.root.write = False
             todo.extend(below.children.values())
 
-    def overlay(self, names: Sequence[str], folder: str) -> None:
-        """Show the files of a host folder, lower-case names, read-only inside the guest folder `names`."""
-        self._overlays.setdefault(tuple(map(upcase, names)), []).append(
-            Root(os.path.realpath(folder), True, False, overlay=True)
-        )
+    def overlay(self, names: Sequence[str], folder: str, only: Container[str] | None = None) -> None:
+        """Show the files of a host folder, lower-case names, read-only inside the guest folder `names`: all
+        of them or only some.
+        """
+        root = Root(os.path.realpath(folder), True, False, overlay=True)
+        self._overlays.setdefault(tuple(map(upcase, names)), []).append((root, only))
 
     def close(self) -> None:
         """Give the descriptors back. May be called again."""
@@ -430,7 +431,7 @@ class Volume:
                 node.root.close()
             todo.extend(node.children.values())
         for roots in self._overlays.values():
-            for root in roots:
+            for root, _ in roots:
                 root.close()
 
     # looking up ------------------------------------------------------------------------------------
@@ -558,7 +559,9 @@ class Volume:
         if roots is None:
             return None
         name = path[-1].lower()
-        for root in roots:
+        for root, only in roots:
+            if only is not None and name not in only:
+                continue
             try:
                 info = os.stat(name, dir_fd=root.fd)
             except OSError:
@@ -570,8 +573,8 @@ class Volume:
     def overlaid_names(self, place: Place) -> list[str]:
         """Names that overlays add to a folder."""
         names: set[str] = set()
-        for root in self._overlays.get(tuple(map(upcase, place.path)), ()):
-            names.update(os.listdir(root.host))
+        for root, only in self._overlays.get(tuple(map(upcase, place.path)), ()):
+            names.update(name for name in os.listdir(root.host) if only is None or name in only)
         return sorted(names)
 
     def check_kind(self, info: os.stat_result | None, path: list[str], more: bool) -> None:

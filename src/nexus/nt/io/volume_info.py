@@ -6,7 +6,7 @@ import os
 import struct
 
 from nexus.nt.errors import NtError
-from nexus.nt.io.file import FileObject
+from nexus.nt.io.file import FILE_DEVICE_MAILSLOT, FileObject
 from nexus.nt.io.file_disk import DiskFile
 from nexus.nt.io.path import wide
 from nexus.nt.status import Status
@@ -36,7 +36,7 @@ def _clusters(file: DiskFile | VolumeFile) -> tuple[int, int, int]:
 
 def query(file: FileObject, kind: int, length: int) -> tuple[bytes, int] | None:
     """(bytes, status); None for a class nobody has written yet."""
-    if kind == 4:  # FileFsDeviceInformation
+    if kind == 4 and file.device_type != FILE_DEVICE_MAILSLOT:  # FileFsDeviceInformation
         return _fitted(struct.pack("<II", file.device_type, file.characteristics), length, 8)
     if not kind or kind >= LAST_CLASS:
         raise NtError(Status.INVALID_INFO_CLASS)
@@ -50,7 +50,7 @@ def query(file: FileObject, kind: int, length: int) -> tuple[bytes, int] | None:
         volume = file.volume
     if kind == 1:  # FileFsVolumeInformation
         label = wide(volume.label)
-        return _fitted(struct.pack("<QIIBx", 0, volume.serial, len(label), 0) + label, length, 18)
+        return _fitted(struct.pack("<QIIBx", 0, volume.serial, len(label), 1) + label, length, 18)
     if kind == 3:  # FileFsSizeInformation
         total, mine, _ = _clusters(file)
         return _fitted(struct.pack("<QQII", total, mine, SECTORS_PER_CLUSTER, SECTOR), length, 24)

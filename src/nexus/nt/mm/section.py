@@ -39,14 +39,18 @@ if TYPE_CHECKING:
     from nexus.nt.mm.vad import Backing
 
     class MappedFile(Protocol):
-        """The file system's record of a file: how many image and other sections lie over it."""
+        """The file system's record of a file: how many image and other sections lie over it, and how many of
+        these may be written through.
+        """
 
         images: int
         views: int
+        writers: int
 
         def grow(self, size: int) -> None: ...
 
 
+_TOO_BIG = 1 << 46
 _WRITE_COPY = (PAGE_WRITECOPY, PAGE_EXECUTE_WRITECOPY)
 
 
@@ -108,6 +112,11 @@ class Section(KernelObject):
         self.committed: IntervalMap[bool] = IntervalMap(not attributes & SEC_RESERVE)
         self.views: list[tuple[AddressSpace, Region]] = []
 
+    @property
+    def writable(self) -> bool:
+        """Whether views may change what lies below."""
+        return bool(page_access(self.protect & 0xFF) & 2) and self.protect & 0xFF not in _WRITE_COPY
+
     # life ------------------------------------------------------------------------------------------
 
     def last_handle_closed(self) -> None:
@@ -126,6 +135,7 @@ class Section(KernelObject):
                 self.node.images -= 1
             else:
                 self.node.views -= 1
+                self.node.writers -= self.writable
             self.node = None
         if self.commitment is not None:
             self.commitment.refund(self.size)
@@ -248,7 +258,7 @@ def anonymous_section(size: int, protect: int, attributes: int, commitment: Comm
     if size <= 0:
         raise NtError(Status.INVALID_PARAMETER_4)
     size = round_up(size, PAGE)
-    if size >= 1 << 46:
+    if size >= _TOO_BIG:
         raise NtError(Status.SECTION_TOO_BIG)
     if not attributes & SEC_RESERVE:
         commitment.charge(size)
@@ -266,8 +276,9 @@ def anonymous_section(size: int, protect: int, attributes: int, commitment: Comm
 
 def file_section(source: SectionSource, size: int, protect: int, attributes: int) -> Section:
     """A section over a file; a writable one that is larger than the file makes the file grow."""
-    access_bits = page_access(protect)
-    writes = access_bits & 2 and protect & 0xFF not in _WRITE_COPY
+    if size >= _TOO_BIG:
+        raise NtError(Status.SECTION_TOO_BIG)
+    writes = page_access(protect) & 2 and protect & 0xFF not in _WRITE_COPY
     if writes and not source.writable:
         raise NtError(Status.ACCESS_DENIED)
     if not size:
@@ -285,6 +296,7 @@ def file_section(source: SectionSource, size: int, protect: int, attributes: int
     if source.node is not None:
         section.node = source.node
         source.node.views += 1
+        source.node.writers += section.writable
     return section
 
 

@@ -10,8 +10,8 @@ import os
 
 from nexus.loader import directories, pe
 from nexus.loader.source import FileBytes
+from nexus.nt.cm import registry_script
 from nexus.nt.cm.registry import REG_DWORD, Value
-from nexus.nt.cm.registry_sorting import SORTING_IDS, fill_sorting_ids
 from nexus.nt.errors import NtError
 from nexus.nt.handles import release_unused
 from nexus.nt.mm.memory import ANYWHERE
@@ -62,12 +62,12 @@ class Starter:
         self.shared_data = SharedData(kernel)
         self._exports: dict[str, int] | None = None
         self._apiset: tuple[int, int, int] | None = None
-        try:
-            ids = kernel.io.registry.open(SORTING_IDS)
-        except NtError:  # a registry without national language support
-            pass
-        else:
-            ids.fill = lambda key: fill_sorting_ids(key, dll("kernelbase.dll"))
+        for path in registry_script.FILLED:
+            try:
+                key = kernel.io.registry.open(path)
+            except NtError:  # a registry without national language support
+                continue
+            key.fill = lambda key: registry_script.fill(key, dll("kernelbase.dll"))
         kernel.on_tick.append(lambda kernel: self.shared_data.update(kernel.clock))
         kernel.on_thread_end.append(_thread_ended)
         kernel.on_process_end.append(_process_ended)

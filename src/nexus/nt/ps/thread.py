@@ -12,6 +12,7 @@ from nexus.nt.status import Status
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.nt.hook import HookCall
+    from nexus.nt.io.completion import IoCompletion
     from nexus.nt.messages import MessageQueue
     from nexus.nt.ps.crash import Crash
     from nexus.nt.ps.process import Process
@@ -71,6 +72,7 @@ class Thread(KernelObject):
         "outcome",
         "parameter",
         "passed_hook",
+        "port",
         "priority",
         "process",
         "queued",
@@ -88,7 +90,7 @@ class Thread(KernelObject):
     type = ObjectType(
         "Thread",
         read=access.THREAD_GET_CONTEXT | access.THREAD_QUERY_INFORMATION,
-        write=0x0436,
+        write=0x0437,
         execute=access.SYNCHRONIZE | access.THREAD_RESUME | access.THREAD_QUERY_LIMITED_INFORMATION,
         all=access.THREAD_ALL_ACCESS,
     )
@@ -127,6 +129,7 @@ class Thread(KernelObject):
         self.cycles = 0
         self.hook_calls: list[HookCall] = []  # that have not returned and whose end is awaited
         self.passed_hook: tuple[int, int] | None = None  # rip and rsp of a hook that is done
+        self.port: IoCompletion | None = None  # the one it took a packet from last
         self.terminated = False
         self.exit_status = STILL_ACTIVE
         self.created_at = self.kernel.clock.system()

@@ -63,7 +63,10 @@ class Token(KernelObject):
     type = ObjectType(
         "Token",
         read=access.TOKEN_QUERY | access.TOKEN_QUERY_SOURCE | access.TOKEN_DUPLICATE,
-        write=access.TOKEN_ADJUST_PRIVILEGES | access.TOKEN_ADJUST_GROUPS | access.TOKEN_ADJUST_DEFAULT,
+        write=access.TOKEN_ADJUST_PRIVILEGES
+        | access.TOKEN_ADJUST_GROUPS
+        | access.TOKEN_ADJUST_DEFAULT
+        | access.TOKEN_ADJUST_SESSIONID,
         execute=access.TOKEN_IMPERSONATE | access.TOKEN_ASSIGN_PRIMARY,
         all=access.STANDARD_RIGHTS_REQUIRED | 0x1FF,
         more=access.SYNCHRONIZE,

@@ -71,14 +71,21 @@ def NtRemoveIoCompletion(
     timeout: In[i64] | None,
 ) -> Wait:
     """Take a packet, waiting for one."""
-    return Wait((port.queue,), call.deadline(timeout), then=_removed, data=(key, value, iosb))
+    return Wait((port.queue,), call.deadline(timeout), then=_removed, data=(port, key, value, iosb))
 
 
 def _removed(
-    call: Call, status: int, packet: Packet | None, key: Out[uptr], value: Out[uptr], iosb: int
+    call: Call,
+    status: int,
+    packet: Packet | None,
+    port: IoCompletion,
+    key: Out[uptr],
+    value: Out[uptr],
+    iosb: int,
 ) -> int:
     if packet is None:
         return status
+    call.thread.port = port
     key.write(packet.key)
     value.write(packet.value)
     call.memory.write(iosb, struct.pack("<IxxxxQ", packet.status, packet.information))
@@ -94,10 +101,13 @@ def NtRemoveIoCompletionEx(
     removed: Out[u32],
     timeout: In[i64] | None,
     alertable: boolean,
-) -> Wait:
+) -> Wait | int:
     """Take up to `count` packets (FILE_IO_COMPLETION_INFORMATION), waiting for the first."""
     if not count:
         raise NtError(Status.INVALID_PARAMETER)
+    if alertable and call.thread.apcs and call.thread.port is not port:
+        removed.write(1)
+        return Status.USER_APC  # APCs come before packets until the thread has taken one from this port
     return Wait(
         (port.queue,),
         call.deadline(timeout),
@@ -117,8 +127,9 @@ def _removed_many(
     removed: Out[u32],
 ) -> int:
     if packet is None:
-        removed.write(1 if status in (Status.USER_APC, Status.ALERTED) else 0)
+        removed.write(1)
         return status
+    call.thread.port = port
     packets = [packet]
     while len(packets) < count and port.queue.packets:
         packets.append(port.queue.take())

@@ -22,7 +22,7 @@ class DebugObject(KernelObject):
     type = ObjectType(
         "DebugObject",
         read=DEBUG_READ_EVENT,
-        write=DEBUG_PROCESS_ASSIGN | DEBUG_SET_INFORMATION,
+        write=DEBUG_PROCESS_ASSIGN,
         execute=rights.SYNCHRONIZE,
         all=rights.STANDARD_RIGHTS_ALL | 0xF,
     )

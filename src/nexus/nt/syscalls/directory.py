@@ -10,6 +10,7 @@ from nexus.nt.io import directory
 from nexus.nt.io.directory_watch import DirectoryWatch
 from nexus.nt.io.file import FileObject, Operation, run
 from nexus.nt.io.file_disk import DiskFile
+from nexus.nt.io.path import from_dos_mask
 from nexus.nt.status import Status
 from nexus.nt.sync import Event
 from nexus.nt.syscall import Handle, syscall
@@ -63,6 +64,8 @@ def NtQueryDirectoryFileEx(
         raise NtError(Status.INVALID_PARAMETER)
     folder, room = file, min(length, _MOST)
     pattern = read_unicode_string(call.memory, mask) if mask else None
+    if pattern and call.process.version.dos_masks:
+        pattern = from_dos_mask(pattern)
 
     def work(op: Operation) -> int:
         single, restart = bool(flags & _SINGLE), bool(flags & _RESTART)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _FILE = "nexus/nt/syscalls/file.py"
 PAGE = 4096
+_MAX_EA = 0x1_0000  # bytes that the extended attributes of a file can take
 
 
 def iosb_write(call: Call, iosb: int, status: int, information: int) -> None:
@@ -326,6 +327,8 @@ def _check_pages(file: FileObject) -> None:
 @syscall
 def NtFlushBuffersFile(call: Call, file: Handle[FileObject, 0], iosb: uptr) -> int | Wait:
     """Everything is with the host already."""
+    if not iosb:
+        raise NtError(Status.ACCESS_VIOLATION)
     return run(call, file, None, 0, 0, iosb, file.flush, wait=True)
 
 
@@ -417,6 +420,8 @@ def NtCancelSynchronousIoFile(call: Call, thread: uptr, which: uptr, iosb: uptr)
 @syscall
 def NtQueryInformationFile(call: Call, handle: uptr, iosb: uptr, buffer: uptr, length: u32, kind: u32) -> int:
     """Ask a file about itself."""
+    if not file_info.exists(kind):
+        raise NtError(Status.INVALID_INFO_CLASS)
     file = call.process.handles.resolve(handle, FileObject, 0)
     found = file_info.query(file, kind, length, call.process.handles.access_of(handle))
     if found is None:
@@ -475,7 +480,10 @@ def NtQueryEaFile(
     restart: boolean,
 ) -> None:
     """No file has extended attributes here."""
-    raise NtError(Status.NO_EAS_ON_FILE if isinstance(file, DiskFile) else Status.INVALID_DEVICE_REQUEST)
+    if not isinstance(file, DiskFile):
+        raise NtError(Status.INVALID_DEVICE_REQUEST)
+    call.memory.write(buffer, bytes(min(length, _MAX_EA)))
+    raise NtError(Status.NO_EAS_ON_FILE)
 
 
 @syscall

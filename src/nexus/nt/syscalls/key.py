@@ -40,6 +40,8 @@ def start_of(call: Call, attributes: Attributes) -> Key | None:
         if not isinstance(attributes.root, KeyObject):
             raise NtError(Status.OBJECT_TYPE_MISMATCH)
         return attributes.root.live
+    if attributes.root_handle:
+        raise NtError(Status.INVALID_HANDLE)
     name = attributes.name or ""
     if upcase(name[1:].partition("\\")[0]) != ROOT:
         call.kernel.namespace.parse(name)
@@ -47,11 +49,17 @@ def start_of(call: Call, attributes: Attributes) -> Key | None:
     return None
 
 
-def _open(call: Call, key: NewHandle, desired: int, attributes: Attributes) -> None:
-    if attributes.name is None:
+def _named(attributes: Attributes | None) -> tuple[Attributes, str]:
+    """The attributes and their name: the registry will do without neither."""
+    if attributes is None or attributes.name is None:
         raise NtError(Status.ACCESS_VIOLATION)
+    return attributes, attributes.name
+
+
+def _open(call: Call, key: NewHandle, desired: int, attributes: Attributes | None) -> None:
+    attributes, name = _named(attributes)
     start = start_of(call, attributes)
-    found = call.kernel.io.registry.open(attributes.name, start, bool(attributes.flags & OBJ_OPENLINK))
+    found = call.kernel.io.registry.open(name, start, bool(attributes.flags & OBJ_OPENLINK))
     _give(call, key, found, desired, attributes)
 
 
@@ -60,20 +68,22 @@ def _give(call: Call, out: NewHandle, key: Key, desired: int, attributes: Attrib
 
 
 @syscall
-def NtOpenKey(call: Call, key: NewHandle, desired: u32, attributes: ObjectAttributes) -> None:
+def NtOpenKey(call: Call, key: NewHandle, desired: u32, attributes: ObjectAttributes | None) -> None:
     """Open an existing key."""
     _open(call, key, desired, attributes)
 
 
 @syscall
-def NtOpenKeyEx(call: Call, key: NewHandle, desired: u32, attributes: ObjectAttributes, options: u32) -> None:
+def NtOpenKeyEx(
+    call: Call, key: NewHandle, desired: u32, attributes: ObjectAttributes | None, options: u32
+) -> None:
     """Open an existing key; OBJ_OPENLINK (not the option of that name) opens a link itself."""
     _open(call, key, desired, attributes)
 
 
 @syscall
 def NtOpenKeyTransacted(
-    call: Call, key: NewHandle, desired: u32, attributes: ObjectAttributes, transaction: uptr
+    call: Call, key: NewHandle, desired: u32, attributes: ObjectAttributes | None, transaction: uptr
 ) -> None:
     """Open an existing key; what is read is the same inside and outside of a transaction."""
     _open(call, key, desired, attributes)
@@ -81,7 +91,12 @@ def NtOpenKeyTransacted(
 
 @syscall
 def NtOpenKeyTransactedEx(
-    call: Call, key: NewHandle, desired: u32, attributes: ObjectAttributes, options: u32, transaction: uptr
+    call: Call,
+    key: NewHandle,
+    desired: u32,
+    attributes: ObjectAttributes | None,
+    options: u32,
+    transaction: uptr,
 ) -> None:
     """See NtOpenKeyTransacted."""
     _open(call, key, desired, attributes)
@@ -92,7 +107,7 @@ def NtCreateKeyTransacted(
     call: Call,
     key: NewHandle,
     desired: u32,
-    attributes: ObjectAttributes,
+    attributes: ObjectAttributes | None,
     index: u32,
     class_name: UnicodeString | None,
     options: u32,
@@ -108,18 +123,19 @@ def NtCreateKey(
     call: Call,
     key: NewHandle,
     desired: u32,
-    attributes: ObjectAttributes,
+    attributes: ObjectAttributes | None,
     index: u32,
     class_name: UnicodeString | None,
     options: u32,
     disposition: Out[u32] | None,
 ) -> None:
     """Open a key, or make it when only its last component is missing."""
-    if not attributes.name and attributes.root is None:
+    attributes, name = _named(attributes)
+    if not name and not attributes.root_handle:
         raise NtError(Status.OBJECT_PATH_SYNTAX_BAD)
     start = start_of(call, attributes)
     found, made = call.kernel.io.registry.create(
-        attributes.name or "",
+        name,
         start,
         call.kernel.clock.system(),
         volatile=bool(options & REG_OPTION_VOLATILE),

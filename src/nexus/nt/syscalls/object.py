@@ -10,19 +10,22 @@ from nexus.abi.struct import Struct, span
 from nexus.abi.types import boolean, u32, uptr
 from nexus.nt import access as rights
 from nexus.nt.access import PROCESS_DUP_HANDLE, READ_CONTROL
+from nexus.nt.attributes import LONGEST_STRING, read_unicode_string
 from nexus.nt.call import Call
 from nexus.nt.errors import NtError
-from nexus.nt.handles import INHERIT, OBJ_INHERIT, OBJ_PERMANENT, PROTECT
+from nexus.nt.handles import INHERIT, OBJ_INHERIT, OBJ_OPENLINK, OBJ_PERMANENT, PROTECT
+from nexus.nt.io.file import FileObject
 from nexus.nt.namespace import Directory, SymbolicLink
 from nexus.nt.objects import KernelObject, ObjectType
 from nexus.nt.ps.process import Process
-from nexus.nt.query import LONGEST_STRING, answer, pointer
+from nexus.nt.query import answer, pointer
 from nexus.nt.se.security import default_descriptor, read_descriptor, select_parts
 from nexus.nt.status import Status
-from nexus.nt.syscall import Handle, NewHandle, ObjectAttributes, Out, UnicodeString, syscall
+from nexus.nt.syscall import Handle, NewHandle, ObjectAttributes, Out, syscall
 
 DUPLICATE_CLOSE_SOURCE, DUPLICATE_SAME_ACCESS, DUPLICATE_SAME_ATTRIBUTES = 1, 2, 4
 _BASIC, _NAME, _TYPE, _TYPES, _HANDLE_FLAGS = range(5)  # OBJECT_INFORMATION_CLASS
+_DIRECTORY_RECORD = 32  # bytes of a DIRECTORY_BASIC_INFORMATION; an empty one ends a list
 
 
 class OBJECT_BASIC_INFORMATION(Struct):
@@ -55,7 +58,7 @@ def NtDuplicateObject(
     source_process: Handle[Process, PROCESS_DUP_HANDLE],
     source: uptr,
     target_process: Handle[Process, PROCESS_DUP_HANDLE] | None,
-    target: Out[uptr] | None,
+    target: NewHandle | None,
     access: u32,
     attributes: u32,
     options: u32,
@@ -135,7 +138,8 @@ def _query_name(
     if len(text) > LONGEST_STRING:
         raise NtError(Status.NAME_TOO_LONG)
     data = struct.pack("<HH4xQ", len(text), len(text) + 2, pointer(buffer + 16)) + text + b"\0\0"
-    too_small = Status.INFO_LENGTH_MISMATCH if length < 16 else Status.BUFFER_OVERFLOW
+    of_file = isinstance(target, FileObject) and length >= 16
+    too_small = Status.BUFFER_OVERFLOW if of_file else Status.INFO_LENGTH_MISMATCH
     answer(call, buffer, length, returned, data, too_small)
 
 
@@ -144,7 +148,7 @@ def _type_information(kind: ObjectType, at: int) -> bytes:
     text = kind.name.encode("utf-16-le")
     mapping = (kind.read, kind.write, kind.execute, kind.all)
     head = struct.pack("<HH4xQ", len(text), len(text) + 2, pointer(at + 0x68))
-    counts = struct.pack("<11I", *(0,) * 11)
+    counts = bytes(12 * 4)
     rest = struct.pack("<I4I I BBBx I", 0, *mapping, kind.valid, 0, 0, kind.index, 0)
     data = (head + counts + rest).ljust(0x68, b"\0") + text + b"\0\0"
     return data + bytes(-len(data) % 8)
@@ -219,6 +223,10 @@ def NtQueryDirectoryObject(
     position = 0 if restart else call.memory.u32(context.address)
     entries = list(directory.entries.values())
     if position >= len(entries):
+        if returned is not None:
+            returned.write(_DIRECTORY_RECORD)
+        if length >= _DIRECTORY_RECORD:
+            call.memory.write(buffer, bytes(_DIRECTORY_RECORD))
         raise NtError(Status.NO_MORE_ENTRIES)
     chosen: list[tuple[bytes, bytes]] = []
     needed = 32
@@ -233,10 +241,17 @@ def NtQueryDirectoryObject(
         if single:
             break
     if not chosen:
-        if returned is not None and single:
-            first = entries[position]
-            returned.write(64 + 2 * (len(first.name) + len(first.type.name)) + 4)
-        return Status.BUFFER_TOO_SMALL if single else Status.MORE_ENTRIES
+        if single:
+            if returned is not None:
+                first = entries[position]
+                returned.write(64 + 2 * (len(first.name) + len(first.type.name)) + 4)
+            return Status.BUFFER_TOO_SMALL
+        if length >= _DIRECTORY_RECORD:
+            call.memory.write(buffer, bytes(_DIRECTORY_RECORD))
+        context.write(position)
+        if returned is not None:
+            returned.write(_DIRECTORY_RECORD)
+        return Status.MORE_ENTRIES
     records, texts, at = b"", b"", buffer + 32 * (len(chosen) + 1)
     for name, kind in chosen:
         place = at + len(texts)
@@ -255,12 +270,15 @@ def NtQueryDirectoryObject(
 
 @syscall
 def NtCreateSymbolicLinkObject(
-    call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes | None, target: UnicodeString
+    call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes | None, target: uptr
 ) -> int:
     """Create a symbolic link in the object directory."""
-    if not target:
+    if attributes is None:
+        raise NtError(Status.ACCESS_VIOLATION)
+    text = read_unicode_string(call.memory, target)
+    if not text or not call.memory.u16(target + 2):
         raise NtError(Status.INVALID_PARAMETER)
-    link, status = call.kernel.namespace.create(attributes, SymbolicLink, lambda: SymbolicLink(target))
+    link, status = call.kernel.namespace.create(attributes, SymbolicLink, lambda: SymbolicLink(text))
     call.give_handle(handle, link, access, attributes)
     return status
 
@@ -270,12 +288,8 @@ def NtOpenSymbolicLinkObject(
     call: Call, handle: NewHandle, access: u32, attributes: ObjectAttributes
 ) -> None:
     """Open a symbolic link itself."""
-    if attributes.name is None:
-        raise NtError(Status.OBJECT_PATH_SYNTAX_BAD)
-    found = call.kernel.namespace.parse(attributes.name, attributes.root, open_link=True).object
-    if not isinstance(found, SymbolicLink):
-        raise NtError(Status.OBJECT_TYPE_MISMATCH)
-    call.give_handle(handle, found, access, attributes)
+    attributes.flags |= OBJ_OPENLINK
+    call.give_handle(handle, call.kernel.namespace.open(attributes, SymbolicLink), access, attributes)
 
 
 @syscall

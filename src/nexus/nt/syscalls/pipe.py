@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 def _place(call: Call, attributes: Attributes, device: type[D]) -> tuple[D, str]:
     """The file system of that class and the name in it; an empty name makes what only its handles reach."""
     root, name = attributes.root, attributes.name or ""
+    if attributes.root_handle and attributes.name is None:
+        raise NtError(Status.OBJECT_NAME_INVALID)
+    if attributes.root_handle and root is None:
+        raise NtError(Status.INVALID_HANDLE)
     if isinstance(root, PipeFolder | MailslotFolder) and isinstance(root.device, device):
         if name and not root.root:
             raise NtError(Status.OBJECT_NAME_INVALID)

@@ -225,7 +225,7 @@ def NtGetNextThread(
     """Open the thread that follows another one (or the first) in a process; flag 1 goes backwards."""
     if flags & ~1:
         raise NtError(Status.INVALID_PARAMETER)
-    threads = list(process.threads)
+    threads = call.kernel.threads_of(process)
     if flags:
         threads.reverse()
     if thread is not None:

@@ -41,7 +41,7 @@ class WindowStation(KernelObject):
     """A window station; not interactive."""
 
     type = ObjectType(
-        "WindowStation", read=0x20303, write=0x20C, execute=0x20, all=rights.STANDARD_RIGHTS_REQUIRED | 0x37F
+        "WindowStation", read=0x20303, write=0x1C, execute=0x60, all=rights.STANDARD_RIGHTS_REQUIRED | 0x37F
     )
     waitable = False
 
@@ -53,6 +53,11 @@ class Desktop(KernelObject):
         "Desktop", read=0x41, write=0xBE, execute=0x100, all=rights.STANDARD_RIGHTS_REQUIRED | 0x1FF
     )
     waitable = False
+
+    @property
+    def path(self) -> str:
+        """Desktops are named within their station."""
+        return "\\" + self.name
 
 
 def fail(call: Call, error: int) -> int:

@@ -5,7 +5,7 @@ The modules below are imported for their registrations; a new one is added to th
 
 from __future__ import annotations
 
-from iced_x86 import Instruction
+from iced_x86 import EncodingKind, Instruction
 
 from nexus.base.errors import Unsupported
 from nexus.ir.state import Exit
@@ -14,12 +14,21 @@ from nexus.isa.x86.ins import PRIVILEGED_INSTRUCTION, Ins
 from nexus.isa.x86.semantics import (
     aes,
     arithmetic,
+    avx,
     bits,
+    extended,
+    far,
+    float_compare,
     flow,
+    fused,
+    gather,
     moves,
+    refused,
     segments,
+    sha,
     shared_names,
     shifts,
+    sse4a,
     sse_float,
     sse_integer,
     sse_moves,
@@ -40,15 +49,26 @@ MODULES = (
     flow,
     system,
     segments,
+    far,
+    extended,
     sse_moves,
     sse_integer,
     sse_float,
     sse_string,
+    float_compare,
+    avx,
+    gather,
+    fused,
     aes,
+    sha,
+    sse4a,
     shared_names,
     x87,
     x87_control,
 )
+
+ENCODINGS = (EncodingKind.LEGACY, EncodingKind.VEX)
+"""What the functions are made for; other encodings of the same mnemonics are not implemented."""
 
 
 def lower(instruction: Instruction, block: Block) -> bool:
@@ -64,11 +84,11 @@ def lower(instruction: Instruction, block: Block) -> bool:
         i.trap(Exit.ILLEGAL)
         return True
     function = SEMANTICS.get(instruction.mnemonic)
-    if function is None:
+    if function is None or instruction.encoding not in ENCODINGS:
         if instruction.is_privileged:
             i.trap(Exit.PRIVILEGED, PRIVILEGED_INSTRUCTION)
         else:
-            i.trap(Exit.UNIMPLEMENTED)
+            i.trap(Exit.UNIMPLEMENTED if refused.reason(instruction) is None else Exit.ILLEGAL)
         return True
     try:
         function(i)
@@ -77,4 +97,4 @@ def lower(instruction: Instruction, block: Block) -> bool:
     return i.ended
 
 
-__all__ = ["SEMANTICS", "lower"]
+__all__ = ["ENCODINGS", "SEMANTICS", "lower"]

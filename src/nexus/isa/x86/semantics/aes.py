@@ -1,33 +1,33 @@
-"""AES-NI and PCLMULQDQ."""
+"""AES-NI and PCLMULQDQ, with their AVX forms up to 256 bits."""
 
 from __future__ import annotations
 
 from nexus.isa.x86.ins import Ins
-from nexus.isa.x86.semantics.sse_operands import control, full, write
-from nexus.isa.x86.table import register, semantics
+from nexus.isa.x86.semantics.sse_operands import control, full, row, two, write
+from nexus.isa.x86.table import register_vectors, vector_semantics
 
 
 def _round(name: str) -> None:
     def one(i: Ins) -> None:
-        write(i, 0, i.block.emit(f"v.{name.lower()}.v128", full(i, 0), full(i, 1)))
+        write(i, 0, i.block.emit(row(i, f"v.{name.lower()}"), *two(i)))
 
-    register(name, one)
+    register_vectors(name, one)
 
 
 for _name in ("AESENC", "AESENCLAST", "AESDEC", "AESDECLAST"):
     _round(_name)
 
 
-@semantics("AESIMC")
+@vector_semantics("AESIMC")
 def aesimc(i: Ins) -> None:
     write(i, 0, i.block.emit("v.aesimc.v128", full(i, 1)))
 
 
-@semantics("AESKEYGENASSIST")
+@vector_semantics("AESKEYGENASSIST")
 def aeskeygenassist(i: Ins) -> None:
     write(i, 0, i.block.emit("v.aeskeygen.v128", full(i, 1), imm=control(i)))
 
 
-@semantics("PCLMULQDQ")
+@vector_semantics("PCLMULQDQ")
 def pclmulqdq(i: Ins) -> None:
-    write(i, 0, i.block.emit("v.clmul.v128", full(i, 0), full(i, 1), imm=control(i)))
+    write(i, 0, i.block.emit(row(i, "v.clmul"), *two(i), imm=control(i)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nexus.ir.state import Exit
 from nexus.ir.types import I16, I32, I64, Type
 from nexus.ir.values import Address, Value
 from nexus.isa.x86 import registers as r
@@ -143,9 +142,6 @@ _lowest("BLSMSK", lambda a: a ^ (a - 1), carry_if_zero=True)
 @semantics("BEXTR")
 def bextr(i: Ins) -> None:
     """Start in bits 0..7 of operand 2, length in 8..15."""
-    if i.is_immediate(2):  # TBM, which AMD has withdrawn
-        i.trap(Exit.ILLEGAL)
-        return
     source, control = i.read(1), i.read(2)
     type = i.type(0)
     length = control >> 8 & 255

@@ -5,9 +5,10 @@ from __future__ import annotations
 from iced_x86 import Code, Mnemonic, OpKind
 
 from nexus.ir.types import I32, I64
-from nexus.ir.values import Address, Value
+from nexus.ir.values import Address
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.ins import Ins
+from nexus.isa.x86.semantics import far
 from nexus.isa.x86.semantics.moves import CONDITIONS, push_value
 from nexus.isa.x86.table import register, semantics
 
@@ -26,20 +27,19 @@ def _is_direct(i: Ins) -> bool:
 def jmp(i: Ins) -> None:
     if _is_direct(i):
         i.goto(i.raw.near_branch_target)
+    elif i.raw.is_jmp_far_indirect:
+        far.jump(i)
     else:
-        i.jump(_target(i))
-
-
-def _target(i: Ins) -> Value:
-    if i.type(0) is not I64:  # far forms
-        raise i.unsupported("a far pointer")
-    return i.read(0)
+        i.jump(i.read(0))
 
 
 @semantics("CALL")
 def call(i: Ins) -> None:
     """The target is read before the return address is stored (call [rsp])."""
-    target = None if _is_direct(i) else _target(i)
+    if i.raw.is_call_far_indirect:
+        far.call(i)
+        return
+    target = None if _is_direct(i) else i.read(0)
     push_value(i, i.const(I64, i.next))
     if target is None:
         i.goto(i.raw.near_branch_target)

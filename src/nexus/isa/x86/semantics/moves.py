@@ -49,13 +49,18 @@ def load_segment(i: Ins) -> None:
     """
     slot = SEGMENT[i.raw.op0_register]
     value = i.read(1, I16)
+    check_selector(i, slot, value)
+    i.block.put(slot, value)
+
+
+def check_selector(i: Ins, slot: int, value: Value) -> None:
+    """#GP for a selector (i16) that the segment register cannot take."""
     wild = value.ne(FLAT_SELECTORS[0])
     if slot != r.SS:
         for other in FLAT_SELECTORS[1:]:
             wild = wild & value.ne(other)
         wild = wild & (value & 0xFFFC).ne(0)
     i.block.trap_if(wild, Exit.PRIVILEGED, GENERAL_PROTECTION)
-    i.block.put(slot, value)
 
 
 @semantics("MOVZX")
@@ -162,6 +167,7 @@ def pop(i: Ins) -> None:
         size = i.raw.stack_pointer_increment
         value = i.block.load(I16, Address(rsp))
         slot = SEGMENT[i.raw.op0_register]
+        check_selector(i, slot, value)
         i.block.put(r.RSP, rsp + size)
         i.block.put(slot, value)
         return

@@ -1,7 +1,6 @@
 """Questions about segment selectors: LAR, LSL, VERR, VERW.
 
-The answers are those of the four user segments of 64-bit Windows. Far pointers and far transfers are not
-here: no 64-bit program changes its code segment.
+The answers are those of the four user segments of 64-bit Windows.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nexus.isa.x86.ins import Ins
-from nexus.isa.x86.semantics import sse_float, sse_moves, strings
+from nexus.isa.x86.semantics import float_compare, sse_moves, strings
 from nexus.isa.x86.table import semantics
 
 
@@ -20,4 +20,4 @@ def movsd(i: Ins) -> None:
 @semantics("CMPSD")
 def cmpsd(i: Ins) -> None:
     """Compare doubles, or strings of doublewords."""
-    (sse_float.cmpsd if _on_vectors(i) else strings.cmps)(i)
+    (float_compare.cmpsd if _on_vectors(i) else strings.cmps)(i)

@@ -1,4 +1,4 @@
-"""Packed integer arithmetic, comparison, shifts and rearrangement, in the SSE and the MMX form."""
+"""Packed integer arithmetic, comparison, shifts and rearrangement, in the MMX, SSE and AVX forms."""
 
 from __future__ import annotations
 
@@ -8,16 +8,22 @@ from nexus.ir.types import I64, V128
 from nexus.isa.x86.ins import Ins
 from nexus.isa.x86.semantics.sse_operands import (
     control,
+    first,
     full,
     lane,
     low,
     pair,
+    parts,
+    row,
+    two,
     uses_mmx,
     vector_const,
+    whole,
     widen,
+    width,
     write,
 )
-from nexus.isa.x86.table import register, semantics
+from nexus.isa.x86.table import register_vectors, vector_semantics
 
 # mnemonic -> row without its vector type; first operand = row(first, second)
 _BINARY = {
@@ -59,46 +65,46 @@ _IMMEDIATE = {
 }  # fmt: skip
 _IMMEDIATE_TWO = {
     "SHUFPS": "v.select2.i32", "SHUFPD": "v.select2.i64", "PBLENDW": "v.blend.i16", "BLENDPS": "v.blend.i32",
-    "BLENDPD": "v.blend.i64", "MPSADBW": "v.mpsad.i8",
+    "BLENDPD": "v.blend.i64",
 }  # fmt: skip
 
 
-def _binary(name: str, row: str) -> None:
+def _binary(name: str, operation: str) -> None:
     def lanes(i: Ins) -> None:
-        write(i, 0, i.block.emit(row + ".v128", full(i, 0), full(i, 1)))
+        write(i, 0, i.block.emit(row(i, operation), *two(i)))
 
-    register(name, lanes)
+    register_vectors(name, lanes)
 
 
-def _unary(name: str, row: str) -> None:
+def _unary(name: str, operation: str) -> None:
     def lanes(i: Ins) -> None:
-        write(i, 0, i.block.emit(row + ".v128", full(i, 1)))
+        write(i, 0, i.block.emit(row(i, operation), full(i, 1)))
 
-    register(name, lanes)
+    register_vectors(name, lanes)
 
 
-def _joining(name: str, row: str) -> None:
+def _joining(name: str, operation: str) -> None:
     def lanes(i: Ins) -> None:
-        a, b = full(i, 0), full(i, 1)
+        a, b = two(i)
         if uses_mmx(i):
             a = b = pair(a, b)
-        write(i, 0, i.block.emit(row + ".v128", a, b))
+        write(i, 0, i.block.emit(row(i, operation), a, b))
 
-    register(name, lanes)
+    register_vectors(name, lanes)
 
 
-def _immediate(name: str, row: str) -> None:
+def _immediate(name: str, operation: str) -> None:
     def lanes(i: Ins) -> None:
-        write(i, 0, i.block.emit(row + ".v128", full(i, 1), imm=control(i)))
+        write(i, 0, i.block.emit(row(i, operation), full(i, 1), imm=control(i)))
 
-    register(name, lanes)
+    register_vectors(name, lanes)
 
 
-def _immediate_two(name: str, row: str) -> None:
+def _immediate_two(name: str, operation: str) -> None:
     def lanes(i: Ins) -> None:
-        write(i, 0, i.block.emit(row + ".v128", full(i, 0), full(i, 1), imm=control(i)))
+        write(i, 0, i.block.emit(row(i, operation), *two(i), imm=control(i)))
 
-    register(name, lanes)
+    register_vectors(name, lanes)
 
 
 _SHAPES: tuple[tuple[dict[str, str], Callable[[str, str], None]], ...] = (
@@ -121,10 +127,10 @@ def _interleave(name: str, bits: int, high: bool) -> None:
             both = i.block.emit(f"v.unpack_low.i{bits}.v128", full(i, 0), low(i, 1, 64 if high else 32))
             write(i, 0, widen(lane(both, 64, 1)) if high else both)
         else:
-            row = f"v.unpack_{'high' if high else 'low'}.i{bits}.v128"
-            write(i, 0, i.block.emit(row, full(i, 0), full(i, 1)))
+            operation = f"v.unpack_{'high' if high else 'low'}.i{bits}"
+            write(i, 0, i.block.emit(row(i, operation), *two(i)))
 
-    register(name, lanes)
+    register_vectors(name, lanes)
 
 
 for _bits, _letters in ((8, "BW"), (16, "WD"), (32, "DQ")):
@@ -132,15 +138,16 @@ for _bits, _letters in ((8, "BW"), (16, "WD"), (32, "DQ")):
     _interleave("PUNPCKH" + _letters, _bits, True)
 
 
-def _shift(name: str, row: str) -> None:
-    """The count is an immediate, or the low 64 bits of the second operand."""
+def _shift(name: str, operation: str) -> None:
+    """The count is an immediate, or the low 64 bits of the second source."""
 
     def lanes(i: Ins) -> None:
-        value = full(i, 0)
-        count = i.const(I64, i.immediate(1)) if i.is_immediate(1) else lane(full(i, 1), 64)
-        write(i, 0, i.block.emit(row + ".v128", value, count))
+        n = first(i)
+        value = full(i, n)
+        count = i.const(I64, control(i)) if i.is_immediate(n + 1) else lane(full(i, n + 1), 64)
+        write(i, 0, i.block.emit(row(i, operation), value, count))
 
-    register(name, lanes)
+    register_vectors(name, lanes)
 
 
 for _letter, _bits in (("W", 16), ("D", 32), ("Q", 64)):
@@ -150,40 +157,53 @@ _shift("PSRAW", "v.sar.i16")
 _shift("PSRAD", "v.sar.i32")
 
 
-def _byte_shift(name: str, row: str) -> None:
-    def whole(i: Ins) -> None:
-        write(i, 0, i.block.emit(row, full(i, 0), i.const(I64, min(i.immediate(1), 16) * 8)))
+def _byte_shift(name: str, operation: str) -> None:
+    def lanes(i: Ins) -> None:
+        count = i.const(I64, min(control(i), 16) * 8)
+        write(i, 0, i.block.emit(row(i, operation), full(i, first(i)), count))
 
-    register(name, whole)
-
-
-_byte_shift("PSLLDQ", "v.shl.i128.v128")
-_byte_shift("PSRLDQ", "v.shr.i128.v128")
+    register_vectors(name, lanes)
 
 
-@semantics("PSHUFB")
+_byte_shift("PSLLDQ", "v.shl.i128")
+_byte_shift("PSRLDQ", "v.shr.i128")
+
+
+@vector_semantics("PSHUFB")
 def pshufb(i: Ins) -> None:
-    order = full(i, 1)
+    value, order = two(i)
     if uses_mmx(i):
         order = i.block.emit("and.v128", order, vector_const(i, 0x8787878787878787))
-    write(i, 0, i.block.emit("v.shuffle.i8.v128", full(i, 0), order))
+    write(i, 0, i.block.emit(row(i, "v.shuffle.i8"), value, order))
 
 
-@semantics("PALIGNR")
+@vector_semantics("PALIGNR")
 def palignr(i: Ins) -> None:
+    upper, lower = two(i)
     if uses_mmx(i):
-        both = pair(full(i, 1), full(i, 0))
+        both = pair(lower, upper)
         write(i, 0, i.block.emit("v.shr.i128.v128", both, i.const(I64, min(control(i), 16) * 8)))
     else:
-        write(i, 0, i.block.emit("v.align.i8.v128", full(i, 0), full(i, 1), imm=control(i)))
+        write(i, 0, i.block.emit(row(i, "v.align.i8"), upper, lower, imm=control(i)))
+
+
+@vector_semantics("MPSADBW")
+def mpsadbw(i: Ins) -> None:
+    """The upper half of 256 bits has three bits of the immediate of its own."""
+    a, b = two(i)
+    halves = [
+        i.block.emit("v.mpsad.i8.v128", x, y, imm=control(i) >> 3 * n)
+        for n, (x, y) in enumerate(zip(parts(a), parts(b), strict=True))
+    ]
+    write(i, 0, whole(halves))
 
 
 def _extend(name: str, operation: str, source: int, target: int) -> None:
     def lanes(i: Ins) -> None:
-        value = low(i, 1, 128 * source // target)
-        write(i, 0, i.block.emit(f"v.{operation}.i{source}.i{target}.v128", value))
+        value = low(i, 1, width(i).bits * source // target)
+        write(i, 0, i.block.emit(row(i, f"v.{operation}.i{source}.i{target}"), value))
 
-    register(name, lanes)
+    register_vectors(name, lanes)
 
 
 _WIDTH = {"B": 8, "W": 16, "D": 32, "Q": 64}
@@ -193,13 +213,13 @@ for _pair in ("BW", "BD", "BQ", "WD", "WQ", "DQ"):
 
 
 def _blend_by_sign(name: str, bits: int) -> None:
-    """The mask is XMM0."""
+    """The mask is XMM0, or the last operand of the AVX form."""
 
     def lanes(i: Ins) -> None:
-        mask = i.block.get(V128, 0)
-        write(i, 0, i.block.emit(f"v.blend_sign.i{bits}.v128", full(i, 0), full(i, 1), mask))
+        mask = full(i, 3) if i.vex else i.block.get(V128, 0)
+        write(i, 0, i.block.emit(row(i, f"v.blend_sign.i{bits}"), *two(i), mask))
 
-    register(name, lanes)
+    register_vectors(name, lanes)
 
 
 _blend_by_sign("PBLENDVB", 8)
@@ -207,6 +227,6 @@ _blend_by_sign("BLENDVPS", 32)
 _blend_by_sign("BLENDVPD", 64)
 
 
-@semantics("PTEST")
+@vector_semantics("PTEST")
 def ptest(i: Ins) -> None:
-    i.block.emit("flags.test.v128", full(i, 0), full(i, 1))
+    i.block.emit(row(i, "flags.test"), full(i, 0), full(i, 1))

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from iced_x86 import Mnemonic
 
-from nexus.ir.types import I32, I64, INTEGER_OF_BITS
+from nexus.ir.types import I32, I64, INTEGER_OF_BITS, V128
 from nexus.ir.values import Address, Value
 from nexus.isa.x86.ins import Ins
 from nexus.isa.x86.semantics.sse_operands import (
     control,
     enter_mmx,
+    first,
     full,
     is_mmx,
     lane,
     low,
+    row,
+    two,
     uses_mmx,
     widen,
+    width,
     write,
 )
-from nexus.isa.x86.table import Semantics, register, semantics
+from nexus.isa.x86.table import Semantics, register, register_vectors, semantics, vector_semantics
 
 
 def _whole(aligned: bool) -> Semantics:
@@ -33,15 +37,15 @@ def _whole(aligned: bool) -> Semantics:
 
 
 for _name in ("MOVAPS", "MOVAPD", "MOVDQA", "MOVNTPS", "MOVNTPD", "MOVNTDQ", "MOVNTDQA"):
-    register(_name, _whole(aligned=True))
+    register_vectors(_name, _whole(aligned=True))
 for _name in ("MOVUPS", "MOVUPD", "MOVDQU", "LDDQU"):
-    register(_name, _whole(aligned=False))
+    register_vectors(_name, _whole(aligned=False))
 
 
-@semantics("MOVD", "MOVQ")
+@vector_semantics("MOVD", "MOVQ")
 def movd(i: Ins) -> None:
     """Between vector and general registers or memory: the low 32 or 64 bits, zero above them in a vector."""
-    bits = 64 if i.raw.mnemonic == Mnemonic.MOVQ else 32
+    bits = 64 if i.raw.mnemonic in (Mnemonic.MOVQ, Mnemonic.VMOVQ) else 32
     if i.is_general(0) or i.is_memory(0):
         i.write(0, lane(full(i, 1), bits))
         enter_mmx(i)
@@ -75,10 +79,10 @@ def _scalar(i: Ins, bits: int) -> None:
     elif i.is_memory(1):
         write(i, 0, low(i, 1, bits))
     else:
-        write(i, 0, i.block.emit(f"v.blend.i{bits}.v128", full(i, 0), full(i, 1), imm=1))
+        write(i, 0, i.block.emit(f"v.blend.i{bits}.v128", *two(i), imm=1))
 
 
-@semantics("MOVSS")
+@vector_semantics("MOVSS")
 def movss(i: Ins) -> None:
     _scalar(i, 32)
 
@@ -88,6 +92,9 @@ def movsd(i: Ins) -> None:
     _scalar(i, 64)
 
 
+register("VMOVSD", movsd)
+
+
 def _half(name: str, index: int) -> None:
     """MOVLPS and kin: one 64-bit half to or from memory."""
 
@@ -95,11 +102,11 @@ def _half(name: str, index: int) -> None:
         if i.is_memory(0):
             i.write(0, lane(full(i, 1), 64, index))
         else:
-            write(
-                i, 0, i.block.emit("v.insert.i64.v128", full(i, 0), i.block.load(I64, i.memory(1)), imm=index)
-            )
+            n = first(i)
+            new = i.block.load(I64, i.memory(n + 1))
+            write(i, 0, i.block.emit("v.insert.i64.v128", full(i, n), new, imm=index))
 
-    register(name, move)
+    register_vectors(name, move)
 
 
 for _name in ("MOVLPS", "MOVLPD"):
@@ -108,27 +115,28 @@ for _name in ("MOVHPS", "MOVHPD"):
     _half(_name, 1)
 
 
-@semantics("MOVHLPS")
+@vector_semantics("MOVHLPS")
 def movhlps(i: Ins) -> None:
-    write(i, 0, i.block.emit("v.unpack_high.i64.v128", full(i, 1), full(i, 0)))
+    a, b = two(i)
+    write(i, 0, i.block.emit("v.unpack_high.i64.v128", b, a))
 
 
-@semantics("MOVLHPS")
+@vector_semantics("MOVLHPS")
 def movlhps(i: Ins) -> None:
-    write(i, 0, i.block.emit("v.unpack_low.i64.v128", full(i, 0), full(i, 1)))
+    write(i, 0, i.block.emit("v.unpack_low.i64.v128", *two(i)))
 
 
-@semantics("MOVDDUP")
+@vector_semantics("MOVDDUP")
 def movddup(i: Ins) -> None:
-    value = low(i, 1, 64)
-    write(i, 0, i.block.emit("v.unpack_low.i64.v128", value, value))
+    value = low(i, 1, 64) if width(i) is V128 else full(i, 1)
+    write(i, 0, i.block.emit(row(i, "v.unpack_low.i64"), value, value))
 
 
 def _duplicate(name: str, fields: int) -> None:
     def move(i: Ins) -> None:
-        write(i, 0, i.block.emit("v.permute.i32.v128", full(i, 1), imm=fields))
+        write(i, 0, i.block.emit(row(i, "v.permute.i32"), full(i, 1), imm=fields))
 
-    register(name, move)
+    register_vectors(name, move)
 
 
 _duplicate("MOVSLDUP", 0b10100000)
@@ -137,10 +145,10 @@ _duplicate("MOVSHDUP", 0b11110101)
 
 def _sign_mask(name: str, kind: str) -> None:
     def gather(i: Ins) -> None:
-        i.write(0, i.block.emit(f"v.movemask.{kind}.v128", full(i, 1)).trunc(I32))
+        i.write(0, i.block.emit(row(i, f"v.movemask.{kind}"), full(i, 1)).trunc(I32))
         enter_mmx(i)
 
-    register(name, gather)
+    register_vectors(name, gather)
 
 
 _sign_mask("MOVMSKPS", "f32")
@@ -148,7 +156,7 @@ _sign_mask("MOVMSKPD", "f64")
 _sign_mask("PMOVMSKB", "i8")
 
 
-@semantics("MASKMOVDQU", "MASKMOVQ")
+@vector_semantics("MASKMOVDQU", "MASKMOVQ")
 def maskmov(i: Ins) -> None:
     """Store the bytes whose mask byte is negative; the others are written back as they were."""
     where = Address(i.block.address(i.memory(0)))
@@ -172,7 +180,7 @@ def _extract(name: str, bits: int) -> None:
         i.write(0, value if i.is_memory(0) else value.resize(i.type(0)))
         enter_mmx(i)
 
-    register(name, move)
+    register_vectors(name, move)
 
 
 for _name, _bits in (("PEXTRB", 8), ("PEXTRW", 16), ("PEXTRD", 32), ("PEXTRQ", 64), ("EXTRACTPS", 32)):
@@ -181,19 +189,20 @@ for _name, _bits in (("PEXTRB", 8), ("PEXTRW", 16), ("PEXTRD", 32), ("PEXTRQ", 6
 
 def _insert(name: str, bits: int) -> None:
     def move(i: Ins) -> None:
-        count = (64 if uses_mmx(i) else 128) // bits
-        value: Value = i.read(1, INTEGER_OF_BITS[bits])
-        write(i, 0, i.block.emit(f"v.insert.i{bits}.v128", full(i, 0), value, imm=control(i) % count))
+        count, n = (64 if uses_mmx(i) else 128) // bits, first(i)
+        value: Value = i.read(n + 1, INTEGER_OF_BITS[bits])
+        write(i, 0, i.block.emit(f"v.insert.i{bits}.v128", full(i, n), value, imm=control(i) % count))
 
-    register(name, move)
+    register_vectors(name, move)
 
 
 for _name, _bits in (("PINSRB", 8), ("PINSRW", 16), ("PINSRD", 32), ("PINSRQ", 64)):
     _insert(_name, _bits)
 
 
-@semantics("INSERTPS")
+@vector_semantics("INSERTPS")
 def insertps(i: Ins) -> None:
     """From memory there is one lane only, whatever the immediate's source field says."""
-    imm = control(i) & 0x3F if i.is_memory(1) else control(i)
-    write(i, 0, i.block.emit("v.insertps.v128", full(i, 0), low(i, 1, 32), imm=imm))
+    n = first(i)
+    imm = control(i) & 0x3F if i.is_memory(n + 1) else control(i)
+    write(i, 0, i.block.emit("v.insertps.v128", full(i, n), low(i, n + 1, 32), imm=imm))

@@ -1,14 +1,16 @@
-"""Operands of vector instructions as 128-bit values, for the SSE and MMX forms alike.
+"""Operands of vector instructions as values, for the MMX, SSE and AVX forms alike.
 
 An MMX register is the significand of an x87 register; as a value it is 128 bits with zeros above 64, so that
-lane rows serve both forms. Memory operands of 16 bytes must be aligned unless an instruction says otherwise.
+lane rows serve both forms. The AVX form of an instruction with two operands has three: what the other forms
+read and write in the first one is in the second and the first. Memory operands of the SSE forms must be
+aligned unless an instruction says otherwise, those of the AVX forms only if it says so.
 """
 
 from __future__ import annotations
 
 from iced_x86 import OpKind, Register
 
-from nexus.ir.types import I64, INTEGER_OF_BITS, V128
+from nexus.ir.types import I64, INTEGER_OF_BITS, V128, V256, Type
 from nexus.ir.values import Value
 from nexus.isa.x86.ins import Ins
 
@@ -25,21 +27,49 @@ def uses_mmx(i: Ins) -> bool:
     return any(is_mmx(i, n) for n in range(min(i.count, 2)))
 
 
-def full(i: Ins, n: int, aligned: bool = True) -> Value:
-    """Operand `n` whole: 128 bits of a register or memory, or 64 bits of the MMX forms."""
+def width(i: Ins) -> Type:
+    """The vectors that the instruction works on: the widest of its operands."""
+    if i.vex:
+        for n in range(i.count):
+            if not i.is_immediate(n) and i.type(n) is V256:
+                return V256
+    return V128
+
+
+def full(i: Ins, n: int, aligned: bool | None = None) -> Value:
+    """Operand `n` whole: a vector register, as much of memory as the instruction takes, or 64 bits of the MMX
+    forms. `aligned` says whether memory must be; if not given, it must for SSE and not for AVX."""
     if is_mmx(i, n):
         return i.block.emit("mmx.get", imm=_MM[i.raw.op_register(n)])
     if i.is_memory(n):
         if uses_mmx(i):
             return low(i, n, 64)
-        return i.block.load(V128, i.memory(n), aligned)
-    return i.read(n, V128)
+        return i.block.load(i.type(n), i.memory(n), not i.vex if aligned is None else aligned)
+    return i.read(n)
+
+
+def first(i: Ins) -> int:
+    """The number of the operand that is the first source; the second one follows it."""
+    return 1 if i.vex else 0
+
+
+def two(i: Ins) -> tuple[Value, Value]:
+    """Both sources of an instruction that has two."""
+    n = first(i)
+    return full(i, n), full(i, n + 1)
+
+
+def row(i: Ins, name: str) -> str:
+    """The row of this name for the instruction's `width`."""
+    return f"{name}.{width(i)}"
 
 
 def low(i: Ins, n: int, bits: int) -> Value:
     """Operand `n` where only the low `bits` count: a register as it is, memory loaded at that size and zero
     above."""
     if i.is_memory(n):
+        if bits == 128:
+            return i.block.load(V128, i.memory(n), not i.vex)
         return widen(i.block.load(INTEGER_OF_BITS[bits], i.memory(n)))
     return full(i, n)
 
@@ -71,6 +101,18 @@ def lane(value: Value, bits: int, index: int = 0) -> Value:
 def pair(lower: Value, upper: Value) -> Value:
     """The low halves of two vectors in one."""
     return lower.block.emit("v.unpack_low.i64.v128", lower, upper)
+
+
+def parts(value: Value) -> list[Value]:
+    """A vector as its 128-bit parts, the lowest first."""
+    if value.type is V128:
+        return [value]
+    return [value.block.emit("v.low.v256", value), value.block.emit("v.high.v256", value)]
+
+
+def whole(pieces: list[Value]) -> Value:
+    """The inverse of `parts`."""
+    return pieces[0] if len(pieces) == 1 else pieces[0].block.emit("v.join.v256", *pieces)
 
 
 def vector_const(i: Ins, number: int) -> Value:

@@ -10,7 +10,7 @@ from nexus.ir.values import Value
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.ins import Ins
 from nexus.isa.x86.semantics.sse_operands import control, full, widen
-from nexus.isa.x86.table import register
+from nexus.isa.x86.table import register_vectors
 
 _AGGREGATIONS = ("any", "ranges", "each", "ordered")
 
@@ -29,7 +29,7 @@ def _compare(name: str, explicit: Type | None, mask: bool) -> None:
     def compare(i: Ins) -> None:
         _comparison(i, explicit, mask)
 
-    register(name, compare)
+    register_vectors(name, compare)
 
 
 for _end, _mask_wanted in (("I", False), ("M", True)):
@@ -85,4 +85,4 @@ def _index(i: Ins, found: Value, count: int, last: bool) -> None:
 
 def _mask(i: Ins, found: Value, bits: int, expand: bool) -> None:
     """XMM0 := the elements found, as bits or as whole lanes."""
-    i.block.put(0, i.block.emit(f"v.bit_lanes.i{bits}.v128", found) if expand else widen(found))
+    i.set_vector(0, i.block.emit(f"v.bit_lanes.i{bits}.v128", found) if expand else widen(found))

@@ -56,7 +56,7 @@ def pushf(i: Ins) -> None:
     push_value(i, word if i.raw.stack_pointer_increment == -8 else word.trunc(I16))
 
 
-def _merge_flags(i: Ins, word: Value, changeable: int) -> Value:
+def merge_flags(i: Ins, word: Value, changeable: int) -> Value:
     """The current EFLAGS with the changeable bits from `word`; RF is cleared."""
     old = i.block.emit("flags.word") & (r.EFLAGS_MASK & ~changeable & ~r.FLAG_RF)
     return old | (word & changeable)
@@ -70,22 +70,10 @@ def popf(i: Ins) -> None:
         word, changeable = i.block.load(I64, Address(rsp)), USER_FLAGS
     else:
         word, changeable = i.block.load(I16, Address(rsp)).zext(I64), USER_FLAGS & 0xFFFF
-    merged = _merge_flags(i, word, changeable)
+    merged = merge_flags(i, word, changeable)
     i.block.put(r.RSP, rsp + i.raw.stack_pointer_increment)
     i.block.emit("flags.from.word", merged)
     i.helper(helpers.FLAGS_LOADED)
-
-
-@semantics("IRETQ")
-def iretq(i: Ins) -> None:
-    """A return within ring 3; other code segments than the 64-bit user one are refused."""
-    rsp = i.get(r.RSP)
-    target, cs, flags, stack, ss = (i.block.load(I64, Address(rsp, 8 * n)) for n in range(5))
-    i.block.trap_if((cs & 0xFFFF).ne(0x33) | (ss & 0xFFFF).ne(0x2B), Exit.PRIVILEGED, GENERAL_PROTECTION)
-    merged = _merge_flags(i, flags, USER_FLAGS | r.FLAG_RF)
-    i.block.put(r.RSP, stack)
-    i.block.emit("flags.from.word", merged)
-    i.jump(target)
 
 
 # nothing to do, or nothing but order -----------------------------------------------------------------------
@@ -94,12 +82,15 @@ def iretq(i: Ins) -> None:
 @semantics(
     "NOP", "PAUSE", "ENDBR64", "ENDBR32", "RDSSPD", "RDSSPQ", "RESERVEDNOP", "CLDEMOTE",
     "PREFETCHNTA", "PREFETCHT0", "PREFETCHT1", "PREFETCHT2", "PREFETCH", "PREFETCHW", "PREFETCHWT1",
+    "PREFETCHIT0", "PREFETCHIT1",
+    "BNDMK", "BNDCL", "BNDCU", "BNDCN", "BNDMOV", "BNDLDX", "BNDSTX",
 )  # fmt: skip
 def nop(i: Ins) -> None:
-    """Hints. RDSSP leaves its register alone while shadow stacks are off."""
+    """Hints. RDSSP leaves its register alone while shadow stacks are off, and MPX, which is withdrawn, takes
+    the place of hints."""
 
 
-@semantics("MFENCE", "LFENCE", "SFENCE")
+@semantics("MFENCE", "LFENCE", "SFENCE", "SERIALIZE")
 def fence(i: Ins) -> None:
     i.block.emit("fence")
 
@@ -116,6 +107,11 @@ def clflush(i: Ins) -> None:
 @semantics("CPUID")
 def cpuid(i: Ins) -> None:
     i.helper(helpers.CPUID)
+
+
+@semantics("XGETBV")
+def xgetbv(i: Ins) -> None:
+    i.checked_helper(helpers.XGETBV)
 
 
 @semantics("RDTSC")
@@ -179,14 +175,13 @@ def int1(i: Ins) -> None:
     i.exit(Exit.TRAP)
 
 
-@semantics("UD0", "UD1", "UD2", "XGETBV", "SYSENTER", "SYSEXIT", "SYSEXITQ")
+@semantics("UD0", "UD1", "UD2", "SYSENTER", "SYSEXIT", "SYSEXITQ")
 def illegal(i: Ins) -> None:
-    """XGETBV too, as long as CPUID does not report OSXSAVE, and SYSENTER, which AMD does not have in 64-bit
-    mode."""
+    """SYSENTER too, which AMD does not have in 64-bit mode."""
     i.trap(Exit.ILLEGAL)
 
 
-@semantics("HLT", "CLI", "STI", "IN", "OUT", "INSB", "INSW", "INSD", "OUTSB", "OUTSW", "OUTSD")
+@semantics("RDPMC", "HLT", "CLI", "STI", "IN", "OUT", "INSB", "INSW", "INSD", "OUTSB", "OUTSW", "OUTSD")
 def privileged(i: Ins) -> None:
     """Ring 0, or an I/O privilege that user code does not have."""
     i.trap(Exit.PRIVILEGED, PRIVILEGED_INSTRUCTION)

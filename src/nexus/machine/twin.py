@@ -1,0 +1,262 @@
+"""T0 and T1 side by side on the same guest, until they disagree.
+
+`TwinVcpu` is a vCPU like any other, so a kernel can be booted on it. A stretch runs on T0 in the kernel's
+window, then on T1 in a second one with the same contents, every block as host code; registers and memory
+afterwards are compared. A stretch that differs is done again with a shorter budget, until the one block is
+found that does it, and then its first instruction that does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+from nexus.base.errors import NexusError
+from nexus.ir.state import SLOTS, STATE_BYTES, VECTOR_BYTES, Exit
+from nexus.isa.x86.registers import GPR_NAMES, CpuState
+from nexus.machine import host
+from nexus.machine.copies import Copies
+from nexus.machine.stop import FetchFault, Stop
+from nexus.machine.tiers import AT_ONCE
+from nexus.machine.vcpu import Vcpu
+from nexus.machine.window import Window
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from iced_x86 import Instruction
+
+_BUDGET = SLOTS["budget"]
+_VECTORS = 32
+_WORDS = (*GPR_NAMES, "rip", "eflags", "mxcsr", "fcw", "fsw", "fs_base", "gs_base")
+_SHOWN = 6  # differences of memory
+_WALK = 1000  # instructions that are looked at block by block
+
+
+class Divergence(NexusError):
+    """The engines disagree; the message shows where and how, `rip` is where the block begins."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, rip: int) -> None:
+        super().__init__(message)
+        self.rip = rip
+
+
+class _Ticks:
+    """The time stamp counter for both: what the first one is told, the second one is told again."""
+
+    def __init__(self) -> None:
+        self.ticks: Callable[[], int] | None = None
+        self._told: list[int] = []
+        self._again = 0
+
+    def begin(self) -> None:
+        self._told.clear()
+        self._again = 0
+
+    def first(self) -> int:
+        assert self.ticks is not None
+        self._told.append(self.ticks())
+        return self._told[-1]
+
+    def second(self) -> int:
+        self._again += 1
+        return self._told[self._again - 1] if self._again <= len(self._told) else self.first()
+
+
+class TwinVcpu(Vcpu):
+    """T0, with T1 checked against it. `instructions` counts what they agreed about."""
+
+    def __init__(self, window: Window) -> None:
+        super().__init__(window, "t0")
+        self._clock = _Ticks()
+        self._other_window = Window(window.top)
+        self._copies = Copies(window, self._other_window)
+        self._t1 = Vcpu(self._other_window, "t1", AT_ONCE)
+        self._area = host.allocate(STATE_BYTES)
+        area = (ctypes.c_char * STATE_BYTES).from_address(self._area)
+        self._state = CpuState(memoryview(area).cast("B"))
+        self.instructions = 0
+        self.diverged = False
+
+    def close(self) -> None:
+        if not self._closed:
+            self._t1.close()
+            self._copies.close()
+            self._other_window.close()
+        super().close()
+
+    def hook(self, address: int) -> None:
+        super().hook(address)
+        self._t1.hook(address)
+
+    def unhook(self, address: int) -> None:
+        super().unhook(address)
+        self._t1.unhook(address)
+
+    def run(self, state: CpuState, budget: int, past_hook: bool = False) -> Stop:
+        self._clock.ticks, self._t1.processors = self.ticks, self.processors
+        self._copies.prepare()
+        before = bytes(state.buffer)
+        stop, other, used = self._both(state, before, budget, past_hook)
+        if self._differences(state, stop, other):
+            self._again(state, before)
+            self._copies.check()
+            stop, other, used = self._both(state, before, budget, past_hook)
+            if self._differences(state, stop, other):
+                self.diverged = True
+                raise self._find(state, before, max(used, 1), past_hook)
+        self.instructions += used
+        return stop
+
+    def _both(self, state: CpuState, before: bytes, budget: int, past_hook: bool) -> tuple[Stop, Stop, int]:
+        """Run the stretch on both; their stops, and the instructions that T0 did."""
+        self._clock.begin()
+        ticks, self.ticks, self._t1.ticks = self.ticks, self._clock.first, self._clock.second
+        try:
+            stop, used = _run(super().run, state, budget, past_hook)
+            self._state.buffer[:] = before
+            other, theirs = _run(self._t1.run, self._state, budget, past_hook)
+        finally:
+            self.ticks = ticks
+        while stop.kind == other.kind == Exit.BUDGET and used != theirs:  # blocks end at different places
+            if used < theirs:
+                stop, more = _run(super().run, state, theirs - used, False)
+                used += more
+            else:
+                other, more = _run(self._t1.run, self._state, used - theirs, False)
+                theirs += more
+        return stop, other, used
+
+    def _again(self, state: CpuState, before: bytes) -> None:
+        """Go back to the beginning of the stretch."""
+        self._copies.restore()
+        state.buffer[:] = before
+
+    def _differences(self, state: CpuState, stop: Stop, other: Stop) -> list[str]:
+        """The lines that show what is different."""
+        out = []
+        if _told(stop) != _told(other):
+            out.append(f"{'stop':10}{stop!r}   {other!r}")
+        for name, mine, theirs in registers(state, self._state):
+            if mine != theirs:
+                out.append(f"{name:10}{mine}   {theirs}")
+        for start, end in self._copies.differences()[:_SHOWN]:
+            end = min(end, start + 16)
+            mine, theirs = (window.read_forced(start, end - start).hex() for window in self._windows)
+            out.append(f"[{start:#x}] {mine}   {theirs}")
+        return out
+
+    @property
+    def _windows(self) -> tuple[Window, Window]:
+        return self.window, self._other_window
+
+    def _find(self, state: CpuState, before: bytes, most: int, past_hook: bool) -> Divergence:
+        """The block that the engines disagree about, in a stretch of `most` instructions."""
+        agreed = 0
+        while most - agreed > _WALK:
+            middle = (agreed + most) // 2
+            self._again(state, before)
+            stop, other, _ = self._both(state, before, middle, past_hook)
+            if self._differences(state, stop, other):
+                most = middle
+            else:
+                agreed = middle
+        self._again(state, before)
+        done = 0
+        if agreed:
+            _, _, done = self._both(state, before, agreed, past_hook)
+            past_hook = False
+        while done < most:
+            self._copies.prepare()
+            begin = bytes(state.buffer)
+            stop, other, used = self._both(state, begin, self._length(state.rip), past_hook)
+            if self._differences(state, stop, other):
+                return self._report(state, begin, done, past_hook)
+            done += max(used, 1)
+            past_hook = False
+            if stop.kind != Exit.BUDGET:
+                break
+        return Divergence(
+            f"T0 and T1 disagree within {most:,} instructions from {CpuState(bytearray(before)).rip:#x}, but "
+            "agree block by block",
+            CpuState(bytearray(before)).rip,
+        )
+
+    def _length(self, rip: int) -> int:
+        """Instructions of the block at an address."""
+        try:
+            return len(self.translations.find(rip).addresses)
+        except FetchFault:
+            return 1
+
+    def _report(self, state: CpuState, before: bytes, agreed: int, past_hook: bool) -> Divergence:
+        """Both states after as much of the block as it takes to make them differ."""
+        whole = self._differences(state, Stop(Exit.BUDGET), Stop(Exit.BUDGET))
+        start = CpuState(bytearray(before)).rip
+        code: list[Instruction] = []
+        wrong: list[str] = []
+        for instruction in self._block(start):
+            code.append(instruction)
+            end = instruction.next_ip
+            self._again(state, before)
+            self.hook(end)
+            stop, other, _ = self._both(state, before, len(code), past_hook)
+            self.unhook(end)
+            wrong = self._differences(state, stop, other)
+            if wrong:
+                break
+        lines = [f"T0 and T1 disagree after {self.instructions + agreed:,} instructions, at {start:#x}:"]
+        lines += [f"  {instruction.ip:#x}  {instruction}" for instruction in code]
+        if not wrong:
+            lines.append("only where the block is whole; its beginnings by themselves agree")
+        lines += [f"{'':12}T0   T1", *("  " + line for line in wrong or whole)]
+        lines += ["before:", *("  " + line for line in described(CpuState(bytearray(before))))]
+        return Divergence("\n".join(lines), start)
+
+    def _block(self, start: int) -> list[Instruction]:
+        from nexus.machine.lowering import instruction_at
+
+        found: list[Instruction] = []
+        at = start
+        while len(found) < 100:
+            instruction, _ = instruction_at(self.window, at)
+            found.append(instruction)
+            at = instruction.next_ip
+            if instruction.flow_control:
+                break
+        return found
+
+
+def _run(
+    run: Callable[[CpuState, int, bool], Stop], state: CpuState, budget: int, past: bool
+) -> tuple[Stop, int]:
+    stop = run(state, budget, past)
+    return stop, budget - state.slots[_BUDGET]
+
+
+def _told(stop: Stop) -> tuple[int, int, int, bool, bool]:
+    return stop.kind, stop.argument, stop.address, stop.write, stop.execute
+
+
+def registers(one: CpuState, other: CpuState) -> list[tuple[str, str, str]]:
+    """Name and both values of every architectural register, in hexadecimal."""
+    out = [(name, f"{getattr(one, name):016x}", f"{getattr(other, name):016x}") for name in _WORDS]
+    for number in range(_VECTORS):
+        mine, theirs = one.vector(number), other.vector(number)
+        width = VECTOR_BYTES
+        while width > 16 and not any(mine[width // 2 : width]) and not any(theirs[width // 2 : width]):
+            width //= 2
+        out.append((f"v{number}", mine[:width][::-1].hex(), theirs[:width][::-1].hex()))
+    for number in range(8):
+        out.append((f"st{number}", one.st(number)[::-1].hex(), other.st(number)[::-1].hex()))
+        slot = SLOTS[f"k{number}"]
+        out.append((f"k{number}", f"{one.slots[slot]:016x}", f"{other.slots[slot]:016x}"))
+    return out
+
+
+def described(state: CpuState) -> list[str]:
+    """The general registers, four to a line, and the flags."""
+    values = [f"{name:>6}={getattr(state, name):016x}" for name in _WORDS[:18]]
+    return [" ".join(values[at : at + 4]) for at in range(0, len(values), 4)]
