@@ -9,6 +9,7 @@ found that does it, and then its first instruction that does.
 from __future__ import annotations
 
 import ctypes
+from collections import deque
 
 from nexus.base.errors import NexusError
 from nexus.ir.state import SLOTS, STATE_BYTES, VECTOR_BYTES, Exit
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from iced_x86 import Instruction
+
+    from nexus.isa.x86.helpers import Machine
 
 _BUDGET = SLOTS["budget"]
 _VECTORS = 32
@@ -43,26 +46,34 @@ class Divergence(NexusError):
         self.rip = rip
 
 
-class _Ticks:
-    """The time stamp counter for both: what the first one is told, the second one is told again."""
+class _Answers:
+    """What the machine around the processor says - clock and entropy - told to both in the same way: what the
+    first one is told, the second one is told again."""
 
-    def __init__(self) -> None:
-        self.ticks: Callable[[], int] | None = None
-        self._told: list[int] = []
-        self._again = 0
+    def __init__(self, first: Machine, second: Machine) -> None:
+        second.processors, second.cpu = first.processors, first.cpu
+        self._first = first
+        self._real = first.ticks, first.random_bytes
+        ticks: deque[int] = deque()
+        entropy: deque[bytes] = deque()
 
-    def begin(self) -> None:
-        self._told.clear()
-        self._again = 0
+        def tell_ticks() -> int:
+            ticks.append(self._real[0]())
+            return ticks[-1]
 
-    def first(self) -> int:
-        assert self.ticks is not None
-        self._told.append(self.ticks())
-        return self._told[-1]
+        def tell_entropy(size: int) -> bytes:
+            entropy.append(self._real[1](size))
+            return entropy[-1]
 
-    def second(self) -> int:
-        self._again += 1
-        return self._told[self._again - 1] if self._again <= len(self._told) else self.first()
+        first.ticks, first.random_bytes = tell_ticks, tell_entropy
+        second.ticks = lambda: ticks.popleft() if ticks else tell_ticks()
+        second.random_bytes = lambda size: entropy.popleft() if entropy else tell_entropy(size)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exception: object) -> None:
+        self._first.ticks, self._first.random_bytes = self._real
 
 
 class TwinVcpu(Vcpu):
@@ -70,7 +81,6 @@ class TwinVcpu(Vcpu):
 
     def __init__(self, window: Window) -> None:
         super().__init__(window, "t0")
-        self._clock = _Ticks()
         self._other_window = Window(window.top)
         self._copies = Copies(window, self._other_window)
         self._t1 = Vcpu(self._other_window, "t1", AT_ONCE)
@@ -96,7 +106,6 @@ class TwinVcpu(Vcpu):
         self._t1.unhook(address)
 
     def run(self, state: CpuState, budget: int, past_hook: bool = False) -> Stop:
-        self._clock.ticks, self._t1.processors = self.ticks, self.processors
         self._copies.prepare()
         before = bytes(state.buffer)
         stop, other, used = self._both(state, before, budget, past_hook)
@@ -112,21 +121,17 @@ class TwinVcpu(Vcpu):
 
     def _both(self, state: CpuState, before: bytes, budget: int, past_hook: bool) -> tuple[Stop, Stop, int]:
         """Run the stretch on both; their stops, and the instructions that T0 did."""
-        self._clock.begin()
-        ticks, self.ticks, self._t1.ticks = self.ticks, self._clock.first, self._clock.second
-        try:
+        with _Answers(self.machine, self._t1.machine):
             stop, used = _run(super().run, state, budget, past_hook)
             self._state.buffer[:] = before
             other, theirs = _run(self._t1.run, self._state, budget, past_hook)
-        finally:
-            self.ticks = ticks
-        while stop.kind == other.kind == Exit.BUDGET and used != theirs:  # blocks end at different places
-            if used < theirs:
-                stop, more = _run(super().run, state, theirs - used, False)
-                used += more
-            else:
-                other, more = _run(self._t1.run, self._state, used - theirs, False)
-                theirs += more
+            while stop.kind == other.kind == Exit.BUDGET and used != theirs:  # blocks end at different places
+                if used < theirs:
+                    stop, more = _run(super().run, state, theirs - used, False)
+                    used += more
+                else:
+                    other, more = _run(self._t1.run, self._state, used - theirs, False)
+                    theirs += more
         return stop, other, used
 
     def _again(self, state: CpuState, before: bytes) -> None:
