@@ -71,7 +71,6 @@ class Engine:
             from nexus.backend.stencils.assemble import Assembler
 
             built = self._stencils
-            built.load()
             handlers = {address: name for name, address in self._interpreter.symbols.items()}
             self._assembler = Assembler(built.forms, built.stencils, handlers, self._run)
         return self._assembler.assemble(records, links, at)
