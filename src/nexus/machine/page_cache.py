@@ -17,6 +17,7 @@ import ctypes
 import os
 import sys
 import zlib
+from time import time
 
 from nexus.backend import cache
 from nexus.backend.interp.layout import COUNT
@@ -29,7 +30,7 @@ from nexus.machine.window import EXECUTE, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from nexus.backend.interp.engine import Interpreter
     from nexus.machine.page_file import KeptCode, Records
@@ -41,6 +42,7 @@ _GRANULE = 0x10000
 _LONGEST = 15  # bytes of an instruction
 _LARGEST_IMAGE = 1 << 30
 _FOLDER_LIMIT = 1 << 30
+_PATIENCE = 3600  # seconds after which nobody is writing a file any more
 _WORD = 8
 _CHUNK = 16  # a record's first half: handler and fields; its second half: two words
 _NOTHING, _HANDLER, _FIRST, _SECOND, _BOTH = b"ABCDE"  # words of a chunk: to add to
@@ -328,13 +330,13 @@ def _folder(code: str) -> str:
 
 
 def _make_room(folder: str) -> None:
-    """Remove the page files that were not written for longest when all together are too large."""
+    """Remove what writers that died left, and, when all together are too large, the page files that were not
+    written for longest."""
     with os.scandir(folder) as listing:
-        found: Iterable[os.DirEntry[str]] = [entry for entry in listing if entry.name.endswith(".pages")]
-        known = sorted((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path) for entry in found)
-    total = sum(size for _, size, _ in known)
-    for _, size, path in known:
-        if total <= _FOLDER_LIMIT:
-            break
-        os.unlink(path)
-        total -= size
+        found = sorted((entry.stat().st_mtime, entry.stat().st_size, entry.path) for entry in listing)
+    total = sum(size for _, size, _ in found)
+    for written, size, path in found:
+        left_over = not path.endswith(".pages")
+        if written < time() - _PATIENCE if left_over else total > _FOLDER_LIMIT:
+            os.unlink(path)
+            total -= size
