@@ -43,27 +43,35 @@ def engine() -> Iterator[ClusterEngine]:
         yield made
 
 
+@pytest.fixture
+def everywhere(engine: ClusterEngine) -> Iterator[ClusterEngine]:
+    """Every node gets an equal part, however small the job."""
+    engine.equal_split = True
+    yield engine
+    engine.equal_split = False
+
+
 def operands(rows: int, depth: int, columns: int) -> tuple[Any, Any]:
     rng = np.random.default_rng(3)
     return rng.standard_normal((rows, depth), np.float32), rng.standard_normal((depth, columns), np.float32)
 
 
-def test_product_is_numpys(engine: ClusterEngine) -> None:
+def test_product_is_numpys(everywhere: ClusterEngine) -> None:
     a, b = operands(700, 300, 500)
-    assert np.allclose(engine.matmul(a, b), a @ b, rtol=1e-4, atol=1e-3)
-    assert engine.last is not None and len(engine.last.devices) == 3
+    assert np.allclose(everywhere.matmul(a, b), a @ b, rtol=1e-4, atol=1e-3)
+    assert everywhere.last is not None and len(everywhere.last.devices) == 3
 
 
-def test_points_maps_reductions_and_gravity(engine: ClusterEngine) -> None:
+def test_points_maps_reductions_and_gravity(everywhere: ClusterEngine) -> None:
     rng = np.random.default_rng(5)
     points, matrix = rng.standard_normal((90_000, 4), np.float32), rng.standard_normal((4, 4), np.float32)
-    assert np.allclose(engine.transform(points, matrix), points @ matrix.T, rtol=1e-4, atol=1e-4)
+    assert np.allclose(everywhere.transform(points, matrix), points @ matrix.T, rtol=1e-4, atol=1e-4)
     x = rng.standard_normal(100_000)
-    assert np.allclose(engine.map(functions.square, x), x * x)
-    assert engine.reduce(x, "max") == x.max()
-    assert np.isclose(engine.reduce(x, "sum"), x.sum())
+    assert np.allclose(everywhere.map(functions.square, x), x * x)
+    assert everywhere.reduce(x, "max") == x.max()
+    assert np.isclose(everywhere.reduce(x, "sum"), x.sum())
     positions, masses = rng.standard_normal((400, 3)), rng.random(400)
-    got, _ = engine.nbody(positions, np.zeros((400, 3)), masses, dt=0.01, steps=2)
+    got, _ = everywhere.nbody(positions, np.zeros((400, 3)), masses, dt=0.01, steps=2)
     from nexus.compute.devices.host import HostDevice
     from nexus.compute.engine import Engine
 
@@ -97,7 +105,7 @@ def test_a_function_that_raises_ends_the_job(engine: ClusterEngine, tmp_path: Pa
     assert np.allclose(engine.map(functions.square, np.arange(50_000.0)), np.arange(50_000.0) ** 2)
 
 
-@pytest.mark.parametrize(("action", "why"), [("freeze", "stalled"), ("die", "left the cluster")])
+@pytest.mark.parametrize(("action", "why"), [("freeze", "stalled"), ("die", "node")])
 def test_a_lost_node_costs_its_chunk(
     engine: ClusterEngine, tmp_path: Path, action: str, why: str, capsys: Any
 ) -> None:
@@ -167,7 +175,7 @@ def test_a_node_whose_clock_is_wrong_takes_part(engine: ClusterEngine) -> None:
     try:
         joined(engine, there + 1)
         x = np.arange(100_000.0)
-        assert np.array_equal(engine.map(functions.square, x), x * x)
+        assert np.array_equal(engine.map(functions.busy, x), x * x)
         pids = {node.found["pid"] for node in engine.membership.refresh() if not node.why_lost}
         assert str(process.pid) in pids
         assert engine.last is not None and all(row.units and not row.lost for row in engine.last.devices)
@@ -188,3 +196,20 @@ def test_a_scheduler_that_vanishes_is_an_error_not_a_hang() -> None:
 def test_an_address_where_nobody_listens() -> None:
     with pytest.raises(ComputeError, match="cannot be reached"):
         cluster("tcp://127.0.0.1:1")
+
+
+def test_a_plain_dask_worker_takes_part(engine: ClusterEngine) -> None:
+    """A cluster that somebody else started, with nexus importable there."""
+    there = workers(engine)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    options = ["--no-nanny", "--nthreads", "1", "--no-dashboard", "--host", "127.0.0.1"]
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", engine.membership.address, *options]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            joined(engine, there + 1)
+            x = np.arange(100_000.0)
+            assert np.array_equal(engine.map(functions.busy, x), x * x)
+            found = {node.found["pid"]: node for node in engine.membership.nodes.values()}
+            assert found[str(process.pid)].kernel_seconds > 0
+        finally:
+            process.kill()

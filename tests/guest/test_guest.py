@@ -93,11 +93,45 @@ job-list: 1 1 ended 66
 missing: 0 3
 """
 
+DEBUG = """
+handled
+process: 1 5a4d MZ
+debugged: 1
+says: hello debugger
+new thread
+thread: 5
+exception: e0000001 chance 1
+ends: 3, first breakpoint 1, dlls some
+left to the program
+process: 1 5a4d MZ
+debugged: 1
+says: hello debugger
+new thread
+thread: 5
+exception: e0000001 chance 1
+handler: 7
+ends: 3, first breakpoint 1, dlls some
+crash
+process: 1 5a4d MZ
+exception: c0000005 chance 1
+exception: c0000005 chance 0
+ends: c0000005, first breakpoint 1, dlls some
+attached
+attach: 1
+again: 0
+present: 1
+detach: 1
+present: 0
+ended: 77
+done
+"""
+
 PROGRAMS = {
     "exceptions.c": (EXCEPTIONS, 0),
     "threads.c": (THREADS, 3),
     "throw.cpp": (THROW, 0),
     "spawn.c": (SPAWN, 0),
+    "debug.c": (DEBUG, 0),
 }
 
 

@@ -19,22 +19,30 @@ _PC32, _PLT32, _GOTPCREL, _GOTPCRELX, _REX_GOTPCRELX, _PC64 = 2, 4, 9, 41, 42, 2
 
 class Image:
     """`code` is the bytes to map, writable from `data` on; `symbols` are offsets into it, `sizes` those of
-    functions."""
+    functions; `sections` gives the place and size of each by its name."""
 
-    __slots__ = ("code", "data", "sizes", "symbols")
+    __slots__ = ("code", "data", "sections", "sizes", "symbols")
 
-    def __init__(self, code: bytes, data: int, symbols: dict[str, int], sizes: dict[str, int]) -> None:
+    def __init__(
+        self,
+        code: bytes,
+        data: int,
+        symbols: dict[str, int],
+        sizes: dict[str, int],
+        sections: dict[str, tuple[int, int]],
+    ) -> None:
         self.code = code
         self.data = data
+        self.sections = sections
         self.symbols = symbols
         self.sizes = sizes
 
 
 class _Section:
-    __slots__ = ("align", "flags", "info", "kind", "link", "offset", "size")
+    __slots__ = ("align", "flags", "info", "kind", "link", "name", "offset", "size")
 
     def __init__(self, elf: bytes, at: int) -> None:
-        _, self.kind, self.flags, _, self.offset, self.size, self.link, self.info, self.align, _ = (
+        self.name, self.kind, self.flags, _, self.offset, self.size, self.link, self.info, self.align, _ = (
             struct.unpack_from("<IIQQQQIIQQ", elf, at)
         )
 
@@ -73,7 +81,14 @@ def link(elf: bytes) -> Image:
                         f"the compiled code needs {name or 'an absolute address'}, which it does not contain"
                     )
                 _relocate(out, info & 0xFFFFFFFF, base[section.info] + offset, where, addend, name)
-    return Image(bytes(out), data, names, sizes)
+    (index,) = struct.unpack_from("<H", elf, 62)
+    titles = sections[index].offset
+    placed = {
+        elf[titles + section.name : elf.index(0, titles + section.name)].decode(): (base[at], section.size)
+        for at, section in enumerate(sections)
+        if at in base
+    }
+    return Image(bytes(out), data, names, sizes, placed)
 
 
 def _place(elf: bytes, sections: list[_Section]) -> tuple[bytearray, dict[int, int], int]:

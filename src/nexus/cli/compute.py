@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 
 from nexus.base.errors import UsageError
@@ -31,12 +32,17 @@ usage: nexus compute devices [--json]             every device once, absent ones
        nexus compute bench [options] [SUBJECT]    measure: import numpy formats uneven mixed faults gpus
                                                   tensor points (default: all)
        nexus compute top [--json] [--page]        use, memory, power, heat and jobs of every device, live
+       nexus compute cluster ...                  many machines and browsers: nexus compute cluster --help
+       nexus compute simulate ...                 machines that are not here: nexus compute simulate --help
 """
 SUBJECTS = ("import", "numpy", "formats", "uneven", "mixed", "faults", "gpus", "tensor", "points")
 POINTS = 64_000_000
 
 
 def main(arguments: list[str]) -> int:
+    if arguments[:1] in (["cluster"], ["simulate"]):
+        command: Callable[[list[str]], int] = import_module(f"nexus.cli.compute_{arguments[0]}").main
+        return command(arguments[1:])
     given = parse(arguments, OPTIONS, "compute", mixed=True)
     if given.flag("help") or not given.rest:
         print(USAGE)

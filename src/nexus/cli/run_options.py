@@ -32,7 +32,7 @@ RUN = [
     Option("handles", VALUE, "most handles per process (default 65536)", "N"),
     Option("deterministic", OPTIONAL, "virtual time, seeded randomness, one CPU", "SEED"),
     Option("cpu", VALUE, "the processor that CPUID describes: baseline, x86-64-v3, zen3, ...", "NAME"),
-    Option("engine", VALUE, "how to run it: t1 makes host code of what runs often, t0 nothing", "t0|t1"),
+    Option("engine", VALUE, "t0 interprets, t1 has host code too (default), t2 compiled regions", "t0|t1|t2"),
     Option("sysroot", VALUE, "Windows DLLs to use: a version or a path", "VERSION|PATH"),
     Option("report", VALUE, "write what happened as JSON", "FILE"),
     Option("stats", FLAG, "say at the end what the engine did: instructions, blocks, exits, times"),
@@ -47,7 +47,7 @@ RUN = [
 ]
 
 PROFILE = "nexus.speedscope.json"
-ENGINES = ("t0", "t1")
+ENGINES = ("t0", "t1", "t2")
 PASSED = ("NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "TZ", "CI")
 
 

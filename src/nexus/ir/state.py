@@ -86,4 +86,5 @@ class Exit:
     HALT = 14  # a test block ended
     ALIGNMENT = 16  # #AC
     HOOK = 15  # about to execute an address that somebody wants to see reached
-    HOT = 16  # a block has run as often as it should in the interpreter (pc); nothing of it is done
+    HOT = 17  # a block has run as often as it should in the interpreter (pc); nothing of it is done
+    STEP = 18  # compiled code leaves the instruction at pc to the interpreter

@@ -18,12 +18,21 @@ from nexus.machine.window import EXECUTE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from nexus.isa.x86.decode import Instruction
     from nexus.machine.window import Window
 
+    class Code(Protocol):
+        """Where instructions are fetched from: a window, or a copy of some of its pages."""
+
+        def access(self, address: int) -> int | None: ...
+
+        def read(self, address: int, size: int) -> bytes: ...
+
 
 def lower_block(
-    window: Window, pc: int, limit: int, stops: set[int], floats_alone: bool = False
+    window: Code, pc: int, limit: int, stops: set[int], floats_alone: bool = False
 ) -> tuple[Block, tuple[int, ...]]:
     """The IR of at most `limit` instructions at `pc`, and the pages they are in; raises FetchFault.
 
@@ -82,7 +91,7 @@ def instruction_at(window: Window, pc: int) -> tuple[Instruction, bytes]:
     return instruction, code[: instruction.len]
 
 
-def _fetch(window: Window, pc: int, address: int, size: int) -> bytes:
+def _fetch(window: Code, pc: int, address: int, size: int) -> bytes:
     if not (window.access(address) or 0) & EXECUTE:
         raise FetchFault(pc, address)
     try:

@@ -63,6 +63,8 @@ class TieredTranslations(Translations):
     # getting host code -----------------------------------------------------------------------------
 
     def heat(self, block: Translation) -> None:
+        if not block.saved:  # it has been compiled in the meantime
+            return
         codes = self._host_codes()
         if codes is None:
             count_of(block.record).value = self._policy.first
@@ -164,13 +166,15 @@ class TieredTranslations(Translations):
             return self._codes.record_at(position)
         return position
 
+    def _leave(self, block: Translation) -> None:
+        super()._leave(block)
+        if self._codes is not None:
+            self._lookup_host.remove(block.start)
+
     # dropping --------------------------------------------------------------------------------------
 
     def _drop_page(self, page: int) -> None:
         self._kept.pop(page, None)
-        if self._codes is not None:
-            for block in self._pages.get(page, ()):
-                self._lookup_host.remove(block.start)
         super()._drop_page(page)
 
     def drop_all(self) -> None:

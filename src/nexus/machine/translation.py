@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from nexus.backend.interp.assemble import Code
     from nexus.backend.interp.engine import Interpreter
+    from nexus.machine.compiled import Hot
     from nexus.machine.native import Native
     from nexus.machine.page_cache import Saved
     from nexus.machine.page_file import KeptCode
@@ -52,6 +53,7 @@ class Translation:
         "size",
         "start",
     )
+    saved = True  # for the next run
 
     def __init__(
         self,
@@ -110,12 +112,19 @@ class Translations:
         self._once: Translation | None = None
         self._first_count = NEVER
         self._cache = PageCache(window, engine)
+        self.hot: Hot | None = None  # since there is something to compile
         window.on_code_write = self._drop_page
         window.on_change.append(self._drop_range)
 
     def close(self) -> None:
+        if self.hot is not None:
+            self.hot.close()
         if not self.floats_alone:
-            pages = {page: blocks for page, blocks in self._pages.items() if page not in self._hooked}
+            pages = {
+                page: [block for block in blocks if block.saved]
+                for page, blocks in self._pages.items()
+                if page not in self._hooked
+            }
             self._cache.save(pages, self._keep)
         self._cache.close()
         self.window.on_code_write = None
@@ -154,6 +163,14 @@ class Translations:
             if pc in self._blocks:
                 return self._blocks[pc]
         return self._translate(pc)
+
+    def known(self, pc: int) -> Translation | None:
+        """The block at a guest address, if it has been translated."""
+        return self._blocks.get(pc)
+
+    def blocks_of(self, page: int) -> list[Translation] | None:
+        """The blocks made from a page; another object once the page has changed."""
+        return self._pages.get(page)
 
     def once(self, pc: int, instructions: int, locked: bool) -> int:
         """Translate at most so many instructions to be run once; returns their record.
@@ -276,6 +293,26 @@ class Translations:
                     self.window.lock(page, CODE)
                 self._pages[page] = []
 
+    def place(self, size: int) -> int:
+        """The host address of room for so many bytes of records."""
+        at = self._next
+        self._next += size + -size % 16
+        return at
+
+    def replace(self, block: Translation) -> None:
+        """Let a block take the place of the one at the same address; its pages have translations already."""
+        old = self._blocks.get(block.start)
+        if old is not None:
+            self._leave(old)
+        self._add(block)
+
+    def _leave(self, block: Translation) -> None:
+        """Nothing leads to a block any more."""
+        del self._blocks[block.start]
+        self.lookup.remove(block.start)
+        for stub in block.incoming:
+            self._unlink(stub)
+
     # dropping --------------------------------------------------------------------------------------
 
     def _drop_page(self, page: int) -> None:
@@ -283,10 +320,9 @@ class Translations:
         self._asked.discard(page)
         for block in self._pages.pop(page, ()):
             if self._blocks.get(block.start) is block:
-                del self._blocks[block.start]
-                self.lookup.remove(block.start)
-                for stub in block.incoming:
-                    self._unlink(stub)
+                self._leave(block)
+        if self.hot is not None:
+            self.hot.forget(page)
 
     def _drop_range(self, start: int, end: int) -> None:
         pages = self._pages
@@ -311,6 +347,8 @@ class Translations:
         self.lookup.clear()
         self._next = self._arena + _ONCE_BYTES
         self.generation += 1
+        if self.hot is not None:
+            self.hot.forget_all()
 
 
 def count_of(record: int) -> ctypes.c_int64:

@@ -40,14 +40,15 @@ class Vcpu:
     """Runs threads of one window. `machine` is what the guest sees of the machine around it: its clock, its
     entropy, what CPUID answers.
 
-    `engine` is "t0", the interpreter, or "t1", which has host code for what runs often; `policy` says how
-    often (`tiers.py`)."""
+    `engine` is "t0", the interpreter, "t1", which has host code for what runs often, or "t2", which also has
+    hot regions compiled; `policy` says how often (`tiers.py`)."""
 
     def __init__(self, window: Window, engine: str = "t0", policy: Policy | None = None) -> None:
         self.window = window
         self.machine = helpers.Machine(perf_counter_ns, os.urandom, window.read, window.write)
         self._engine = faults.acquire()
-        if engine == "t1":
+        self._compiling = engine == "t2"
+        if engine != "t0":
             from nexus.machine.tiers import USUAL, TieredTranslations
 
             self.translations: Translations = TieredTranslations(window, self._engine, policy or USUAL)
@@ -128,6 +129,8 @@ class Vcpu:
                 translations.heat(self._enter(slots[_PC]))
                 block = self._enter(slots[_PC])
             elif kind == Exit.BUDGET:
+                if self._compiling:
+                    self._sample(slots[_PC])
                 if slots[_BUDGET] < budget:
                     return Stop(Exit.BUDGET)
                 return self._once(state, at, budget, True) or Stop(Exit.BUDGET)
@@ -139,6 +142,16 @@ class Vcpu:
                     return self._step(state, at)
                 self._look_at_mxcsr(slots[_MXCSR])
                 block = self._enter(slots[_PC])
+
+    def _sample(self, pc: int) -> None:
+        """A slice has ended at `pc`."""
+        translations = self.translations
+        if translations.hot is None:
+            from nexus.machine.compiled import Hot
+
+            translations.hot = Hot(translations)
+        if not translations.floats_alone:
+            translations.hot.sample(pc)
 
     def _look_at_mxcsr(self, mxcsr: int) -> None:
         """Has the guest unmasked a floating-point exception for the first time?"""
@@ -195,6 +208,8 @@ class Vcpu:
             return self._helper(state, slots[_EXIT_ARG])
         if kind == Exit.PRIVILEGED and slots[_EXIT_ARG] == _GENERAL_PROTECTION:
             return Stop(Exit.FAULT, 0, _UNKNOWN_ADDRESS)
+        if kind == Exit.STEP:
+            return self._once(state, at, 1, True)
         if kind == Exit.UNIMPLEMENTED:
             raise self._unsupported(slots[_PC])
         return Stop(kind, slots[_EXIT_ARG])

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 READ, WRITE, EXECUTE = 1, 2, 4
 CODE, WATCH, ALIAS = 1, 2, 4
 
-_GUARD = 16 * PAGE
+_GUARD = 4 << 30  # on both sides; what engines add to an address they have looked at is less (`backend/jit`)
 _SCRATCH = 64 * 1024
 _MAPPINGS_LIMIT = 48_000  # of the 65,530 a host process may have; Python and the libraries need some
 
@@ -64,7 +64,7 @@ class Window:
         """Reserve `size` bytes, or half as often as it takes where the host has less address space."""
         while True:
             try:
-                self.host = host.reserve(size + _GUARD)
+                self.host = host.reserve(size + _GUARD + _GUARD) + _GUARD
                 break
             except HostMemoryError:
                 if size <= 1 << 32:
@@ -89,7 +89,7 @@ class Window:
     def close(self) -> None:
         """Give everything back; from then on every access of the kernel is a GuestFault."""
         if self.top:
-            host.release(self.host, self._reserved)
+            host.release(self.host - _GUARD, self._reserved + _GUARD)
             Window._mappings -= len(self._host_access)
             self._drop_views(0, self.top)
             self.top = 0

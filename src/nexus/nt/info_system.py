@@ -10,6 +10,7 @@ from nexus.nt.errors import NtError
 from nexus.nt.info_firmware import firmware_table
 from nexus.nt.information import AT_LEAST, EXACT, Answer, deliver, processor_time, refuse
 from nexus.nt.mm.vad import GRANULARITY, LOWEST, PAGE
+from nexus.nt.ps.info_process import device_path
 from nexus.nt.ps.info_process_list import handle_list, handle_list_ex, process_list
 from nexus.nt.ps.process import Process
 from nexus.nt.status import Status
@@ -145,12 +146,12 @@ def _process_id(call: Call, buffer: int, length: int, returned: Out[int] | None)
     process = call.kernel.process_by_id(number)
     if process is None:
         raise NtError(Status.INVALID_CID)
-    text = process.image_name.encode("utf-16-le", "surrogatepass")
+    text = device_path(process.image_name).encode("utf-16-le", "surrogatepass")
     call.memory.w16(buffer + 10, len(text) + 2)
     if len(text) + 2 > maximum:
         raise NtError(Status.INFO_LENGTH_MISMATCH)
-    call.memory.write(characters, text + b"\0\0")
     call.memory.w16(buffer + 8, len(text))
+    call.memory.write(characters, text + b"\0\0")
 
 
 def _wine_version(call: Call, buffer: int, length: int, returned: Out[int] | None) -> None:

@@ -4,6 +4,7 @@ A class's function returns the bytes of its structure. The rule for the buffer's
     EXACT      any other length is STATUS_INFO_LENGTH_MISMATCH
     AT_LEAST   a longer buffer is fine
     CUT        the answer is cut to the buffer
+    SILENT     like EXACT, and the length that is needed is not told
 A class that is not in the table never gets a made-up answer. One that Wine answers stops loudly
 (`Unsupported`), because its DLLs and programs count on it; any other is refused with the status Wine gives,
 and counted like a stub.
@@ -16,6 +17,7 @@ import struct
 
 from nexus.nt.clock import BOOT_OFFSET, TICKS_PER_SECOND
 from nexus.nt.errors import NtError
+from nexus.nt.query import pointer
 from nexus.nt.status import Status
 
 TYPE_CHECKING = False
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from nexus.nt.call import Call
     from nexus.nt.kernel import Kernel
 
-EXACT, AT_LEAST, CUT = range(3)
+EXACT, AT_LEAST, CUT, SILENT = range(4)
 
 
 class Answer:
@@ -45,11 +47,11 @@ def deliver(
     call: Call, content: bytes, rule: int, buffer: int, length: int, returned: Out[int] | None
 ) -> None:
     """Write an answer to the caller's buffer by the class's rule and tell its size."""
-    if returned is not None:
+    if returned is not None and (rule != SILENT or length == len(content)):
         returned.write(min(len(content), length) if rule == CUT else len(content))
     if rule == CUT:
         content = content[:length]
-    elif length < len(content) or (rule == EXACT and length != len(content)):
+    elif length < len(content) or (rule in (EXACT, SILENT) and length != len(content)):
         raise NtError(Status.INFO_LENGTH_MISMATCH)
     if content:
         if not buffer:
@@ -77,7 +79,7 @@ def refuse(
 def unicode_string(text: str, at: int) -> bytes:
     """A UNICODE_STRING whose characters follow it; `at` is the guest address of the whole."""
     content = text.encode("utf-16-le", "surrogatepass")
-    return struct.pack("<HHIQ", len(content), len(content) + 2, 0, at + 16) + content + b"\0\0"
+    return struct.pack("<HHIQ", len(content), len(content) + 2, 0, pointer(at + 16)) + content + b"\0\0"
 
 
 def read_exactly(call: Call, buffer: int, length: int, size: int, status: int) -> bytes:

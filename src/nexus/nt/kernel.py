@@ -10,6 +10,7 @@ from functools import partial
 from nexus.base.errors import GuestFault, NexusError, Unsupported
 from nexus.ir.state import Exit
 from nexus.machine.host import HostMemoryError
+from nexus.machine.slices import Slices
 from nexus.nt import callback
 from nexus.nt.atoms import AtomTable
 from nexus.nt.clock import TICKS_PER_SECOND, Clock, VirtualClock
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from nexus.nt.ps.start import Starter
     from nexus.nt.trace import Trace
 
-SLICE = 100_000  # guest instructions; well below a millisecond on every engine but the slowest
 SYSCALLS_PER_SLICE = 64
 TICK = TICKS_PER_SECOND // 1000
 LOCALE_EN_US = 0x0409
@@ -118,6 +118,7 @@ class Kernel:
         self._next_id = 0x20
         self._next_luid = 0x10000
         self._last_tick = 0
+        self._slices = Slices(fixed=self.deterministic)
         self._slice_over = False
 
     # -- identities ---------------------------------------------------------------------------------------
@@ -264,12 +265,12 @@ class Kernel:
             wait, status, acquired = thread.outcome
             thread.outcome = None
             self._finish(thread, lambda: self._after_wait(thread, wait, status, acquired))
-        run, state = thread.process.vcpu.run, thread.state
+        run, vcpu, state = self._slices.run, thread.process.vcpu, thread.state
         calls = 0
         while thread.runnable:
             if thread.apcs:
                 callback.deliver_special(thread)
-            stop = run(state, SLICE) if thread.passed_hook is None else self._run_past_hook(thread)
+            stop = run(vcpu, state) if thread.passed_hook is None else self._run_past_hook(thread)
             if stop.kind in (Exit.SYSCALL, Exit.HOOK):
                 if stop.kind == Exit.SYSCALL:
                     self._syscall(thread)
@@ -298,8 +299,8 @@ class Kernel:
         state, passed = thread.state, thread.passed_hook
         thread.passed_hook = None
         if passed != (state.rip, state.rsp):
-            return thread.process.vcpu.run(state, SLICE)
-        stop = thread.process.vcpu.run(state, SLICE, past_hook=True)
+            return self._slices.run(thread.process.vcpu, state)
+        stop = self._slices.run(thread.process.vcpu, state, past_hook=True)
         if stop.kind == Exit.FAULT and passed == (state.rip, state.rsp):
             thread.passed_hook = passed
         return stop

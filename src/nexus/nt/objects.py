@@ -28,19 +28,31 @@ _SPECIFIC_AND_STANDARD = 0x001F_FFFF
 
 class ObjectType:
     """A type of kernel object: its NT name, what the generic rights stand for, and the rights that exist:
-    `all` of them and `more`, which no generic right gives.
+    `all` of them and `more`, which no generic right gives. `implied` are pairs: who gets the first gets the
+    second with it.
     """
 
-    __slots__ = ("all", "execute", "index", "name", "read", "valid", "write")
+    __slots__ = ("all", "execute", "implied", "index", "name", "read", "valid", "write")
     known: ClassVar[list[ObjectType]] = []
 
-    def __init__(self, name: str, *, read: int, write: int, execute: int, all: int, more: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        read: int,
+        write: int,
+        execute: int,
+        all: int,
+        more: int = 0,
+        implied: tuple[tuple[int, int], ...] = (),
+    ) -> None:
         self.name = name
         self.read = access.READ_CONTROL | read
         self.write = access.READ_CONTROL | write
         self.execute = access.READ_CONTROL | execute
         self.all = all
         self.valid = all | more
+        self.implied = implied
         self.index = len(ObjectType.known) + 2  # indices of NtQueryObject start here, as on Windows
         ObjectType.known.append(self)
 
@@ -55,6 +67,9 @@ class ObjectType:
             granted |= self.execute
         if desired & (access.GENERIC_ALL | access.MAXIMUM_ALLOWED):
             granted |= self.all
+        for right, follows in self.implied:
+            if granted & right:
+                granted |= follows
         return granted & (_SPECIFIC_AND_STANDARD | access.ACCESS_SYSTEM_SECURITY)
 
     def __repr__(self) -> str:

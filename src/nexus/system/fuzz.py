@@ -6,15 +6,18 @@ exception, a hang or unbounded memory is a `Finding`, with the seed and the case
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import signal
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from nexus.base.errors import Unsupported
+from nexus.isa.x86 import helpers
 from nexus.machine.vcpu import Vcpu
 from nexus.machine.window import READ, WRITE, Window
 from nexus.nt.ps.process import Process
@@ -70,6 +73,7 @@ class NoCpu(Vcpu):
 
     def __init__(self, window: Window) -> None:
         self.window = window
+        self.machine = helpers.Machine(time.perf_counter_ns, os.urandom, window.read, window.write)
 
     def close(self) -> None:
         """There is nothing to give back."""

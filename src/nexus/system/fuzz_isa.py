@@ -131,8 +131,11 @@ class Prover:
         )
         return f"{small!r}\n{text}", casefile.write(small, expected, text)
 
-    def chunk(self, group: str, seed: int, number: int, cases: int, states: int) -> Found:
-        """One chunk of a group's cases, `states` per instruction."""
+    def chunk(
+        self, group: str, seed: int, number: int, cases: int, states: int, report: bool = True
+    ) -> Found:
+        """One chunk of a group's cases, `states` per instruction; without `report`, differences are only
+        counted."""
         found = Found()
         rng = random.Random(f"{group} {seed} {number}")
         drawn = fuzz.States(rng)
@@ -152,7 +155,7 @@ class Prover:
                 wrong = self.wrong(case, expected, index == checked)
                 if wrong:
                     found.different += 1
-                    if len(found.first) < _SHOWN:
+                    if report and len(found.first) < _SHOWN:
                         found.first.append(self.report(case, wrong))
         return found
 

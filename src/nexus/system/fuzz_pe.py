@@ -15,6 +15,7 @@ import signal
 import struct
 import tempfile
 import time
+import traceback
 
 from nexus.base.errors import BadImage, NexusError
 from nexus.base.terminal import Progress
@@ -144,6 +145,8 @@ def _run_in_child(
             code = 0
         except Finding as finding:
             os.write(writer, str(finding).encode()[-_REPORT:])
+        except Exception:
+            os.write(writer, traceback.format_exc().encode()[-_REPORT:])
         finally:
             os._exit(code)
     os.close(writer)

@@ -1,8 +1,8 @@
 """`run --profile`: where guest code spends its time, as a file for Speedscope.
 
-A sample is the function that a thread is in after every so many guest instructions (`machine/measure.py`),
-and weighs the time in guest code since the sample before. What the kernel does for the guest is not in it.
-The file format is Speedscope's own, one sampled profile per process.
+A sample is the calls that a thread is in after every so many guest instructions (`machine/measure.py`), and
+weighs the time in guest code since the sample before. What the kernel does for the guest is not in it. The
+file format is Speedscope's own, one sampled profile per process.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 from nexus import __version__
 from nexus.machine.measure import MeasuredVcpu
 from nexus.system.symbols import Symbols
+from nexus.system.unwind import Unwinder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Samples:
     def __init__(self, process: Process) -> None:
         self.process = process
         self.symbols = Symbols(process)
+        self.unwinder = Unwinder(process.window, self.symbols)
         self.stacks: list[list[int]] = []
         self.weights: list[int] = []
 
@@ -41,14 +43,14 @@ class Profile:
         self._of: dict[MeasuredVcpu, Samples | None] = {}
 
     def sample(self, vcpu: MeasuredVcpu, state: CpuState, nanoseconds: int) -> None:
-        """One sample; merged with the one before if it is in the same function."""
+        """One sample; merged with the one before if it is in the same calls."""
         if vcpu not in self._of:
             self._of[vcpu] = self._find(vcpu)
         samples = self._of[vcpu]
         if samples is None:
             return
-        name = samples.symbols.function(state.rip)
-        stack = [self._frames.setdefault(name, len(self._frames))]
+        names = map(samples.symbols.describe, reversed(samples.unwinder.stack(state)))
+        stack = [self._frames.setdefault(name, len(self._frames)) for name in names]
         if samples.stacks and samples.stacks[-1] == stack:
             samples.weights[-1] += nanoseconds
         else:

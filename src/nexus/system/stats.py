@@ -15,7 +15,7 @@ def text(measure: Measure, seconds: float) -> str:
     exits = sorted(measure.exits.items(), key=lambda item: -item[1])
     lines = [
         f"instructions     {measure.instructions:,} ({speed:,.0f} million a second in guest code)",
-        f"time             {seconds:.3f} s in all, {inside:.3f} s of it in guest code",
+        f"time             {seconds:.3f} s in all, {inside:.3f} s of processor time in guest code",
         f"processes        {len(measure.vcpus)}",
         f"blocks for T0    {sum(c.made for c in counts):,} translated, "
         f"{sum(c.kept for c in counts):,} cached",

@@ -33,15 +33,26 @@ class MappedBytes:
             return b""
 
 
+class Function:
+    """A row of the exception directory: offsets in the image."""
+
+    __slots__ = ("begin", "end", "unwind")
+
+    def __init__(self, begin: int, end: int, unwind: int) -> None:
+        self.begin = begin
+        self.end = end
+        self.unwind = unwind
+
+
 class ModuleNames:
-    """The functions of one image: `begins` ascending with `ends`, and the exported names by offset."""
+    """The functions of one image, ascending, and the exported names by offset."""
 
     def __init__(self, window: Window, module: Module) -> None:
         self.name = module.name
         self.base = module.base
-        self.begins: list[int] = []
-        self.ends: list[int] = []
         self.exported: dict[int, str] = {}
+        self._functions: list[Function] = []
+        self._begins: list[int] = []
         self._addresses: list[int] = []
         try:
             self._read(MappedBytes(window, module.base, module.size))
@@ -59,17 +70,24 @@ class ModuleNames:
         self._addresses = sorted(self.exported)
         start, size = image.directory(pe.EXCEPTION)
         table = image.read(start, size - size % 12) if start and size >= 12 else b""
-        ranges = sorted((begin, end) for begin, end, _ in iter_unpack("<III", table) if begin < end)
-        self.begins = [begin for begin, _ in ranges]
-        self.ends = [end for _, end in ranges]
+        rows = sorted(row for row in iter_unpack("<III", table) if row[0] < row[1])
+        self._functions = [Function(*row) for row in rows]
+        self._begins = [row[0] for row in rows]
 
-    def function(self, offset: int) -> str:
+    def function(self, offset: int) -> Function | None:
+        """What the exception directory knows of the function around an offset."""
+        index = bisect_right(self._begins, offset) - 1
+        if index >= 0 and offset < self._functions[index].end:
+            return self._functions[index]
+        return None
+
+    def describe(self, offset: int) -> str:
         """`module!name` or, where only its place is known, `module!+0x1234`.
 
         A function without unwind data is called by the export before it."""
-        index = bisect_right(self.begins, offset) - 1
-        if index >= 0 and offset < self.ends[index]:
-            begin = self.begins[index]
+        found = self.function(offset)
+        if found is not None:
+            begin = found.begin
         else:
             known = bisect_right(self._addresses, offset) - 1
             begin = self._addresses[known] if known >= 0 else offset
@@ -83,12 +101,22 @@ class Symbols:
         self._process = process
         self._modules: dict[tuple[str, int], ModuleNames] = {}
 
-    def function(self, address: int) -> str:
-        """The function that an address belongs to."""
+    def _module(self, address: int) -> ModuleNames | None:
         module = self._process.module_at(address)
         if module is None:
-            return "code outside of all modules"
+            return None
         key = module.name, module.base
         if key not in self._modules:
             self._modules[key] = ModuleNames(self._process.window, module)
-        return self._modules[key].function(address - module.base)
+        return self._modules[key]
+
+    def find(self, address: int) -> tuple[Function | None, int] | None:
+        """The function around an address, None for one without unwind data, and the base of its module; None
+        outside of all modules."""
+        names = self._module(address)
+        return None if names is None else (names.function(address - names.base), names.base)
+
+    def describe(self, address: int) -> str:
+        """The name of the function that an address belongs to."""
+        names = self._module(address)
+        return "code outside of all modules" if names is None else names.describe(address - names.base)

@@ -144,7 +144,7 @@ class Machine:
         self.settings = settings
         self.program = os.path.realpath(program)
         self.folder = folder
-        self._cpu = settings.cpu or _engine(settings.engine, settings.measure)
+        self._cpu = settings.cpu or _engine(settings.engine, settings.measure, settings.seed is not None)
         hooks = [*settings.hooks, *(trace.calls if trace is not None else ())]
         if hooks:
             from nexus.system import hooking
@@ -437,9 +437,13 @@ def named_cpu(name: str) -> Cpu:
     return cpus.cpu(name)
 
 
-def _engine(name: str | None, measure: Measure | None) -> Callable[[Window], Vcpu]:
+def _engine(name: str | None, measure: Measure | None, repeatable: bool) -> Callable[[Window], Vcpu]:
     """What makes the processors of a machine. T1 is built, if need be, before the wall is up; a run that did
-    not ask for it does not wait for that."""
+    not ask for it does not wait for that.
+
+    When a region is compiled is not the same twice, nor where it looks at the budget what it was before: runs
+    that repeat have none.
+    """
     from nexus.machine.vcpu import Vcpu
 
     engine = "t0"
@@ -449,7 +453,7 @@ def _engine(name: str | None, measure: Measure | None) -> Callable[[Window], Vcp
 
         if name is not None or available():
             prepare(meanwhile=name is None)
-            engine = "t1"
+            engine = "t2" if name == "t2" and not repeatable else "t1"
     if measure is not None:
         from nexus.machine.measure import MeasuredVcpu
 

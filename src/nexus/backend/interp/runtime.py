@@ -98,6 +98,7 @@ _SPILL = "".join(_spill(number, slot, register) for number, (slot, register) in 
 _ON_SIGNAL = f"""
 @previous = dso_local global [4 x i64] zeroinitializer
 @native = dso_local global [2 x i64] zeroinitializer
+@compiled = dso_local global [4 x i64] zeroinitializer
 declare dso_local void @fault_exit()
 declare dso_local void @copy_instruction()
 declare dso_local void @copy_end()
@@ -122,7 +123,48 @@ other:
   %native.above = icmp uge i64 %rip, %native.begin
   %native.below = icmp ult i64 %rip, %native.end
   %in.native = and i1 %native.above, %native.below
-  br i1 %in.native, label %handler, label %foreign
+  br i1 %in.native, label %handler, label %range2
+range2:
+  %unit.begin = load i64, ptr @compiled
+  %unit.end.p = getelementptr i64, ptr @compiled, i64 1
+  %unit.end = load i64, ptr %unit.end.p
+  %unit.above = icmp uge i64 %rip, %unit.begin
+  %unit.below = icmp ult i64 %rip, %unit.end
+  %in.unit = and i1 %unit.above, %unit.below
+  br i1 %in.unit, label %search, label %foreign
+search:
+  %unit.table.p = getelementptr i64, ptr @compiled, i64 2
+  %unit.table = load ptr, ptr %unit.table.p
+  %unit.count.p = getelementptr i64, ptr @compiled, i64 3
+  %unit.count = load i64, ptr %unit.count.p
+  %unit.at = sub i64 %rip, %unit.begin
+  br label %halve
+halve:
+  %low = phi i64 [ 0, %search ], [ %low.next, %narrower ]
+  %high = phi i64 [ %unit.count, %search ], [ %high.next, %narrower ]
+  %none = icmp uge i64 %low, %high
+  br i1 %none, label %foreign, label %look
+look:
+  %both = add i64 %low, %high
+  %middle = lshr i64 %both, 1
+  %entry.p = getelementptr {{ i32, i32 }}, ptr %unit.table, i64 %middle
+  %access32 = load i32, ptr %entry.p
+  %access = zext i32 %access32 to i64
+  %found = icmp eq i64 %access, %unit.at
+  br i1 %found, label %landing, label %narrower
+narrower:
+  %less = icmp ult i64 %access, %unit.at
+  %after = add i64 %middle, 1
+  %low.next = select i1 %less, i64 %after, i64 %low
+  %high.next = select i1 %less, i64 %high, i64 %middle
+  br label %halve
+landing:
+  %landing.p = getelementptr {{ i32, i32 }}, ptr %unit.table, i64 %middle, i32 1
+  %landing32 = load i32, ptr %landing.p
+  %landing64 = zext i32 %landing32 to i64
+  %landing.at = add i64 %unit.begin, %landing64
+  store i64 %landing.at, ptr %rip.p
+  ret void
 handler:
   %address.p = getelementptr i8, ptr %info, i64 16
   %address = load i64, ptr %address.p

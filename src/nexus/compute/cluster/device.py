@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import platform
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from distributed.protocol import to_serialize
 
 from nexus.compute.cluster import parts
-from nexus.compute.cluster.node import compute
 from nexus.compute.devices.base import Device
 from nexus.compute.errors import ComputeError, DeviceLost
 from nexus.compute.formats import Array
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     from nexus.compute.cluster.membership import Membership
 
 SHORTEST = 0.1
-EMBEDDED = 1 << 17
-"""Bytes up to which a chunk's data travels inside its message; larger arrays go ahead of it."""
+"""A message and its answer cost 2 to 20 ms, so a chunk should take longer."""
 PATIENCE = 10.0
 SLOWEST_LINK = 5e6
 """Bytes per second below which sending the common operands is given up, after PATIENCE seconds."""
@@ -44,9 +44,11 @@ class NodeDevice(Device):
         self.name = f"node{number}"
         self.found = found
         self.version = f"{found['host']}, {found['devices']}, share {found['share']}, numpy {found['numpy']}"
-        self.shares_host = found["host"] == platform.node()
+        # Nodes held to a share leave the rest of the processor to the others.
+        self.shares_host = found["host"] == platform.node() and found["share"] == "0"
         self.deterministic = False
-        self.kept: list[Any] = []
+        self.owner = f"{os.getpid()}-{id(membership)}"
+        self.keeps = False
         self.pending: concurrent.futures.Future[Any] | None = None
         self.why_lost = ""
         self.suspect = False
@@ -67,10 +69,16 @@ class NodeDevice(Device):
     def prepare(self, job: Job) -> None:
         arrays = parts.whole(job)
         size = sum(array.nbytes for array in arrays)
-        self.kept = []
         if arrays:
-            self.kept = self.wait(self.send(arrays), PATIENCE + size / SLOWEST_LINK)
+            message = [to_serialize(array) for array in arrays]
+            self.wait(self.node.nexus_keep(owner=self.owner, arrays=message), PATIENCE + size / SLOWEST_LINK)
             self.copied += size
+        self.keeps = bool(arrays)
+
+    @property
+    def node(self) -> Any:
+        """Calls a handler of the node straight, over a connection that dask keeps."""
+        return self.membership.client.rpc(self.address)
 
     def run(self, job: Job, start: int, stop: int) -> Array | None:
         result, seconds = self.wait(self.chunk(job, start, stop))
@@ -81,27 +89,14 @@ class NodeDevice(Device):
         self.kernel_seconds += seconds
         return result
 
-    async def send(self, arrays: list[Array]) -> list[Any]:
-        """Futures of arrays that lie on the node now."""
-        client = self.membership.client
-        sent = await client.scatter(
-            arrays, workers=[self.address], direct=True, hash=False, asynchronous=True
-        )
-        return list(sent)
-
     async def chunk(self, job: Job, start: int, stop: int) -> tuple[Array, float]:
-        client = self.membership.client
-        sliced = parts.is_sliced(job)
-        own: list[Any] = [np.ascontiguousarray(array) for array in parts.slices(job, start, stop)]
+        sliced = [bool(rows) for rows in parts.elements_per_unit(job)]
+        own = [np.ascontiguousarray(array) for array in parts.slices(job, start, stop)]
         self.copied += sum(array.nbytes for array in own)
-        if sum(array.nbytes for array in own) > EMBEDDED:
-            own = await self.send(own)
-        kept = iter(self.kept)
-        mine = iter(own)
-        arrays = [next(mine) if rows else next(kept) for rows in parts.elements_per_unit(job)]
         task = {
             "kernel": job.kernel,
-            "first": 0 if sliced else start,
+            "sliced": sliced,
+            "first": 0 if any(sliced) else start,
             "units": stop - start,
             "params": {**job.params, "memory": self.memory},
             "granule": job.granule,
@@ -112,18 +107,10 @@ class NodeDevice(Device):
             "dtype_out": job.out.dtype.str,
             "deterministic": self.deterministic,
         }
-        future = client.submit(
-            compute, task, *arrays, workers=[self.address], allow_other_workers=False, pure=False
+        answer = await self.node.nexus_compute(
+            owner=self.owner, task=to_serialize(task), arrays=[to_serialize(array) for array in own]
         )
-        try:
-            # A gather that is cancelled while it waits leaves noise behind, an event does not.
-            done, loop = asyncio.Event(), self.membership.loop
-            future.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
-            await done.wait()
-            result: tuple[Array, float] = await client.gather(future, direct=True, asynchronous=True)
-        finally:
-            future.release()
-        return result
+        return answer["result"], answer["seconds"]
 
     def wait(self, work: Coroutine[Any, Any, Any], patience: float | None = None) -> Any:
         """The result of a coroutine on the client's loop. Raises DeviceLost when the node goes away, is given
@@ -170,4 +157,6 @@ class NodeDevice(Device):
             pending.cancel()
 
     def finish(self, job: Job) -> None:
-        self.kept = []
+        if self.keeps:
+            self.keeps = False
+            self.wait(self.node.nexus_drop(owner=self.owner), PATIENCE)

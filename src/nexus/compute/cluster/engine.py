@@ -12,7 +12,7 @@ from nexus.compute.cluster.membership import Membership, NodeProcess
 from nexus.compute.cluster.quiet import quiet
 from nexus.compute.devices.base import Device
 from nexus.compute.devices.host import HostDevice
-from nexus.compute.engine import SMALL_WORK, Engine
+from nexus.compute.engine import SMALL_WORK, Engine, one_thread
 from nexus.compute.errors import BadInput
 from nexus.compute.job import Job
 from nexus.compute.report import Report
@@ -47,7 +47,9 @@ class ClusterEngine(Engine):
             for node in nodes:
                 node.deterministic = self.deterministic
             self.devices = [*([self.host] if self.here else []), *nodes]
-        return super().run(job)
+        # This process only checks results then: threads of BLAS would take the processor from local nodes.
+        with contextlib.nullcontext() if self.host in self.devices else one_thread():
+            return super().run(job)
 
     def able(self, job: Job, notes: list[str]) -> list[Device]:
         notes += [f"{address} was refused: {why}" for address, why in self.membership.refused.items()]

@@ -2,7 +2,7 @@
 
     python -m nexus.compute.cluster.node ADDRESS [--host HOST] [--keys FOLDER] [--share SHARE] [--gpus]
 
-It ends when its scheduler goes away, or by SIGTERM. `compute` also works in a plain `dask worker` whose
+It ends when its scheduler goes away, or by SIGTERM. `describe` also works in a plain `dask worker` whose
 Python has nexus: it makes the local engine on first use.
 """
 
@@ -14,10 +14,12 @@ import os
 import signal
 import sys
 import tempfile
-import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from distributed.protocol import to_serialize
 
 from nexus.base.errors import NexusError
 from nexus.compute.calibration import Calibration
@@ -26,6 +28,7 @@ from nexus.compute.devices.base import Device
 from nexus.compute.devices.host import HostDevice
 from nexus.compute.devices.share import held_to
 from nexus.compute.engine import Engine
+from nexus.compute.errors import DeviceLost
 from nexus.compute.formats import Array
 from nexus.compute.job import Job
 
@@ -53,13 +56,18 @@ class SharedHost(HostDevice):
             return super().run(job, start, stop)
 
 
+KEPT = 8
+"""Jobs whose common operands a node keeps at a time: one for each engine that uses it."""
+
+
 class Local:
-    """The engine of this process, made on first use; a node does one chunk at a time."""
+    """The engine of this process, made on first use; it does one chunk at a time, in `pool`."""
 
     def __init__(self) -> None:
         self.settings = Settings()
         self.engine: Engine | None = None
-        self.turn = threading.Lock()
+        self.pool = ThreadPoolExecutor(1, "nexus-chunk")
+        self.kept: dict[str, list[Array]] = {}
 
     def get(self) -> Engine:
         if self.engine is None:
@@ -76,37 +84,67 @@ class Local:
 LOCAL = Local()
 
 
-def describe() -> dict[str, str]:
-    """What this node is; run on it by who wants to use it."""
+def describe(dask_worker: Any) -> dict[str, str]:
+    """What this node is; run on it by an engine that wants to use it, whose messages it answers from then
+    on.
+    """
+    dask_worker.handlers.update({"nexus_keep": keep, "nexus_drop": drop, "nexus_compute": answer})
     devices = ", ".join(device.name for device in LOCAL.get().devices)
     return {**about(), "share": f"{LOCAL.settings.share:g}", "devices": devices}
 
 
-def compute(task: dict[str, Any], *arrays: Array) -> tuple[Array, float]:
+async def keep(owner: str, arrays: list[Array]) -> None:
+    """Hold the operands that every chunk of an engine's job needs, until it sends others or drops them."""
+    LOCAL.kept.pop(owner, None)
+    LOCAL.kept[owner] = arrays
+    while len(LOCAL.kept) > KEPT:
+        del LOCAL.kept[next(iter(LOCAL.kept))]
+
+
+async def drop(owner: str) -> None:
+    LOCAL.kept.pop(owner, None)
+
+
+async def answer(owner: str, task: dict[str, Any], arrays: list[Array]) -> dict[str, Any]:
+    """Compute a chunk; an exception of the user's function goes back as it is."""
+    loop = asyncio.get_running_loop()
+    inputs = merged(LOCAL.kept.get(owner, []), arrays, task["sliced"])
+    result, seconds = await loop.run_in_executor(LOCAL.pool, compute, task, inputs)
+    return {"result": to_serialize(result), "seconds": seconds}
+
+
+def merged(kept: Sequence[Array], own: Sequence[Array], sliced: Sequence[bool]) -> list[Array]:
+    """The inputs in order: the chunk's `own` parts where `sliced`, else those `kept`. Raises DeviceLost."""
+    if len(own) != sum(sliced) or len(kept) != len(sliced) - len(own):
+        raise DeviceLost("the node no longer has the operands of this job")
+    mine, common = iter(own), iter(kept)
+    return [next(mine) if part else next(common) for part in sliced]
+
+
+def compute(task: dict[str, Any], inputs: Sequence[Array]) -> tuple[Array, float]:
     """Units `first` to `first + units` of a job on this node's devices, and the seconds it took.
 
-    `arrays` are the job's inputs or the parts of them that these units need, in order; `out` is the shape
-    of the output they index, without its first side.
+    `inputs` are the job's, or the parts of them that these units need. The task's `out` is the shape of the
+    output they index, without its first side.
     """
-    with LOCAL.turn:
-        engine = LOCAL.get()
-        engine.deterministic = task["deterministic"]
-        first, units = task["first"], task["units"]
-        out = engine.output((first + units, *task["out"]), np.dtype(task["dtype_out"]))
-        job = Job(
-            task["kernel"],
-            units,
-            arrays,
-            out,
-            task["params"],
-            granule=task["granule"],
-            work=task["work"],
-            counted=task["counted"],
-            dtype=task["dtype"],
-            first=first,
-        )
-        report = engine.run(job)
-        return np.array(out[first:]) if first else out, report.seconds
+    engine = LOCAL.get()
+    engine.deterministic = task["deterministic"]
+    first, units = task["first"], task["units"]
+    out = engine.output((first + units, *task["out"]), np.dtype(task["dtype_out"]))
+    job = Job(
+        task["kernel"],
+        units,
+        tuple(inputs),
+        out,
+        task["params"],
+        granule=task["granule"],
+        work=task["work"],
+        counted=task["counted"],
+        dtype=task["dtype"],
+        first=first,
+    )
+    report = engine.run(job)
+    return out[first:], report.seconds
 
 
 async def serve(address: str, host: str, keys: str | None) -> None:

@@ -17,11 +17,6 @@ def elements_per_unit(job: Job) -> tuple[int, ...]:
     return (0,) * len(job.inputs)
 
 
-def is_sliced(job: Job) -> bool:
-    """Whether a chunk computes on slices, and so begins at unit 0 of them."""
-    return any(elements_per_unit(job))
-
-
 def whole(job: Job) -> list[Array]:
     """The inputs that every chunk needs."""
     return [array for array, rows in zip(job.inputs, elements_per_unit(job), strict=True) if not rows]
@@ -34,11 +29,3 @@ def slices(job: Job, start: int, stop: int) -> list[Array]:
         for array, rows in zip(job.inputs, elements_per_unit(job), strict=True)
         if rows
     ]
-
-
-def bytes_per_unit(job: Job) -> float:
-    """Bytes of input and output that one unit moves."""
-    moved = job.out.nbytes / max(1, len(job.out))
-    for array, rows in zip(job.inputs, elements_per_unit(job), strict=True):
-        moved += rows * array.nbytes / max(1, len(array))
-    return moved

@@ -19,9 +19,11 @@ from nexus.compute.simulate.model import Machine, Outcome, Work
 
 
 class Part:
-    """Units handed to a child of a scheduler; `lost_at` when another child lost them before."""
+    """Units handed to a child of a scheduler; `lost_at` when another child lost them before. `done` by the
+    child, `over` when nobody waits for it any more.
+    """
 
-    __slots__ = ("began", "child", "expected", "lost_at", "over", "units")
+    __slots__ = ("began", "child", "done", "expected", "lost_at", "over", "units")
 
     def __init__(self, units: int, lost_at: float = -1.0) -> None:
         self.units = units
@@ -29,17 +31,18 @@ class Part:
         self.child: Child | None = None
         self.began = 0.0
         self.expected = 0.0
+        self.done = False
         self.over = False
 
 
 class Child:
     """What a scheduler hands chunks to: a node, or the scheduler of a group of nodes.
 
-    `rate` is what the parent believes, `true` what a node does; `held` are its chunks, `free` is when a
-    node is done with those that reached it.
+    `rate` is what the parent believes, `true` what a node does; `held` are its chunks, `link` and `free` are
+    when its link and its processor are done with what they have.
     """
 
-    __slots__ = ("fed", "free", "group", "held", "out", "rate", "seconds", "true", "units")
+    __slots__ = ("fed", "free", "group", "held", "link", "out", "rate", "seconds", "true", "units")
 
     def __init__(self, rate: float, true: float, group: Scheduler | None = None) -> None:
         self.rate = rate
@@ -49,6 +52,7 @@ class Child:
         self.fed = False
         self.out = False
         self.free = 0.0
+        self.link = 0.0
         self.units = 0
         self.seconds = 0.0
 
@@ -140,12 +144,16 @@ class Scheduler:
     def sent(self, now: float, part: Part, child: Child) -> float:
         """When a chunk and what comes with it have reached the child."""
         machine, work = self.farm.machine, self.farm.work
+        half = machine.latency / 2
+        if machine.topology == "fat-tree" and child.group is not None:
+            return now + half
         size = part.units * work.bytes_in
         self.farm.outcome.moved += size
-        half = machine.latency / 2
+        if machine.streamed:
+            size = min(size, work.granule * work.bytes_in)
         if machine.topology == "fat-tree":
-            ready = now + half + size / machine.bandwidth
-            return max(ready, self.farm.broadcast)
+            child.link = max(now, child.link, self.farm.broadcast) + size / machine.bandwidth
+            return child.link + half
         if id(child) not in self.shared_sent:
             self.shared_sent.add(id(child))
             size += work.shared
@@ -156,9 +164,11 @@ class Scheduler:
     def result(self, now: float, part: Part) -> None:
         """A chunk's result leaves its child; it counts when it has arrived here."""
         machine = self.farm.machine
-        size = part.units * self.farm.work.bytes_out
+        grouped = part.child is not None and part.child.group is not None
+        fat = machine.topology == "fat-tree"
+        size = 0.0 if fat and grouped else part.units * self.farm.work.bytes_out
         self.farm.outcome.moved += size
-        if machine.topology == "fat-tree":
+        if fat:
             arrives = now + machine.latency / 2 + size / machine.bandwidth
         else:
             slower = max(0.0, size / machine.bandwidth - size / machine.root_bandwidth)
@@ -257,7 +267,7 @@ class Farm:
         self.nodes = [Child(seen, rate) for seen, rate in zip(believed, machine.rates, strict=True)]
         self.owner: dict[int, Scheduler] = {}
         self.schedulers: list[Scheduler] = []
-        self.root = self.tree() if machine.topology == "tree" else self.scheduler(self.nodes, self.end)
+        self.root = self.tree()
 
     def scheduler(self, children: list[Child], done: Callable[[float], None]) -> Scheduler:
         made = Scheduler(self, children, done)
@@ -268,7 +278,7 @@ class Farm:
 
     def tree(self) -> Scheduler:
         """Groups of `fanout`, groups of those, until one scheduler is over all."""
-        level, fanout = self.nodes, self.machine.fanout
+        level, fanout = self.nodes, self.machine.fanout or len(self.nodes)
         while len(level) > fanout:
             above = []
             for start in range(0, len(level), fanout):
@@ -280,8 +290,10 @@ class Farm:
         return self.scheduler(level, self.end)
 
     def give_back(self, group: Child, now: float) -> None:
-        """A group has done its block."""
-        self.owner[id(group)].result(now, group.held[0])
+        """A group has done the first of its blocks that is not on its way back yet."""
+        part = next(part for part in group.held if not part.done)
+        part.done = True
+        self.owner[id(group)].result(now, part)
 
     def at(self, time: float, action: Callable[..., None], *arguments: object) -> None:
         self.outcome.events += 1
@@ -322,7 +334,8 @@ class Farm:
         if part.over or child.free == math.inf:
             return
         took = part.units / child.true * self.luck(part.units)
-        child.free = max(now, child.free) + took + machine.start
+        needed = part.units * self.work.bytes_in / machine.bandwidth if machine.streamed else 0.0
+        child.free = max(now, child.free) + max(took, needed) + machine.start
         if machine.depth > 1:
             child.seconds += took + machine.start
             scheduler.believe(child, (child.units + part.units) / child.seconds)

@@ -8,7 +8,7 @@ from typing import Any
 from nexus.compute.chunks import SHORTEST
 from nexus.compute.errors import BadInput
 
-TOPOLOGIES = ("star", "tree", "fat-tree")
+TOPOLOGIES = ("star", "fat-tree")
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,13 @@ class Machine:
     of relative deviation `jitter`; the part `stragglers` of all chunks takes `slowdown` times longer. Each
     costs `start` seconds more at the node.
 
-    `latency` is the time of an empty request and its answer, `bandwidth` that of one node's link. Where
-    data comes from is the topology: in a `star` from the scheduler, through its one link of
-    `root_bandwidth`; in a `tree` the scheduler of each `fanout` nodes has such a link, and is fed by the
-    one above; in a `fat-tree` operands lie with the nodes, each has its own link to all others. The
-    scheduler is busy for `dispatch` seconds with each chunk. A node holds up to `depth` chunks: above 1,
-    the next one arrives during the work.
+    `latency` is the time of an empty request and its answer, `bandwidth` that of one node's link. Where data
+    comes from is the topology: in a `star` from the scheduler, through its one link of `root_bandwidth`; in a
+    `fat-tree` operands lie with the nodes, each has its own link to all others. With a `fanout`, groups of so
+    many nodes have a scheduler of their own, fed by the one above, and a star becomes a tree. A scheduler is
+    busy for `dispatch` seconds with each chunk. A node or group holds up to `depth` chunks: above 1, the next
+    one arrives during the work. When `streamed`, the data of a chunk's units arrives while those before are
+    computed; else all of it comes first, which is what the engine does today.
     """
 
     rates: tuple[float, ...]
@@ -66,6 +67,7 @@ class Machine:
     fanout: int = 0
     dispatch: float = 0.0
     depth: int = 1
+    streamed: bool = False
     shortest: float = SHORTEST
     losses: tuple[Loss, ...] = ()
     idle_watts: float = 0.0
@@ -80,8 +82,8 @@ class Machine:
             raise BadInput(
                 f"there is no topology {self.topology!r}", hint=f"topologies: {' '.join(TOPOLOGIES)}"
             )
-        if self.topology == "tree" and self.fanout < 2:
-            raise BadInput("a tree needs a fanout of at least 2")
+        if self.fanout == 1 or self.fanout < 0:
+            raise BadInput("a fanout is at least 2, or 0 for one scheduler over all nodes")
         if min(self.latency, self.dispatch, self.start, self.jitter, self.stragglers) < 0:
             raise BadInput("times and deviations of a simulated machine are not negative")
         if min(self.bandwidth, self.root_bandwidth) <= 0 or self.depth < 1 or self.slowdown < 1:

@@ -9,11 +9,15 @@ from nexus.ir.state import Exit
 from nexus.nt.ps import context as ctx
 from nexus.nt.ps import frames
 from nexus.nt.ps.crash import Crash
+from nexus.nt.ps.debug import BREAKPOINT
 from nexus.nt.status import Status
+from nexus.nt.wait import RESUME, Resume, Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.machine.stop import Stop
+    from nexus.nt.call import Call
+    from nexus.nt.ps.debug import ExceptionEvent
     from nexus.nt.ps.thread import Thread
 
 EXCEPTION_NONCONTINUABLE = 0x1
@@ -117,12 +121,18 @@ def raise_exception(thread: Thread, code: int, parameters: tuple[int, ...] = ())
 
 
 def dispatch(thread: Thread, record: bytes, context: bytearray) -> None:
-    """First chance: let the guest's handlers see it."""
+    """First chance: let a debugger see it, then the guest's handlers."""
     before = thread.last_crash
     thread.last_crash = Crash.of(thread, record, context)
     trace = thread.kernel.trace
     if trace is not None:
         trace.exception(thread, thread.last_crash)
+    if not _ask_debugger(thread, record, before, True):
+        _deliver(thread, record, context, before)
+
+
+def _deliver(thread: Thread, record: bytes, context: bytearray, before: Crash | None) -> None:
+    """Enter the guest's dispatcher; `before` is the exception that came before this one."""
     try:
         frames.push_exception(thread, record, context)
     except (frames.StackOverflow, GuestFault):
@@ -131,11 +141,48 @@ def dispatch(thread: Thread, record: bytes, context: bytearray) -> None:
 
 
 def second_chance(thread: Thread, record: bytes, context: bytearray, cause: Crash | None = None) -> None:
-    """No handler took it (or none had the stack to run on, after `cause`): the process ends with its code."""
+    """No handler took it (or none had the stack to run on, after `cause`): if no debugger does either the
+    process ends with its code.
+    """
     crash = cause or Crash.of(thread, record, context)
     crash.note_stack()
+    if not _ask_debugger(thread, record, crash, False):
+        _end(thread, crash)
+
+
+def _end(thread: Thread, crash: Crash) -> None:
     thread.process.crash = crash
     thread.process.terminate(crash.code)
+
+
+def _ask_debugger(thread: Thread, record: bytes, crash: Crash | None, first_chance: bool) -> bool:
+    """Show the exception to the process's debugger, if it has one; the thread waits for the answer.
+
+    The debugger finds a breakpoint's thread behind it, the guest's handlers find it before.
+    """
+    debug = thread.process.debug
+    event = debug.exception(thread, record, first_chance) if debug is not None else None
+    if event is None:
+        return False
+    thread.state.rip += event.kind == BREAKPOINT
+    thread.begin_wait(Wait((event,), None, then=_answered, data=(event, crash, first_chance)))
+    return True
+
+
+def _answered(
+    call: Call, status: int, acquired: object, event: ExceptionEvent, crash: Crash | None, first_chance: bool
+) -> Resume:
+    """The debugger has continued the event: it took care of the exception, or leaves it to the others."""
+    thread = call.thread
+    if event.handled:
+        return RESUME
+    thread.state.rip -= event.kind == BREAKPOINT
+    if first_chance:
+        context = ctx.capture(thread.state, thread.debug, ctx.CONTEXT_ALL)
+        _deliver(thread, event.record, context, crash)
+    elif crash is not None:
+        _end(thread, crash)
+    return RESUME
 
 
 def fatal(thread: Thread, code: int) -> None:

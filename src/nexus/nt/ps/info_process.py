@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import struct
 
-from nexus.nt.access import PROCESS_QUERY_INFORMATION, PROCESS_QUERY_LIMITED_INFORMATION
+from nexus.nt.access import (
+    PROCESS_QUERY_INFORMATION,
+    PROCESS_QUERY_LIMITED_INFORMATION,
+    TOKEN_ASSIGN_PRIMARY,
+)
 from nexus.nt.errors import NtError
 from nexus.nt.information import (
     AT_LEAST,
     EXACT,
+    SILENT,
     Answer,
     deliver,
     processor_time,
@@ -21,6 +26,7 @@ from nexus.nt.mm.vad import MEM_RESERVE, PAGE_READWRITE
 from nexus.nt.ps.process import Process
 from nexus.nt.se.token import Token
 from nexus.nt.status import Status
+from nexus.nt.versions import WINDOWS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +42,7 @@ COOKIE, INSTRUMENTATION_CALLBACK, THREAD_STACK, IMAGE_FILE_NAME_WIN32 = 36, 40, 
 HANDLE_TABLE, COMMAND_LINE, POWER_THROTTLING, MANAGE_WRITES = 58, 60, 77, 83
 WINE_MAKE_SYSTEM, WINE_LDT_COPY, WINE_GRANT_ADMIN = 1000, 1001, 1002
 MISSING = (WINE_LDT_COPY,)
-MISSING_TO_SET = (INSTRUMENTATION_CALLBACK, WINE_MAKE_SYSTEM, WINE_GRANT_ADMIN)
+MISSING_TO_SET = (WINE_MAKE_SYSTEM, WINE_GRANT_ADMIN)
 
 _EXECUTE_DISABLE, _EXECUTE_DISABLE_THUNKS, _EXECUTE_PERMANENT = 1, 4, 8
 _VM_COUNTERS_SIZE, _VM_COUNTERS_EX_SIZE = 88, 96
@@ -62,17 +68,13 @@ def query_process(
         deliver(call, unicode_string(text, buffer), AT_LEAST, buffer, length, returned)
         return
     if kind == DEBUG_OBJECT:
-        _no_debug_object(call, handle, buffer, length, returned)
+        _debug_object(call, handle, buffer, length, returned)
         return
     if kind == VM_COUNTERS:
         _vm_counters(call, handle, buffer, length, returned)
         return
     if kind == COOKIE and call.process.handles.pseudo(handle) is not call.process:
         raise NtError(Status.INVALID_PARAMETER)
-    if kind == HANDLE_COUNT and length >= 8:
-        process = target_process(call, handle, PROCESS_QUERY_INFORMATION)
-        deliver(call, struct.pack("<II", len(process.handles), 0), EXACT, buffer, length, returned)
-        return
     answer = _CLASSES.get(kind)
     if answer is None:
         raise refuse(call, "NtQueryInformationProcess", kind, MISSING, FILE)
@@ -80,8 +82,10 @@ def query_process(
         process = target_process(call, handle, PROCESS_QUERY_INFORMATION)
     except NtError:
         size = len(answer.function(call.process))
-        if answer.rule == EXACT and length != size:  # the length is looked at before the handle
-            deliver(call, bytes(size), EXACT, buffer, length, returned)
+        if answer.rule in (EXACT, SILENT) and length != size:  # the length is looked at before the handle
+            deliver(call, bytes(size), answer.rule, buffer, length, returned)
+        if kind == PRIORITY_CLASS and not buffer:
+            raise NtError(Status.ACCESS_VIOLATION) from None
         raise
     deliver(call, answer.function(process), answer.rule, buffer, length, returned)
 
@@ -112,15 +116,18 @@ def _command_line(process: Process) -> str:
     return process.command_line
 
 
-def _no_debug_object(call: Call, handle: int, buffer: int, length: int, returned: Out[int] | None) -> None:
-    """No process is ever debugged: the handle is null and the status says so."""
+def _debug_object(call: Call, handle: int, buffer: int, length: int, returned: Out[int] | None) -> None:
+    """A handle to the debugger's object; a null one, and the status says so, when there is no debugger."""
     if length != 8:
         raise NtError(Status.INFO_LENGTH_MISMATCH)
-    target_process(call, handle, PROCESS_QUERY_INFORMATION)
+    process = target_process(call, handle, PROCESS_QUERY_INFORMATION)
     call.memory.w64(buffer, 0)
     if returned is not None:
         returned.write(8)
-    raise NtError(Status.PORT_NOT_SET)
+    if process.debug is None:
+        raise NtError(Status.PORT_NOT_SET)
+    opened = call.process.handles.add(process.debug, process.debug.type.all)
+    call.memory.w64(buffer, opened)
 
 
 def _vm_counters(call: Call, handle: int, buffer: int, length: int, returned: Out[int] | None) -> None:
@@ -155,13 +162,13 @@ def vm_counters(process: Process) -> bytes:
 
 
 def _basic(process: Process) -> bytes:
-    """PROCESS_BASIC_INFORMATION."""
+    """PROCESS_BASIC_INFORMATION; Wine's DLLs look for the priority class where the base priority belongs."""
     return struct.pack(
         "<I4xQQi4xQQ",
         process.exit_status,
         process.peb,
         process.affinity,
-        process.base_priority,
+        process.base_priority if process.version is WINDOWS else process.priority_class,
         process.id,
         process.parent_id,
     )
@@ -206,7 +213,11 @@ def _session(process: Process) -> bytes:
 
 
 def _debug_flags(process: Process) -> bytes:
-    return struct.pack("<I", 1)
+    return struct.pack("<I", process.debug_children)
+
+
+def _debug_port(process: Process) -> bytes:
+    return struct.pack("<q", -1 if process.debug is not None else 0)
 
 
 def _execute_flags(process: Process) -> bytes:
@@ -237,13 +248,13 @@ _CLASSES = {
     QUOTA_LIMITS: Answer(_quota_limits),
     2: Answer(_io_counters),
     4: Answer(_times),
-    DEBUG_PORT: Answer(_zero_pointer),
+    DEBUG_PORT: Answer(_debug_port, SILENT),
     HARD_ERROR_MODE: Answer(_hard_error_mode),
     PRIORITY_CLASS: Answer(_priority_class),
     HANDLE_COUNT: Answer(_handle_count),
     AFFINITY: Answer(_affinity),
     24: Answer(_session),
-    WOW64: Answer(_zero_pointer),
+    WOW64: Answer(_zero_pointer, SILENT),
     31: Answer(_debug_flags),
     EXECUTE_FLAGS: Answer(_execute_flags),
     COOKIE: Answer(_cookie),
@@ -260,7 +271,9 @@ def set_process(call: Call, process: Process, kind: int, buffer: int, length: in
     """NtSetInformationProcess."""
     if kind == ACCESS_TOKEN:
         content = read_exactly(call, buffer, length, 16, Status.INFO_LENGTH_MISMATCH)
-        process.token = call.process.handles.resolve(int.from_bytes(content[:8], "little"), Token, 0)
+        process.token = call.process.handles.resolve(
+            int.from_bytes(content[:8], "little"), Token, TOKEN_ASSIGN_PRIMARY
+        )
     elif kind == HARD_ERROR_MODE:
         content = read_exactly(call, buffer, length, 4, Status.INVALID_PARAMETER)
         process.hard_error_mode = int.from_bytes(content, "little")
@@ -276,10 +289,20 @@ def set_process(call: Call, process: Process, kind: int, buffer: int, length: in
         _allocate_stack(call, buffer, length)
     elif kind == POWER_THROTTLING:
         read_exactly(call, buffer, length, 12, Status.INFO_LENGTH_MISMATCH)
+    elif kind == INSTRUMENTATION_CALLBACK:
+        _instrument(call, buffer, length)
     elif kind == MANAGE_WRITES:
         raise NtError(Status.NOT_SUPPORTED)
     else:
         raise refuse(call, "NtSetInformationProcess", kind, MISSING_TO_SET, FILE, Status.NOT_IMPLEMENTED)
+
+
+def _instrument(call: Call, buffer: int, length: int) -> None:
+    """PROCESS_INSTRUMENTATION_CALLBACK_INFORMATION, or its callback alone: there can be none."""
+    if length < 8:
+        raise NtError(Status.INFO_LENGTH_MISMATCH)
+    if call.memory.u64(buffer + 8 if length >= 16 else buffer):
+        raise call.unsupported("an instrumentation callback", FILE)
 
 
 def checked_affinity(call: Call, mask: int) -> int:

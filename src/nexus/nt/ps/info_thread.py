@@ -13,7 +13,7 @@ from nexus.nt.access import (
     TOKEN_IMPERSONATE,
 )
 from nexus.nt.errors import NtError
-from nexus.nt.information import CUT, EXACT, Answer, deliver, processor_time, read_exactly, refuse
+from nexus.nt.information import CUT, EXACT, SILENT, Answer, deliver, processor_time, read_exactly, refuse
 from nexus.nt.ps.info_process import checked_affinity
 from nexus.nt.ps.peb import TEB_TLS_EXPANSION, TEB_TLS_SLOTS
 from nexus.nt.ps.thread import Thread
@@ -146,7 +146,7 @@ _CLASSES = {
     1: Answer(_times, CUT),
     AFFINITY: Answer(_affinity, CUT),
     START_ADDRESS: Answer(_start_address, CUT),
-    12: Answer(_is_last, EXACT),
+    12: Answer(_is_last, SILENT),
     PRIORITY_BOOST: Answer(_no, EXACT),
     16: Answer(_no, EXACT),
     HIDE_FROM_DEBUGGER: Answer(_hidden, EXACT),
@@ -194,7 +194,7 @@ def _set_base_priority(call: Call, thread: Thread, buffer: int, length: int) -> 
 def _set_affinity(call: Call, thread: Thread, buffer: int, length: int) -> None:
     content = read_exactly(call, buffer, length, 8, Status.INVALID_PARAMETER)
     mask = int.from_bytes(content, "little") & (1 << call.kernel.processors) - 1
-    thread.affinity = checked_affinity(call, mask)
+    thread.affinity = checked_affinity(call, mask & thread.process.affinity)
 
 
 def _set_token(call: Call, thread: Thread, buffer: int, length: int) -> None:
@@ -238,7 +238,7 @@ def _set_group(call: Call, thread: Thread, buffer: int, length: int) -> None:
     mask, group, *reserved = struct.unpack("<QHHHH", content)
     if group or any(reserved):
         raise NtError(Status.INVALID_PARAMETER)
-    thread.affinity = checked_affinity(call, mask)
+    thread.affinity = checked_affinity(call, mask & thread.process.affinity)
 
 
 def _set_name(call: Call, thread: Thread, buffer: int, length: int) -> None:

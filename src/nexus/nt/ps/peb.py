@@ -26,7 +26,8 @@ LOW = Limits(high=SHARED_DATA - 1)
 """TEBs and the PEB lie below the shared page, as on Windows before address randomisation."""
 
 PEB_SIZE = 0x4000
-PEB_GLOBAL_FLAG = 0xBC
+PEB_BEING_DEBUGGED, PEB_GLOBAL_FLAG = 0x2, 0xBC
+TEB_ARBITRARY_USER_POINTER = 0x28
 TEB_SIZE = 0x8000
 WINE_DEBUG_OPTIONS = 0x2000  # behind the PEB: struct __wine_debug_channel[], ended by an empty name
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nexus.nt.mm.image import ImageFile
     from nexus.nt.mm.vad import Region
     from nexus.nt.ps.crash import Crash
+    from nexus.nt.ps.debug import DebugObject
     from nexus.nt.ps.job import JobObject
     from nexus.nt.ps.thread import Thread
     from nexus.nt.se.token import Token
@@ -50,6 +51,7 @@ class Process(KernelObject):
         write=0x0BEA,
         execute=access.SYNCHRONIZE | access.PROCESS_QUERY_LIMITED_INFORMATION | access.PROCESS_TERMINATE,
         all=access.PROCESS_ALL_ACCESS,
+        implied=((access.PROCESS_QUERY_INFORMATION, access.PROCESS_QUERY_LIMITED_INFORMATION),),
     )
 
     def __init__(self, kernel: Kernel, window: Window, vcpu: Vcpu, parent: Process | None = None) -> None:
@@ -87,7 +89,9 @@ class Process(KernelObject):
         self.created_at = kernel.clock.system()
         self.exited_at = 0
         self.crash: Crash | None = None  # the exception that ended it
-        self.debug_flags = 0
+        self.debug: DebugObject | None = None  # of its debugger
+        self.debug_children = 1  # whether processes it starts get the same one
+        self.frozen = 0  # how many debug events hold all threads
         self.job: JobObject | None = None
         self.timer_resolution = 0  # as asked for, 100 ns; 0 is the default
         self.window_station = 0  # handles, once asked for
@@ -100,6 +104,9 @@ class Process(KernelObject):
     def thread_ended(self, thread: Thread, status: int) -> None:
         """Called by a terminating thread; the last one ends the process with its status."""
         self.threads.remove(thread)
+        if self.debug is not None and not thread.hide_from_debugger:
+            last = not self.threads
+            self.debug.thread_ended(thread, last, self.exit_status if last and self.exiting else status)
         self.kernel.thread_ended(thread)
         if not self.threads and not self.terminated:
             self.end(self.exit_status if self.exiting else status)
@@ -123,9 +130,22 @@ class Process(KernelObject):
         self.exited_at = self.kernel.clock.system()
         self.handles.close_all()
         self.kernel.process_ended(self)
+        if self.debug is not None:
+            self.debug.process_ended(self)
         if self.job is not None:
             self.job.process_ended(self)
         self.signaled = True
+
+    def freeze(self) -> None:
+        """Hold all threads, also those to come."""
+        self.frozen += 1
+
+    def thaw(self) -> None:
+        """Undo one `freeze`."""
+        self.frozen -= 1
+        if not self.frozen:
+            for thread in self.threads:
+                thread.make_ready()
 
     def module_mapped(self, region: Region) -> None:
         """An image is there now."""
@@ -133,12 +153,16 @@ class Process(KernelObject):
         self.modules.append(module)
         if self.kernel.hooks is not None:
             self.kernel.hooks.module_mapped(self, module)
+        if self.debug is not None:
+            self.debug.module_mapped(self, region)
 
     def module_unmapped(self, base: int) -> None:
         """The image at `base` is gone."""
         self.modules = [module for module in self.modules if module.base != base]
         if self.kernel.hooks is not None:
             self.kernel.hooks.module_unmapped(self, base)
+        if self.debug is not None:
+            self.debug.module_unmapped(self, base)
 
     def module_at(self, address: int) -> Module | None:
         for module in self.modules:

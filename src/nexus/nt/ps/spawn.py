@@ -17,6 +17,7 @@ from nexus.nt.status import Status
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.nt.call import Call
+    from nexus.nt.ps.debug import DebugObject
     from nexus.nt.ps.job import JobObject
     from nexus.nt.ps.thread import Thread
 
@@ -28,10 +29,10 @@ _STANDARD_HANDLES = ("hStdInput", "hStdOutput", "hStdError")
 
 class Request:
     """What NtCreateUserProcess was asked for: NT path of the image, address of the parameters, handle
-    inheritance, the jobs to start in.
+    inheritance, the jobs to start in, the debugger's object.
     """
 
-    __slots__ = ("image", "inherit", "jobs", "only", "parameters", "parent")
+    __slots__ = ("debug", "image", "inherit", "jobs", "only", "parameters", "parent")
 
     def __init__(self, parameters: int) -> None:
         self.parameters = parameters
@@ -40,6 +41,7 @@ class Request:
         self.inherit = False
         self.only: set[int] | None = None
         self.jobs: list[JobObject] = []
+        self.debug: DebugObject | None = None
 
 
 def spawn(call: Call, request: Request) -> tuple[Process, Thread, bytes]:

@@ -93,6 +93,7 @@ class Thread(KernelObject):
         write=0x0437,
         execute=access.SYNCHRONIZE | access.THREAD_RESUME | access.THREAD_QUERY_LIMITED_INFORMATION,
         all=access.THREAD_ALL_ACCESS,
+        implied=((access.THREAD_QUERY_INFORMATION, access.THREAD_QUERY_LIMITED_INFORMATION),),
     )
 
     def __init__(self, process: Process) -> None:
@@ -140,7 +141,9 @@ class Thread(KernelObject):
 
     @property
     def runnable(self) -> bool:
-        return not self.terminated and self.wait is None and not self.suspend_count
+        return (
+            not self.terminated and self.wait is None and not self.suspend_count and not self.process.frozen
+        )
 
     def make_ready(self) -> None:
         """Queue the thread for running if it can run."""
@@ -160,6 +163,8 @@ class Thread(KernelObject):
         previous = self.suspend_count
         if previous:
             self.suspend_count -= 1
+            if not self.suspend_count and self.process.debug is not None:
+                self.process.debug.thread_resumed(self)
             self.make_ready()
         return previous
 

@@ -14,12 +14,14 @@ from nexus.nt.errors import NtError
 from nexus.nt.objects import KernelObject
 from nexus.nt.ps.attribute_list import Attribute, read_attribute_list
 from nexus.nt.ps.crash import crash_behind
+from nexus.nt.ps.debug import DebugObject
 from nexus.nt.ps.job import JobObject
 from nexus.nt.ps.process import Process
 from nexus.nt.ps.spawn import Request, spawn
 from nexus.nt.ps.thread import Thread
 from nexus.nt.status import Status
 from nexus.nt.syscall import Handle, In, NewHandle, ObjectAttributes, syscall
+from nexus.nt.syscalls.debug import DEBUG_PROCESS_ASSIGN
 from nexus.nt.syscalls.thread import CLIENT_ID
 
 (
@@ -50,6 +52,7 @@ _IGNORED = (_MEMORY_RESERVE, _PRIORITY_CLASS, _ERROR_MODE, _GROUP_AFFINITY, _PRE
             _MITIGATION_OPTIONS, _STD_HANDLE_INFO, _MACHINE_TYPE)  # fmt: skip
 _FILE = "src/nexus/nt/syscalls/process.py"
 
+PROCESS_CREATE_FLAGS_NO_DEBUG_INHERIT = 0x2
 PROCESS_CREATE_FLAGS_SUSPENDED = 0x200
 PROCESS_CREATE_FLAGS_INHERIT_HANDLES = 0x4
 THREAD_CREATE_FLAGS_CREATE_SUSPENDED = 0x1
@@ -122,7 +125,7 @@ def _read_attributes(call: Call, request: Request, attribute_list: int) -> list[
             listed = _read_handles(call, attribute)
             request.jobs = [handles.resolve(job, JobObject, JOB_OBJECT_ASSIGN_PROCESS) for job in listed]
         elif number == _DEBUG_OBJECT:
-            raise call.unsupported("starting a process under a debugger", _FILE)
+            request.debug = handles.resolve(attribute.value, DebugObject, DEBUG_PROCESS_ASSIGN)
         elif number == _TOKEN:
             handles.resolve(attribute.value, KernelObject, 0)  # every token is the same user's
         elif number not in _IGNORED:
@@ -182,6 +185,11 @@ def NtCreateUserProcess(
     except BaseException:
         process.terminate(Status.UNSUCCESSFUL)
         raise
+    if request.debug is not None:
+        process.debug_children = int(not process_flags & PROCESS_CREATE_FLAGS_NO_DEBUG_INHERIT)
+        request.debug.attach(process)
+    elif call.process.debug is not None and call.process.debug_children:
+        call.process.debug.attach(process)
     if thread_flags & THREAD_CREATE_FLAGS_CREATE_SUSPENDED or process_flags & PROCESS_CREATE_FLAGS_SUSPENDED:
         thread.suspend()
     thread.make_ready()

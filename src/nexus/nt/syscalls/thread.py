@@ -78,6 +78,8 @@ def NtCreateThreadEx(
         thread.discard()
         raise
     thread.hide_from_debugger = bool(flags & HIDE_FROM_DEBUGGER)
+    if process.debug is not None:
+        process.debug.thread_created(thread)
     if flags & CREATE_SUSPENDED:
         thread.suspend()
     thread.make_ready()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NATIVE = "native"
-WORKERS = (NATIVE, "t0", "t1", "unicorn")
+WORKERS = (NATIVE, "t0", "t1", "t2", "unicorn")
 OTHERS = ("qemu", "wine")
 QEMU_PACKAGES = ("qemu-user-static", "qemu-user")  # the second has static programs where the first is empty
 QEMU_PROGRAMS = ("qemu-x86_64-static", "qemu-x86_64")

@@ -66,13 +66,13 @@ def ours(engine: str) -> Callable[[str], Call]:
     def make(path: str) -> Call:
         from nexus.ir.state import Exit
         from nexus.isa.x86.registers import CpuState
+        from nexus.machine.slices import Slices
         from nexus.machine.vcpu import Vcpu
         from nexus.machine.window import EXECUTE, READ, WRITE, Window
-        from nexus.nt.kernel import SLICE
 
         image, kernel = read(path)
         window = Window()
-        vcpu = Vcpu(window, engine)
+        vcpu, slices = Vcpu(window, engine), Slices()
         for offset, data, flags in pieces(image):
             access = (
                 READ | (WRITE if flags & pe.SCN_WRITE else 0) | (EXECUTE if flags & pe.SCN_EXECUTE else 0)
@@ -90,7 +90,7 @@ def ours(engine: str) -> Callable[[str], Call]:
             state.rip, state.rcx = image.image_base + kernel, n
             state.rsp = STACK + STACK_BYTES - _SHADOW - 8
             window.w64(state.rsp, RETURN)
-            while (stop := vcpu.run(state, SLICE)).kind == Exit.BUDGET:
+            while (stop := slices.run(vcpu, state)).kind == Exit.BUDGET:
                 pass
             if stop.kind != Exit.SYSCALL:
                 raise NexusError(f"the kernel stopped with {stop} at {state.rip:#x}")
@@ -129,6 +129,7 @@ ENGINES: dict[str, Callable[[str], Call]] = {
     "native": native,
     "t0": ours("t0"),
     "t1": ours("t1"),
+    "t2": ours("t2"),
     "unicorn": unicorn,
 }
 

@@ -1,0 +1,190 @@
+"""T2 in a running machine: which code is hot, and putting compiled regions in its place.
+
+A slice of the scheduler ends every millisecond or so wherever the guest happens to be, so the ends of slices
+are a fair sample of where it spends its time, and cost nothing. A block that is met there twice becomes the
+entry of a region: the blocks that have been run and can be reached from it. While it is compiled the guest
+goes on; then the unit's entries take the places of their blocks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from _thread import allocate_lock
+
+from nexus.backend.jit.unit import ENTRY, unpack
+from nexus.machine import host
+from nexus.machine.compiler import Compiler
+from nexus.machine.host import PAGE
+from nexus.machine.translation import Translation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from nexus.backend.interp.engine import Interpreter
+    from nexus.machine.translation import Translations
+
+SAMPLES = 2  # that make a block hot
+_BLOCKS, _INSTRUCTIONS = 150, 1500  # of a region
+_ARENA = 64 << 20
+_ACCESSES = 1 << 21
+_FAILURES = 3  # of the compiling process before it is left alone
+_LONGEST = 15  # bytes of an instruction
+
+
+class Arena:
+    """The compiled code of this process, and the table by which the signal handler finds a way on.
+
+    Code is never freed: a unit whose guest code has changed is not entered any more."""
+
+    def __init__(self, engine: Interpreter) -> None:
+        fd = host.create_shared("nexus-compiled", _ARENA)
+        try:
+            self._writable = host.map_anywhere(_ARENA, host.PROT_READ | host.PROT_WRITE, fd)
+            self.address = host.reserve(_ARENA)
+            host.map_file(self.address, _ARENA, host.PROT_READ | host.PROT_EXEC, fd, 0, True)
+        finally:
+            os.close(fd)
+        self._table = host.allocate(8 * _ACCESSES)
+        self._used = self._count = 0
+        self._known = (ctypes.c_uint64 * 4).from_address(engine.symbols["compiled"])
+        self._known[:] = [self.address, self.address + _ARENA, self._table, 0]
+
+    def put(self, code: bytes, accesses: list[tuple[int, int]]) -> int | None:
+        """Take code in; its host address, or None when there is no room."""
+        at = self._used
+        if at + len(code) > _ARENA or self._count + len(accesses) > _ACCESSES:
+            return None
+        ctypes.memmove(self._writable + at, code, len(code))
+        flat = [at + offset for pair in accesses for offset in pair]
+        rows = (ctypes.c_uint32 * len(flat))(*flat)
+        ctypes.memmove(self._table + 8 * self._count, rows, ctypes.sizeof(rows))
+        self._count += len(accesses)
+        self._known[3] = self._count
+        self._used = at + len(code) + -len(code) % 64
+        return self.address + at
+
+
+_lock = allocate_lock()
+_arena: Arena | None = None
+
+
+def arena(engine: Interpreter) -> Arena:
+    """The arena of this process, made when first asked for."""
+    global _arena
+    with _lock:
+        if _arena is None:
+            _arena = Arena(engine)
+        return _arena
+
+
+class Compiled(Translation):
+    """An entry of a unit."""
+
+    __slots__ = ()
+    saved = False
+
+
+class Hot:
+    """The hot code of one window."""
+
+    def __init__(self, translations: Translations) -> None:
+        self._translations = translations
+        self._samples: dict[int, int] = {}
+        self._wanted: list[int] = []
+        self._settled: set[int] = set()  # blocks that are in a region, or cannot be an entry
+        self._asked: tuple[int, list[tuple[int, list[Translation] | None]]] | None = None
+        self._compiler: Compiler | None = None
+        self._failures = 0
+
+    def close(self) -> None:
+        if self._compiler is not None:
+            self._compiler.close()
+            self._compiler = None
+
+    def sample(self, pc: int) -> None:
+        """A slice has ended here."""
+        if self._asked is not None:
+            self._take()
+        if pc not in self._settled:
+            count = self._samples[pc] = self._samples.get(pc, 0) + 1
+            if count == SAMPLES:
+                self._wanted.append(pc)
+        if self._wanted and self._asked is None and self._failures < _FAILURES:
+            self._ask(self._wanted.pop(0))
+
+    def forget(self, page: int) -> None:
+        """The code of a page has changed; what is hot there may be so again."""
+        self._settled = {pc for pc in self._settled if pc & -PAGE != page}
+        self._samples = {pc: count for pc, count in self._samples.items() if pc & -PAGE != page}
+
+    def forget_all(self) -> None:
+        self._settled.clear()
+        self._samples.clear()
+
+    def _ask(self, pc: int) -> None:
+        if pc in self._settled:
+            return
+        self._settled.add(pc)
+        starts, pages = self._region(pc)
+        translations = self._translations
+        if not starts:
+            return
+        window = translations.window
+        if self._compiler is None:
+            self._compiler = Compiler([(window.host, window.top)])
+        code = {page: window.read_forced(page, PAGE) for page in pages}
+        self._asked = pc, [(page, translations.blocks_of(page)) for page in pages]
+        self._compiler.ask(pc, starts, sorted(translations.hooks), code)
+
+    def _region(self, pc: int) -> tuple[list[int], list[int]]:
+        """The blocks that have been run around `pc`, nearest first, and their pages."""
+        translations = self._translations
+        starts: list[int] = []
+        pages: set[int] = set()
+        seen, left, instructions = {pc}, [pc], 0
+        while left and len(starts) < _BLOCKS and instructions < _INSTRUCTIONS:
+            block = translations.known(left.pop(0))
+            if block is None:
+                continue
+            starts.append(block.start)
+            pages.update(block.pages)
+            if isinstance(block, Compiled):
+                continue
+            instructions += len(block.addresses)
+            last = block.addresses[-1]
+            behind = next((at for at in range(last + 1, last + 1 + _LONGEST) if translations.known(at)), pc)
+            for target in (*(target for _, _, target in block.links), behind):
+                if target not in seen:
+                    seen.add(target)
+                    left.append(target)
+        return starts, sorted(pages)
+
+    def _take(self) -> None:
+        """Put the unit that was asked for in its place, if it is there and its code still as it was."""
+        assert self._compiler is not None and self._asked is not None
+        answer = self._compiler.take()
+        if self._compiler.dead:
+            self._failures += 1
+            self._compiler.close()
+            self._compiler = self._asked = None
+            return
+        if answer is None:
+            return
+        pages, self._asked = self._asked[1], None
+        translations = self._translations
+        if not answer or any(translations.blocks_of(page) is not blocks for page, blocks in pages):
+            return
+        unit = unpack(answer)
+        code = arena(translations.engine).put(unit.code, unit.accesses)
+        if code is None:
+            self._failures = _FAILURES
+            return
+        self._settled.update(unit.starts)
+        within = tuple(page for page, _ in pages)
+        at = translations.place(unit.size())
+        records = unit.records(translations.engine.symbols, at, code)
+        ctypes.memmove(at, records, len(records))
+        for number, pc in enumerate(unit.entries):
+            first = at + ENTRY * number
+            links = () if number else unit.links()
+            translations.replace(Compiled(pc, first, ENTRY, within, [0], [pc], links))
