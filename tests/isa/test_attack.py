@@ -29,15 +29,17 @@ from iced_x86 import (
 import t0
 import t1
 from isa import harness
-from nexus.isa.x86 import compare, fuzz
+from nexus.isa.x86 import compare, features, fuzz
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.fuzz_state import States
+from nexus.isa.x86.operands import GENERAL
 from nexus.machine.window import _GUARD as GUARD
 
 CANARY = 1 << 16  # bytes on each side of the window
 MARK = b"\xc5\x3a\x99\x17"  # what they are full of
 U64 = (1 << 64) - 1
 SEED = 1
+FORMS = 60  # of a family
 
 REG_MEM = (
     *(Code.MOV_R8_RM8, Code.MOV_R16_RM16, Code.MOV_R32_RM32, Code.MOV_R64_RM64, Code.MOVZX_R32_RM8),
@@ -299,6 +301,29 @@ def test_bit_strings_reach_far(guest: Surrounded) -> None:
                 state.rbx, state.rax = target, 0
             data = bytes.fromhex(code)
             attack(guest, fuzz.Case(data, Decoder(64, data, ip=fuzz.AT).decode(), state))
+
+
+@pytest.mark.parametrize("family", sorted(features.families()))
+def test_every_family(guest: Surrounded, family: str) -> None:
+    """Random instructions of every file of semantics - gathers, masked moves and whatever comes - with their
+    base register moved to a wild place."""
+    states = States(random.Random(SEED))
+    targets = guest.targets()
+    tried = 0
+    for form in fuzz.random_forms(features.encodings(family), states.rng):
+        case = form.case(states)
+        if case is not None:
+            base = case.instruction.memory_base
+            if base in GENERAL and GENERAL[base][0] < 16:
+                places = fuzz.accesses(case)
+                missed = states.rng.choice(targets) - (places[0][0] if places else 0)
+                state, slot = case.state, GENERAL[base][0]
+                state.set_gpr(slot, state.gpr(slot) + missed & U64)
+            attack(guest, case)
+        tried += 1
+        if tried == FORMS:
+            break
+    assert tried == FORMS
 
 
 def test_a_hole_in_the_wall_is_seen(guest: Surrounded) -> None:

@@ -1,9 +1,9 @@
-"""T0 and T1 side by side on the same guest, until they disagree.
+"""T0 and another engine side by side on the same guest, until they disagree.
 
 `TwinVcpu` is a vCPU like any other, so a kernel can be booted on it. A stretch runs on T0 in the kernel's
-window, then on T1 in a second one with the same contents, every block as host code; registers and memory
-afterwards are compared. A stretch that differs is done again with a shorter budget, until the one block is
-found that does it, and then its first instruction that does.
+window, then on T1 (or T2) in a second one with the same contents, every block as host code; registers and
+memory afterwards are compared. A stretch that differs is done again with a shorter budget, until the one
+block is found that does it, and then how much of the block it takes.
 """
 
 from __future__ import annotations
@@ -77,13 +77,15 @@ class _Answers:
 
 
 class TwinVcpu(Vcpu):
-    """T0, with T1 checked against it. `instructions` counts what they agreed about."""
+    """T0, with another engine checked against it. `instructions` counts what they agreed about."""
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: Window, against: str = "t1") -> None:
         super().__init__(window, "t0")
+        self._names = f"T0 and {against.upper()}"
+        self._heads = f"{'':12}T0   {against.upper()}"
         self._other_window = Window(window.top)
         self._copies = Copies(window, self._other_window)
-        self._t1 = Vcpu(self._other_window, "t1", AT_ONCE)
+        self._second = Vcpu(self._other_window, against, AT_ONCE)
         self._area = host.allocate(STATE_BYTES)
         area = (ctypes.c_char * STATE_BYTES).from_address(self._area)
         self._state = CpuState(memoryview(area).cast("B"))
@@ -92,18 +94,18 @@ class TwinVcpu(Vcpu):
 
     def close(self) -> None:
         if not self._closed:
-            self._t1.close()
+            self._second.close()
             self._copies.close()
             self._other_window.close()
         super().close()
 
     def hook(self, address: int) -> None:
         super().hook(address)
-        self._t1.hook(address)
+        self._second.hook(address)
 
     def unhook(self, address: int) -> None:
         super().unhook(address)
-        self._t1.unhook(address)
+        self._second.unhook(address)
 
     def run(self, state: CpuState, budget: int, past_hook: bool = False) -> Stop:
         self._copies.prepare()
@@ -121,16 +123,16 @@ class TwinVcpu(Vcpu):
 
     def _both(self, state: CpuState, before: bytes, budget: int, past_hook: bool) -> tuple[Stop, Stop, int]:
         """Run the stretch on both; their stops, and the instructions that T0 did."""
-        with _Answers(self.machine, self._t1.machine):
+        with _Answers(self.machine, self._second.machine):
             stop, used = _run(super().run, state, budget, past_hook)
             self._state.buffer[:] = before
-            other, theirs = _run(self._t1.run, self._state, budget, past_hook)
+            other, theirs = _run(self._second.run, self._state, budget, past_hook)
             while stop.kind == other.kind == Exit.BUDGET and used != theirs:  # blocks end at different places
                 if used < theirs:
                     stop, more = _run(super().run, state, theirs - used, False)
                     used += more
                 else:
-                    other, more = _run(self._t1.run, self._state, used - theirs, False)
+                    other, more = _run(self._second.run, self._state, used - theirs, False)
                     theirs += more
         return stop, other, used
 
@@ -183,11 +185,9 @@ class TwinVcpu(Vcpu):
             past_hook = False
             if stop.kind != Exit.BUDGET:
                 break
-        return Divergence(
-            f"T0 and T1 disagree within {most:,} instructions from {CpuState(bytearray(before)).rip:#x}, but "
-            "agree block by block",
-            CpuState(bytearray(before)).rip,
-        )
+        start = CpuState(bytearray(before)).rip
+        what = f"{self._names} disagree within {most:,} instructions from {start:#x}"
+        return Divergence(f"{what}, but agree block by block", start)
 
     def _length(self, rip: int) -> int:
         """Instructions of the block at an address."""
@@ -212,11 +212,11 @@ class TwinVcpu(Vcpu):
             wrong = self._differences(state, stop, other)
             if wrong:
                 break
-        lines = [f"T0 and T1 disagree after {self.instructions + agreed:,} instructions, at {start:#x}:"]
+        lines = [f"{self._names} disagree after {self.instructions + agreed:,} instructions, at {start:#x}:"]
         lines += [f"  {instruction.ip:#x}  {instruction}" for instruction in code]
         if not wrong:
             lines.append("only where the block is whole; its beginnings by themselves agree")
-        lines += [f"{'':12}T0   T1", *("  " + line for line in wrong or whole)]
+        lines += [self._heads, *("  " + line for line in wrong or whole)]
         lines += ["before:", *("  " + line for line in described(CpuState(bytearray(before))))]
         return Divergence("\n".join(lines), start)
 

@@ -9,6 +9,7 @@ from functools import partial
 
 from nexus.base.errors import GuestFault, NexusError, Unsupported
 from nexus.ir.state import Exit
+from nexus.isa.x86.cpuid import DEFAULT
 from nexus.machine.host import HostMemoryError
 from nexus.machine.slices import Slices
 from nexus.nt import callback
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from nexus.isa.x86.cpuid import Cpu
     from nexus.machine.stop import Stop
     from nexus.machine.vcpu import Vcpu
     from nexus.machine.window import Window
@@ -78,6 +80,7 @@ class Kernel:
         handle_limit: int = 1 << 20,
         process_limit: int = 256,
         memory_limit: int = 1 << 34,
+        cpu: Cpu = DEFAULT,
         trace: Trace | None = None,
     ) -> None:
         self.make_window = make_window
@@ -87,6 +90,7 @@ class Kernel:
         self.deterministic = seed is not None
         self.random_bytes: Callable[[int], bytes] = os.urandom if seed is None else _seeded(seed)
         self.processors = processors
+        self.cpu = cpu
         self.handle_limit = handle_limit
         self.process_limit = process_limit
         self.commitment = Commitment(memory_limit)

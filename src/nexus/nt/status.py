@@ -311,16 +311,6 @@ class Status:
     GRAPHICS_VIDPN_SOURCE_IN_USE = 0xC01E0342
 
 
-def is_error(status: int) -> bool:
-    """NT_ERROR: severity 3."""
-    return status >> 30 == 3
-
-
-def is_success(status: int) -> bool:
-    """NT_SUCCESS: severity success or informational."""
-    return status < 0x80000000
-
-
 _NAMES: dict[int, str] = {}
 
 

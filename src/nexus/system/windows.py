@@ -13,6 +13,7 @@ import os
 
 from nexus.base import terminal
 from nexus.base.errors import NexusError, NotFound, UsageError
+from nexus.isa.x86.cpuid import DEFAULT
 from nexus.loader.runnable import check_program
 from nexus.loader.source import FileBytes
 from nexus.machine.window import Window
@@ -159,6 +160,7 @@ class Machine:
             handle_limit=settings.handles,
             process_limit=settings.processes,
             memory_limit=settings.memory,
+            cpu=named_cpu(settings.cpu_name),
             trace=trace,
         )
         self.kernel = kernel
@@ -211,8 +213,7 @@ class Machine:
         machine = vcpu.machine
         machine.ticks, machine.processors = self.kernel.clock.time_stamp, self.settings.processors
         machine.random_bytes = self.kernel.random_bytes
-        if self.settings.cpu_name is not None:
-            machine.cpu = named_cpu(self.settings.cpu_name)
+        machine.cpu = self.kernel.cpu
         return vcpu
 
     def start(
@@ -428,8 +429,10 @@ def check_host_program(path: str) -> None:
         os.close(fd)
 
 
-def named_cpu(name: str) -> Cpu:
-    """The processor of a name; raises UsageError."""
+def named_cpu(name: str | None) -> Cpu:
+    """The processor of a name, by default one that has everything; raises UsageError."""
+    if name is None:
+        return DEFAULT
     from nexus.isa.x86 import cpus
 
     if name not in cpus.NAMES:

@@ -65,6 +65,7 @@ def test_what_is_refused() -> None:
         (["48"], "48 ends in the middle"),
         (["--seed", "x", "90"], "--seed needs a whole number"),
         (["--states", "3", "no-such-program.exe"], "--states and --seed go with bytes"),
+        (["--against=t0", "90"], "--against is t1 or t2"),
         (["--engine=t0", "90"], "unknown option --engine"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -136,7 +136,7 @@ class Interpreter:
         top = _slot(state, SLOTS["top"])
         for candidate in candidates:
             if min(candidate, top) <= seen < min(candidate, top) + size:
-                return Fault(candidate if candidate >= top else seen, size, write)
+                return Fault(seen + candidate - min(candidate, top), size, write)
         return Fault(address, size, write)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ARCHITECTURAL_VECTORS = 40  # vector registers and x87
 MOST_STEPS = 5000  # of one repeated instruction
 MXCSR_BITS, STICKY, ROUNDING = r.MXCSR_MASK, 0x3F, 0xE040
-BY_NAME = ("get", "put", "lea", "trap_if")  # rows that the oracle knows by name
+BY_NAME = ("get", "put", "clear", "lea", "trap_if")  # rows that the oracle knows by name
 X87_ROUNDING = 0xF00  # precision and rounding control
 _REFUSED = {Exit.FAULT, Exit.PRIVILEGED}
 GOES_ON = (FLAGS_LOADED, MXCSR_LOADED)

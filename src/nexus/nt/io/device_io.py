@@ -17,12 +17,14 @@ from nexus.nt.io.file import (
     FileObject,
     OpenRequest,
 )
-from nexus.nt.io.file_disk import Disk, DiskFile, FileNode
+from nexus.nt.io.file_disk import DiskFile
+from nexus.nt.io.file_node import Disk, FileNode
 from nexus.nt.io.file_open import VolumeDevice, open_file
 from nexus.nt.io.file_stream import NullDevice
 from nexus.nt.io.mailslot import MailslotDevice
 from nexus.nt.io.pipe_device import PipeDevice
-from nexus.nt.io.volume import Place, Refusals, Volume
+from nexus.nt.io.place import Place, Refusals
+from nexus.nt.io.volume import Volume
 from nexus.nt.namespace import Device, Directory, SymbolicLink
 from nexus.nt.status import Status
 

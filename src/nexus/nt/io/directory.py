@@ -8,7 +8,8 @@ import struct
 
 from nexus.nt.clock import EPOCH_1970
 from nexus.nt.errors import NtError
-from nexus.nt.io.file_disk import DiskFile, attributes_of, stored_attributes
+from nexus.nt.io.file_disk import DiskFile
+from nexus.nt.io.file_node import attributes_of, stored_attributes
 from nexus.nt.io.path import guest_name, host_name, matches, short_name, split_path, text_of, upcase, wide
 from nexus.nt.status import Status
 

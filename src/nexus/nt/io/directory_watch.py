@@ -10,7 +10,7 @@ import struct
 from nexus.nt.io.file import Operation
 from nexus.nt.io.file_disk import DiskFile
 from nexus.nt.io.path import guest_name, wide
-from nexus.nt.io.volume import Place
+from nexus.nt.io.place import Place
 from nexus.nt.status import Status
 
 FILE_NOTIFY_CHANGE_FILE_NAME = 0x1

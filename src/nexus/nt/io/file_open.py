@@ -25,16 +25,17 @@ from nexus.nt.io.file import (
     FileObject,
     OpenRequest,
 )
-from nexus.nt.io.file_disk import (
+from nexus.nt.io.file_disk import DiskFile
+from nexus.nt.io.file_node import (
     FILE_ATTRIBUTE_HIDDEN,
     FILE_ATTRIBUTE_READONLY,
     FILE_ATTRIBUTE_SYSTEM,
     WRITING,
-    DiskFile,
     FileNode,
 )
 from nexus.nt.io.path import BadName, guest_name, split_path
-from nexus.nt.io.volume import Place, Volume, host_failure
+from nexus.nt.io.place import Place, host_failure
+from nexus.nt.io.volume import Volume
 from nexus.nt.namespace import Device
 from nexus.nt.status import Status
 

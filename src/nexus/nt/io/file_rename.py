@@ -9,9 +9,10 @@ from contextlib import contextmanager
 
 from nexus.nt.errors import NtError
 from nexus.nt.io.file import FileObject
-from nexus.nt.io.file_disk import FILE_ATTRIBUTE_READONLY, DiskFile
+from nexus.nt.io.file_disk import DiskFile
+from nexus.nt.io.file_node import FILE_ATTRIBUTE_READONLY
 from nexus.nt.io.path import BadName, host_name, split_path, text_of
-from nexus.nt.io.volume import Place, host_failure
+from nexus.nt.io.place import Place, host_failure
 from nexus.nt.status import Status
 
 TYPE_CHECKING = False
