@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from nexus.base import terminal
-from nexus.base.errors import NexusError, NotFound, UsageError
+from nexus.base.errors import NexusError, NotFound, UsageError, host_failed
 from nexus.isa.x86.cpuid import DEFAULT
 from nexus.loader.runnable import check_program
 from nexus.loader.source import FileBytes
@@ -304,8 +304,13 @@ class Windows:
         check_host_program(program)
         folder = os.path.abspath(os.fspath(cwd) if cwd is not None else os.getcwd())
         recorded: list[str] = []
-        machine = Machine(self.settings, program, folder, Trace(recorded.append) if events else None)
-        streams = Streams(input, capture)
+        with HostFailures():
+            streams = Streams(input, capture)
+            try:
+                machine = Machine(self.settings, program, folder, Trace(recorded.append) if events else None)
+            except BaseException:
+                streams.close()
+                raise
         self._running.append(machine)
         try:
             with Interrupts(machine.kernel, timeout, signals=False):
@@ -320,8 +325,9 @@ class Windows:
             result.complete(machine, process, recorded, None)
         finally:
             self._running.remove(machine)
-            machine.close()
             streams.close()
+            with HostFailures():
+                machine.close()
         if check and result.crash is not None:
             raise GuestCrash(result.crash.text(), result)
         if check and result.exit_code:
@@ -346,6 +352,17 @@ class Windows:
             return handler
 
         return declare
+
+
+class HostFailures:
+    """`with HostFailures():` turns a failure of the host inside, like a full disk, into a NexusError."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise host_failed(error) from error
 
 
 class Streams:
