@@ -180,6 +180,7 @@ class Hot:
             self._failures = _FAILURES
             return
         self._settled.update(unit.starts)
+        translations.counts.regions += 1
         within = tuple(page for page, _ in pages)
         at = translations.place(unit.size())
         records = unit.records(translations.engine.symbols, at, code)

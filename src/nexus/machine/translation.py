@@ -78,12 +78,13 @@ class Translation:
 
 
 class Counts:
-    """How many blocks were translated and taken over from the cache: as records, as host code."""
+    """How many blocks were translated and taken over from the cache: as records, as host code; and how many
+    regions of T2 were put in place of blocks."""
 
-    __slots__ = ("host_code_kept", "host_code_made", "kept", "made")
+    __slots__ = ("host_code_kept", "host_code_made", "kept", "made", "regions")
 
     def __init__(self) -> None:
-        self.made = self.kept = self.host_code_made = self.host_code_kept = 0
+        self.made = self.kept = self.host_code_made = self.host_code_kept = self.regions = 0
 
 
 class Translations:

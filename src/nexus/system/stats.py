@@ -21,6 +21,7 @@ def text(measure: Measure, seconds: float) -> str:
         f"{sum(c.kept for c in counts):,} cached",
         f"blocks for T1    {sum(c.host_code_made for c in counts):,} made into host code, "
         f"{sum(c.host_code_kept for c in counts):,} cached",
+        f"regions for T2   {sum(c.regions for c in counts):,} compiled",
         f"system calls     {measure.exits.get(Exit.SYSCALL, 0):,}",
         "exits            " + ", ".join(f"{KINDS[kind].lower()} {count:,}" for kind, count in exits),
     ]
