@@ -78,13 +78,12 @@ class Translation:
 
 
 class Counts:
-    """How many blocks were translated and taken over from the cache: as records, as host code; and how many
-    regions of T2 were put in place of blocks."""
+    """How many blocks were translated and taken over from the cache: as records, as host code."""
 
-    __slots__ = ("host_code_kept", "host_code_made", "kept", "made", "regions")
+    __slots__ = ("host_code_kept", "host_code_made", "kept", "made")
 
     def __init__(self) -> None:
-        self.made = self.kept = self.host_code_made = self.host_code_kept = self.regions = 0
+        self.made = self.kept = self.host_code_made = self.host_code_kept = 0
 
 
 class Translations:
