@@ -46,9 +46,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def preload() -> None:
     """Import what a run loads late, so that the import budget counts it."""
-    from nexus.machine import vcpu
+    from nexus.machine import native, tiers, vcpu
 
-    assert vcpu
+    assert native and tiers and vcpu
 
 
 def execute(parsed: Parsed, trace: Trace | None = None, cpu: Callable[[Window], Vcpu] | None = None) -> int:

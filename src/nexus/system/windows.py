@@ -125,7 +125,7 @@ class Settings:
         self.drive: str | None = None
         self.cpu: Callable[[Window], Vcpu] | None = None
         self.cpu_name: str | None = None
-        self.engine = "t0"
+        self.engine: str | None = None  # the best one that the host can run
         self.measure: Measure | None = None  # what takes the time of the guest's code
         self.seed: int | None = None
         self.processors = 1
@@ -405,7 +405,7 @@ def windows(
     drive: str | os.PathLike[str] | None = None,
     cpu: str | Callable[[Window], Vcpu] | None = None,
     deterministic: int | None = None,
-    engine: str = "t0",
+    engine: str | None = None,
 ) -> Windows:
     """A Windows machine for programs: DLLs, permissions, environment, a kept C:, a CPU, a seed, an engine.
 
@@ -457,22 +457,25 @@ def named_cpu(name: str | None) -> Cpu:
     return cpus.cpu(name)
 
 
-def _engine(name: str, measure: Measure | None, repeatable: bool) -> Callable[[Window], Vcpu]:
-    """What makes the processors of a machine. T1 is built, if need be, before the wall is up.
+def _engine(name: str | None, measure: Measure | None, repeatable: bool) -> Callable[[Window], Vcpu]:
+    """What makes the processors of a machine. T1 is built, if need be, before the wall is up; a run that did
+    not ask for it does not wait for that.
 
     When a region is compiled is not the same twice, nor where it looks at the budget what it was before: runs
     that repeat have none.
     """
     from nexus.machine.vcpu import Vcpu
 
-    if repeatable and name == "t2":
-        name = "t1"
+    engine = "t0"
     if name != "t0":
+        from nexus.backend.stencils.engine import available
         from nexus.machine.native import prepare
 
-        prepare()
+        if name is not None or available():
+            prepare(meanwhile=name is None)
+            engine = "t2" if name == "t2" and not repeatable else "t1"
     if measure is not None:
         from nexus.machine.measure import MeasuredVcpu
 
-        return lambda window: MeasuredVcpu(measure, window, name)
-    return lambda window: Vcpu(window, name)
+        return lambda window: MeasuredVcpu(measure, window, engine)
+    return lambda window: Vcpu(window, engine)

@@ -42,7 +42,8 @@ def test_where_the_oracle_has_no_say(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_planted_bug_in_a_stencil_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    built: Any = native.prepare().stencils
+    there: Any = native.built()
+    built = there.stencils
     monkeypatch.setitem(built, "store.i64", built["store.i32"])
     with pytest.raises(Divergence) as caught:
         diff.main(["4889 07"])  # mov [rdi],rax

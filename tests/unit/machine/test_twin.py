@@ -52,7 +52,8 @@ def rig() -> Iterator[Rig]:
 
 def plant(monkeypatch: pytest.MonkeyPatch, right: str, wrong: str) -> None:
     """Let T1 use the stencils of another row."""
-    built: Any = native.prepare().stencils
+    there: Any = native.built()
+    built = there.stencils
     monkeypatch.setitem(built, right, built[wrong])
 
 
