@@ -117,8 +117,18 @@ class Function:
         )
         chosen = self.op(f"load i32, ptr {number}")
         self.do(f"switch i32 {chosen}, label %{entrance(region.entries[0])} [ {cases} ]")
-        for pc, block in region.blocks.items():
-            Writer(self, pc, block).write()
+        writers: dict[int, Writer] = {}
+        before = region.only_ways()
+        for pc in region.blocks:
+            chain = []
+            while pc not in writers:
+                chain.append(pc)
+                if pc not in before:
+                    break
+                pc = before[pc]
+            for pc in reversed(chain):
+                writers[pc] = Writer(self, pc, writers.get(before.get(pc, -1)))
+                writers[pc].write()
         body = "\n  ".join(self.lines)
         text = f"define {CONVENTION} void @unit({PARAMETERS}) #0 {{\n  {body}\n}}\n"
         return (

@@ -17,12 +17,12 @@ from nexus.backend.jit.region import ALL_FLAGS, liveness
 from nexus.backend.llvm.expand import expand
 from nexus.ir.ops import CONTROL, LOAD, STORE
 from nexus.ir.state import SLOTS, VECTOR_BYTES
-from nexus.ir.types import I1, I64, V128, V256, V512, Type
+from nexus.ir.types import I1, I64, TYPES, V128, V256, V512, Type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.backend.jit.lower import Function
-    from nexus.ir.values import Block, Value
+    from nexus.ir.values import Value
 
 _PC, _BUDGET = SLOTS["pc"], SLOTS["budget"]
 _OUTSIDE = ("x87", "fx", "mmx", "mxcsr", "string", "atomic", "cpuid")
@@ -51,17 +51,22 @@ class Writer:
     """One block. `scalars` and `vectors` hold what slots are at this point, if not what they were at its
     start."""
 
-    def __init__(self, function: Function, pc: int, block: Block) -> None:
+    def __init__(self, function: Function, pc: int, before: Writer | None) -> None:
+        """`before` is the block that is the only way to this one, if there is one."""
         self.f = function
         self.pc = pc
-        self.block = block
+        self.block = block = function.region.blocks[pc]
         self.values: dict[Value, str] = {}
         self.scalars: dict[int, str] = {}
         self.vectors: dict[int, str] = {}
+        self.origins: dict[str, tuple[str, int]] = {}  # of a sum with a constant
+        self.bounded: dict[str, str] = {}  # by the root
+        self.memory: dict[tuple[str, int, str], str] = {}  # by root, constant and type: what lies there
         self.changed: set[int] = set()
         self.changed_vectors: set[int] = set()
-        self.origins: dict[str, tuple[str, int]] = {}  # of a sum with a constant
-        self.bounded: dict[str, str] = {}
+        if before is not None:
+            for name in ("scalars", "vectors", "origins", "bounded", "memory"):
+                setattr(self, name, dict(getattr(before, name)))
         self.instruction = pc
         region = function.region
         self.live = liveness(block, region.live_out(pc))
@@ -81,8 +86,6 @@ class Writer:
         else:
             f.do(f"br label %{entrance(pc)}")
         f.do(f"{entrance(pc)}:")
-        self.scalars.clear()
-        self.vectors.clear()
         self.set(_BUDGET, f.op(f"sub i64 {self.get(_BUDGET)}, {cost}"))
         marks = block.marks
         ends = [at for at, _ in marks[1:]] + [len(block.ops)]
@@ -284,16 +287,26 @@ class Writer:
         assert type is not None
         pieces, aligned = access.pieces(type), ".aligned." in row.name
         places = [f"{offset + at or ''}($1,$2)" for at in range(0, type.bits // 8, pieces[0].bits // 8)]
+        key = root, offset, type.name
         if row.effect == LOAD:
+            if key in self.memory and not aligned:
+                self.values[op] = self.memory[key]
+                return
             parts = [
                 self.guarded(access.load(piece, aligned, place), piece, bounded, "")
                 for piece, place in zip(pieces, places, strict=True)
             ]
-            self.values[op] = self.joined(parts, type)
+            self.memory[key] = self.values[op] = self.joined(parts, type)
             return
         value = self.values[op.args[-1]]
         for piece, place, part in zip(pieces, places, self.split(value, type), strict=True):
             self.guarded(access.store(piece, aligned, place), piece, bounded, part)
+        self.memory = {
+            (other, at, name): known
+            for (other, at, name), known in self.memory.items()
+            if other == root and not at - type.bits // 8 < offset < at + TYPES[name].bits // 8
+        }
+        self.memory[key] = value
 
     def guarded(self, instruction: str, type: Type, bounded: str, value: str) -> str:
         """One instruction that may fail: a load, or a store of `value`; returns what it loads."""
