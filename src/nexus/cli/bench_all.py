@@ -167,12 +167,10 @@ def devices(section: Section, quick: bool) -> None:
 
 
 def measured(row: dict[str, Any], name: str, value: float) -> Figure:
-    """A figure of the compute benchmark; rates of one kind share bars."""
+    """A figure of the compute benchmark. In a table, because precisions do not share bars."""
     what = " ".join(filter(None, (row.get("precision", ""), row["what"])))
     if name.endswith("gflops"):
-        return Figure(
-            what, "measured", value, "GFLOP/s", f"{name.removesuffix('gflops').strip('_') or 'rate'}:"
-        )
+        return Figure(f"{what} {name.removesuffix('gflops').strip('_')}", "measured", value, "GFLOP/s")
     return Figure(f"{what}: {name.replace('_', ' ')}", "measured", value, "s" if "seconds" in name else "")
 
 
@@ -181,14 +179,11 @@ def cluster(section: Section, quick: bool) -> None:
     words = ["--nodes", "3", "--size", "512"] if quick else []
     found = json.loads(command("compute", "cluster", "bench", "--json", *words))
     section.raw = found
-    section.figures = [
-        Figure(
-            f"{found['what']}, of the sum of co-run rates", "measured", found["of_corun_rates_median"], ""
-        ),
-        Figure(
-            "a chunk without work", "measured", 1000 * found["overhead_of_a_chunk_seconds_measured"], "ms"
-        ),
-    ]
+    for job in found["jobs"]:
+        what = f"{job['job']} on {found['what']}, of their co-run rates"
+        section.figures.append(Figure(what, "measured", job["of_corun_rates_median_measured"], ""))
+    message = 1000 * found["overhead_of_a_chunk_seconds_measured"]
+    section.figures.append(Figure("a chunk without work", "measured", message, "ms"))
 
 
 def scale(section: Section, quick: bool) -> None:
