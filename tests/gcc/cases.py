@@ -148,6 +148,10 @@ def read(path: str) -> list[str] | None:
             name = rest.split()[0] if rest.split() else ""
             if name in _WITHOUT:
                 return None
+        elif word == "require-ifunc":
+            return None
+        elif word == "additional-sources":
+            options += [os.path.join(os.path.dirname(path), name) for name in rest.strip(' "').split()]
         elif word == "skip-if":
             selector = re.findall(r"\{([^{}]*)\}", rest)
             if selector and selector[0].strip() and holds(selector[0]) and '"*"' in rest:

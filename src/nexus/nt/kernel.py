@@ -57,6 +57,14 @@ def _seeded(seed: int) -> Callable[[int], bytes]:
     return Random(seed).randbytes
 
 
+def located(missing: Unsupported, thread: Thread) -> Unsupported:
+    """The same, with the module and offset of what the processor knows as an address only."""
+    if not missing.where.startswith("0x"):
+        return missing
+    where = thread.process.describe_address(int(missing.where, 16))
+    return Unsupported(missing.what, where, missing.file)
+
+
 class Deadlock(NexusError):
     """Every guest thread waits for something that cannot happen any more."""
 
@@ -199,7 +207,10 @@ class Kernel:
                 raise self.stop_requested
             thread = self._next_thread()
             self.current_thread = thread
-            self._run_slice(thread)
+            try:
+                self._run_slice(thread)
+            except Unsupported as missing:
+                raise located(missing, thread) from missing
             self.current_thread = None
             thread.make_ready()
         return root.exit_status

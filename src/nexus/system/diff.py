@@ -20,8 +20,9 @@ from nexus.isa.x86.fuzz_state import AT, MEMORY, MEMORY_SIZE
 from nexus.isa.x86.registers import CpuState
 from nexus.machine.host import PAGE
 from nexus.machine.lowering import lower_block
+from nexus.machine.states import same, side_by_side
 from nexus.machine.stop import FetchFault, Stop
-from nexus.machine.twin import Divergence, TwinVcpu, described, registers
+from nexus.machine.twin import Divergence, TwinVcpu
 from nexus.machine.window import EXECUTE, READ, WRITE, Window
 
 LONGEST = 10_000  # instructions that a piece of code may take
@@ -88,21 +89,17 @@ class Bench:
         other.mxcsr = other.mxcsr & ~STICKY | state.mxcsr & STICKY  # plain arithmetic leaves none
         wrong = []
         if values[_EXIT] != stop.kind and not stop.execute:
-            wrong.append(f"stop      {stop!r}   exit {values[_EXIT]}")
-        for name, mine, theirs in registers(state, other):
-            if mine != theirs:
-                wrong.append(f"{name:10}{mine}   {theirs}")
+            wrong.append(f"* stop    {stop!r}  exit {values[_EXIT]}")
         try:
             ours = self._window.read(MEMORY, MEMORY_SIZE)
         except GuestFault:
             ours = b""
         if ours != memory:
             at = next(n for n in range(MEMORY_SIZE) if ours[n : n + 1] != memory[n : n + 1])
-            wrong.append(f"[{MEMORY + at:#x}] {ours[at : at + 16].hex()}   {memory[at : at + 16].hex()}")
-        if wrong:
-            lines = ["T0 and the oracle disagree:", f"{'':12}T0   oracle", *("  " + line for line in wrong)]
-            lines += ["before:", *("  " + line for line in described(CpuState(bytearray(before))))]
-            raise Divergence("\n".join(lines), AT)
+            wrong.append(f"* [{MEMORY + at:#x}] {ours[at : at + 16].hex()}  {memory[at : at + 16].hex()}")
+        if wrong or not same(state, other):
+            table = side_by_side(CpuState(bytearray(before)), state, other, ("T0", "oracle"))
+            raise Divergence("\n".join(["T0 and the oracle disagree:", *table, *wrong]), AT)
 
 
 def diff_bytes(code: bytes, states: int, seed: int, against: str = "t1") -> str:

@@ -36,9 +36,10 @@ def pack(name: str, forms: dict[str, Form], stencils: dict[str, dict[str, Stenci
 
 
 class Stencils:
-    """What was built: by variant, its form and its stencils by shape. `check` tells it from others."""
+    """What was built: `core`, and by variant its form and its stencils by shape, which are read when they are
+    wanted first. `check` tells it from others."""
 
-    __slots__ = ("_rest", "check", "core", "forms", "stencils")
+    __slots__ = ("_parts", "_rest", "check", "core")
 
     def __init__(self, name: str, data: bytes) -> None:
         """From the file called `name`, which another one of this kind cannot take the place of."""
@@ -49,13 +50,20 @@ class Stencils:
         size = int.from_bytes(body[:4], "little")
         self.core: dict[str, Stencil] = marshal.loads(body[4 : 4 + size])
         self._rest = body[4 + size :]
-        self.forms: dict[str, Form] = {}
-        self.stencils: dict[str, dict[str, Stencil]] = {}
+        self._parts: tuple[dict[str, Form], dict[str, dict[str, Stencil]]] | None = None
 
-    def load(self) -> None:
-        """Fill `forms` and `stencils`."""
-        if not self.forms:
-            self.forms, self.stencils = marshal.loads(self._rest)
+    @property
+    def forms(self) -> dict[str, Form]:
+        return self._read()[0]
+
+    @property
+    def stencils(self) -> dict[str, dict[str, Stencil]]:
+        return self._read()[1]
+
+    def _read(self) -> tuple[dict[str, Form], dict[str, dict[str, Stencil]]]:
+        if self._parts is None:
+            self._parts = marshal.loads(self._rest)
+        return self._parts
 
 
 def _check(name: str, body: bytes | memoryview) -> int:

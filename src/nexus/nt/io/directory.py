@@ -161,7 +161,7 @@ def _attributes(folder: DiskFile, name: str, info: os.stat_result) -> int:
 
 def _resolved(folder: DiskFile, parts: list[str]) -> os.stat_result | None:
     try:
-        found = folder.place.volume.find(parts, quiet=True)
+        found = folder.place.volume.find(parts, wanted="")
     except NtError:
         return None
     return os.stat("/") if found.virtual is not None else found.info

@@ -86,7 +86,8 @@ def find(volume: Volume, request: OpenRequest) -> Place:
         if not root.is_directory:
             raise NtError(Status.OBJECT_PATH_NOT_FOUND)
         parts = [*split_path(root.volume_path), *parts]
-    place = volume.find(parts)
+    changes = request.desired & CHANGING or request.disposition != FILE_OPEN
+    place = volume.find(parts, "write" if changes else "read")
     if (
         rest.endswith("\\")
         and place.info is not None
@@ -109,7 +110,7 @@ def _by_id(volume: Volume, request: OpenRequest, raw: bytes) -> Place:
     if isinstance(root, DiskFile) and root.is_directory:
         here = split_path(root.volume_path)
         for parts in [here[:-1], *([*here, guest_name(name)] for name in os.listdir(root.fd))]:
-            place = volume.find(parts, quiet=True)
+            place = volume.find(parts, wanted="")
             if place.info is not None and place.info.st_ino == wanted:
                 return place
     raise NtError(Status.NOT_IMPLEMENTED)

@@ -68,7 +68,7 @@ def _target(call: Call, file: DiskFile, data: bytes) -> Place:
         if "\\" in name:
             raise NtError(Status.OBJECT_NAME_INVALID)
         parts = [*split_path(file.volume_path)[:-1], name]
-    place = volume.find(parts)
+    place = volume.find(parts, "write")
     if not place.writable:
         raise place.refuse("write")
     return place

@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 
-from nexus.base.errors import NexusError
+from nexus.base.errors import NexusError, host_failed
 from nexus.nt.errors import NtError
 from nexus.nt.io.path import guest_name
 from nexus.nt.io.path_beneath import open_beneath
@@ -49,13 +49,6 @@ _STATUS_OF_ERRNO = {
     errno.ENOMEM: Status.NO_MEMORY,
     errno.EPIPE: Status.PIPE_DISCONNECTED,
     errno.EMLINK: Status.TOO_MANY_LINKS,
-}
-
-
-_HINTS = {
-    errno.ENOENT: "name an existing folder",
-    errno.ENOTDIR: "name an existing folder",
-    errno.EMFILE: "raise the limit with: ulimit -n",
 }
 
 
@@ -109,7 +102,7 @@ class Root:
         try:
             self.fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            hint = _HINTS.get(error.errno or 0, "")
+            hint = host_failed(error).hint or "name an existing folder"
             raise NexusError(f"cannot open {host}: {error.strerror}", hint=hint) from error
 
     def close(self) -> None:

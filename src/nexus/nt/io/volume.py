@@ -43,7 +43,7 @@ class Volume:
         self.guid = f"6e780000-0000-0000-0000-0000000000{ord(letter):02x}"
         self.refusals = refusals if refusals is not None else Refusals()
         self.top = MountNode()
-        self._quiet = False
+        self._wanted = ""
         self._overlays: dict[tuple[str, ...], list[tuple[Root, Container[str] | None]]] = {}
         self._listings: dict[tuple[int, int], tuple[int, dict[str, str]]] = {}
 
@@ -112,12 +112,13 @@ class Volume:
 
     # looking up ------------------------------------------------------------------------------------
 
-    def find(self, components: Iterable[str], quiet: bool = False) -> Place:
-        """Resolve guest components; `quiet` records no refusals.
+    def find(self, components: Iterable[str], wanted: str = "read") -> Place:
+        """Resolve guest components; a refusal on the way is recorded as what is `wanted` ("read", "write", or
+        nothing: then it is not recorded).
 
         Raises NtError: the path leads nowhere, is refused, or has a bad name.
         """
-        self._quiet = quiet
+        self._wanted = wanted
         walk = Walk(self, components)
         try:
             return walk.run()
@@ -126,8 +127,8 @@ class Volume:
 
     def refused(self, path: list[str], name: str, pending: list[tuple[str, bool]]) -> NtError:
         whole = [*path, *([name] if name else []), *(part for part, _ in reversed(pending))]
-        if not self._quiet:
-            self.refusals.add("/" + "/".join(whole), "read")
+        if self._wanted:
+            self.refusals.add("/" + "/".join(whole), self._wanted)
         return NtError(Status.ACCESS_DENIED)
 
     @staticmethod
