@@ -91,6 +91,7 @@ running: 102 259 terminated 55
 crashed: c0000005
 job: 1 ended 0
 job-list: 1 1 ended 66
+token: here some, there 0
 missing: 0 3
 """
 

@@ -232,10 +232,10 @@ class IoManager:
         else:
             self.touched.setdefault(path, "read")
 
-    def name_changed(self, place: Place, action: str, directory: bool) -> None:
-        """A name appeared, vanished or changed: tell whoever watches the folder."""
+    def names_changed(self) -> None:
+        """A guest made, removed or renamed something: tell at once whoever watches the folder."""
         for watch in list(self.watches):
-            watch.changed(place, action, directory)
+            watch.collect()
 
     def save_registry(self) -> None:
         """Write the registry to its file, if it has one and anything changed."""

@@ -260,9 +260,8 @@ class DiskFile(FileObject):
         return op.pend(lock)
 
     def cancel(self, op: Operation) -> None:
-        watch = self.change_watch
-        if watch is not None and watch.op is not None and watch.op[0] is op:
-            watch.op = None
+        if self.change_watch is not None:
+            self.change_watch.forget(op)
         self.node.locks.waiting = [(o, lock) for o, lock in self.node.locks.waiting if o is not op]
 
     # controls ----------------------------------------------------------------------------------------
@@ -377,12 +376,13 @@ class DiskFile(FileObject):
             raise host_failure(error) from error
         finally:
             os.close(parent)
-        self.io.name_changed(self.place, "removed", self.is_directory)
+        self.io.names_changed()
 
     def closed(self) -> None:
         node = self.node
         if self.change_watch is not None:
             self.io.watches.remove(self.change_watch)
+            self.change_watch.close()
         node.locks.release_file(self)
         node.opens.remove(self)
         if self.delete_on_close:

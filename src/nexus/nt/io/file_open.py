@@ -269,7 +269,7 @@ def _create(place: Place, request: OpenRequest) -> tuple[FileObject, int]:
     if request.attributes & (FILE_ATTRIBUTE_READONLY | FILE_ATTRIBUTE_HIDDEN | FILE_ATTRIBUTE_SYSTEM):
         file.set_attributes(request.attributes)
     io.touched_file(file, True)
-    io.name_changed(place, "added", file.is_directory)
+    io.names_changed()
     return file, FILE_CREATED
 
 

@@ -143,8 +143,7 @@ def rename(call: Call, file: DiskFile, data: bytes, flags: int) -> None:
     for other in file.node.opens:
         other.place = target
     io = call.kernel.io
-    io.name_changed(source, "renamed from", file.is_directory)
-    io.name_changed(target, "renamed to", file.is_directory)
+    io.names_changed()
     io.touched_file(file, True)
 
 
@@ -189,7 +188,7 @@ def link(call: Call, file: DiskFile, data: bytes, flags: int) -> None:
                 return
             os.unlink(new_name, dir_fd=new)
         os.link(old_name, new_name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
-    call.kernel.io.name_changed(target, "added", False)
+    call.kernel.io.names_changed()
 
 
 def dispose(file: DiskFile, flags: int) -> None:
