@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from typing import Any
 
@@ -28,17 +29,19 @@ def busy(block: Array) -> Array:
 class Once:
     """`busy`, but the first process other than `spared` that runs it does something else before.
 
-    Instances travel to the nodes; `path` is a file that exists until one of them has taken its turn.
+    Instances travel to the nodes; `path` is a file that exists until one of them has taken its turn. With
+    `only`, it is a node that listens on that address.
     """
 
     def __init__(self, path: str, action: str) -> None:
         self.path = path
         self.action = action
         self.spared = os.getpid()
+        self.only = ""
         self.__qualname__ = f"Once.{action}"
 
     def __call__(self, block: Array) -> Array:
-        if os.getpid() != self.spared and self.taken():
+        if os.getpid() != self.spared and (not self.only or self.only in sys.argv) and self.taken():
             if self.action == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             elif self.action == "freeze":

@@ -41,3 +41,10 @@ def naps(x: Array) -> Array:
     """Takes 20 ms for each element."""
     time.sleep(0.02 * len(x))
     return x * 2.0
+
+
+def hungry(x: Array) -> Array:
+    """Has no memory for blocks of more than one element."""
+    if len(x) > 64:
+        raise MemoryError("no memory for the block")
+    return x

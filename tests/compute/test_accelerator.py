@@ -129,6 +129,41 @@ def test_points_and_bodies(accelerator: Accelerator) -> None:
     assert all(np.allclose(one, two, rtol=1e-9) for one, two in zip(got, wanted, strict=True))
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "fp8", "int8"])
+@pytest.mark.parametrize("memory", [None, 200_000])
+def test_deterministic_bits_do_not_depend_on_the_split(dtype: str, memory: int | None) -> None:
+    a, b = matrices(700, 190, 130)
+    results = []
+    for count in (1, 2, 3):
+        devices = [Accelerator(library("torch"), n, memory=memory) for n in range(count)]
+        engine = equal(*devices, deterministic=True)
+        results.append(engine.matmul(a, b, dtype=dtype).tobytes())
+        assert engine.last is not None and sum(row.units > 0 for row in engine.last.devices) == count
+    assert results[0] == results[1] == results[2]
+
+
+def test_deterministic_mode_takes_devices_of_one_family() -> None:
+    a, b = matrices(400, 90, 60)
+    engine = equal(Accelerator(library("torch"), 0), Accelerator(library("cupy"), 1), deterministic=True)
+    assert np.allclose(engine.matmul(a, b), a @ b, atol=1e-3)
+    assert engine.last is not None and len(engine.last.devices) == 1
+    assert engine.last.notes[0].startswith("deterministic: only devices of kind")
+
+
+def test_a_type_a_device_lacks_goes_to_one_that_has_it() -> None:
+    a, b = matrices(300, 90, 60)
+    for last in ("torch", "hopper"):
+        engine = equal(Accelerator(library("cupy"), 0), Accelerator(library(last), 1))
+        engine.matmul(a, b, dtype="int8")
+        assert engine.last is not None
+        assert [row.device.name for row in engine.last.devices] == ["gpu1"]
+        assert engine.last.notes[0] == "gpu0 takes no part: it has no units for int8"
+    alone = equal(Accelerator(library("cupy"), 0))
+    with pytest.raises(ComputeError, match="no device can do matmul in int8: gpu0 takes no part"):
+        alone.matmul(a, b, dtype="int8")
+    alone.matmul(a, b)
+
+
 def test_a_given_up_device_writes_nothing(accelerator: Accelerator) -> None:
     a, b = matrices(64, 32, 32)
     accelerator.abandon()

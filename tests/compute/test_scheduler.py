@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from compute.rig import Array, Gone, Scripted, Stuck, equal, host_and, matrices
+from nexus.compute.calibration import Calibration
 from nexus.compute.devices.host import HostDevice
 from nexus.compute.errors import DeviceLost, WrongResult
 from nexus.compute.job import Job
@@ -144,6 +145,34 @@ def test_every_unit_is_done_once(units: int, granule: int, equally: bool) -> Non
 
     Run(job, [Counter("a"), Counter("b"), Counter("c")], [1.0, 2.0, 5.0], equal=equally).run()
     assert (counts == 1).all() and (job.out == 1.0).all()
+
+
+def test_a_device_whose_smallest_piece_outlasts_the_job_is_left_out() -> None:
+    """At 10 units a second a granule of 100 takes 10 s, and the job 1 s without it."""
+    job = Job("map", 1000, (np.zeros(1000),), np.zeros(1000), {"function": np.sqrt}, granule=100)
+    devices = [Scripted("fast"), Scripted("slow")]
+    known = Calibration("")
+    known.rows[known.key(job, devices)] = {"alone": [1e3, 10.0], "together": [1e3, 10.0], "kept": [0, 1]}
+    notes: list[str] = []
+    assert known.choose(job, devices, notes.append) == ([devices[0]], [1e3])
+    assert notes == ["slow is left out: its smallest piece takes 10 s of a job of 0.99 s (measured)"]
+
+
+def test_a_device_gets_whole_pieces_of_its_own_size() -> None:
+    sizes: list[int] = []
+
+    class Coarse(Scripted):
+        def granule(self, job: Job) -> int:
+            return 32
+
+        def run(self, job: Job, start: int, stop: int) -> Array | None:
+            sizes.append(stop - start)
+            return super().run(job, start, stop)
+
+    job = Job("map", 1000, (np.arange(1000.0),), np.zeros(1000), {"function": np.sqrt}, granule=8)
+    Run(job, [Coarse("coarse"), Scripted("fine")], [1e6, 1e6]).run()
+    assert np.array_equal(job.out, np.sqrt(np.arange(1000.0)))
+    assert all(size % 32 == 0 for size in sizes[:-1])
 
 
 def test_host_alone_takes_everything_at_once() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from nexus.compute.calibration import Calibration
 from nexus.compute.devices.host import HostDevice
 from nexus.compute.devices.worker import WorkerDevice
 from nexus.compute.engine import Engine
-from nexus.compute.errors import BadInput, ComputeError
+from nexus.compute.errors import BadInput, ComputeError, OutOfDeviceMemory
 
 
 def test_products_by_uneven_workers() -> None:
@@ -102,6 +104,49 @@ def test_calibration_is_kept_and_damage_is_no_error(tmp_path: object) -> None:
     with open(path, "w") as file:
         file.write("{ not json")
     assert Calibration(path).rows == {}
+
+
+@pytest.mark.parametrize("where", [HostDevice, lambda: WorkerDevice(0)])
+def test_a_device_out_of_memory_is_told(where: type[HostDevice]) -> None:
+    x = np.arange(100_000.0)
+    with equal(where()) as engine:
+        with pytest.raises(OutOfDeviceMemory, match="no memory for the block"):
+            engine.map(functions.hungry, x)
+        assert np.array_equal(engine.map(functions.waves, x), np.sin(x) * 2.0)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_more_than_the_machine_has_is_refused_before_it_is_used(workers: int) -> None:
+    """A memory file may be larger than memory; writing to it would end the process."""
+    with equal(HostDevice(), *(WorkerDevice(n) for n in range(workers))) as engine:
+        with pytest.raises(OutOfDeviceMemory, match="this machine has"):
+            engine.matmul(np.ones((3_000_000, 1)), np.ones((1, 3_000_000)))
+        with pytest.raises(OutOfDeviceMemory, match="this machine has"):
+            engine.empty((1 << 40,))
+        with pytest.raises(BadInput, match="no array of shape"):
+            engine.empty(-1)
+        assert np.array_equal(engine.matmul(np.eye(2), np.eye(2)), np.eye(2))
+
+
+def test_an_interrupted_job_leaves_the_engine_usable() -> None:
+    """A worker that went on would answer the next job with the result of this one."""
+    x = np.arange(200.0)
+    with equal(WorkerDevice(0), WorkerDevice(1)) as engine:
+        engine.map(functions.waves, x)
+        timer = threading.Timer(0.5, _thread.interrupt_main)
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            engine.map(functions.naps, x)
+        timer.join()
+        assert np.array_equal(engine.map(functions.waves, x), np.sin(x) * 2.0)
+
+
+def test_what_a_refused_job_copied_is_not_the_next_ones() -> None:
+    engine = equal(HostDevice())
+    with pytest.raises(BadInput):
+        engine.matmul(np.ones((3, 3)), np.full((3, 3), np.nan))
+    engine.matmul(np.ones((3, 3), np.float32), np.ones((3, 3), np.float32))
+    assert engine.last is not None and engine.last.copied == 0
 
 
 def test_shares_out_of_range() -> None:

@@ -24,6 +24,19 @@ static DWORD finish(PROCESS_INFORMATION process)
     return code;
 }
 
+static DWORD enabled_privileges(void)
+{
+    HANDLE token;
+    DWORD size, count = 0;
+    char buffer[2000];
+    TOKEN_PRIVILEGES *all = (TOKEN_PRIVILEGES *)buffer;
+    OpenProcessToken(GetCurrentProcess(), TOKEN_QUERY, &token);
+    if (!GetTokenInformation(token, TokenPrivileges, all, sizeof buffer, &size)) return 99;
+    for (DWORD i = 0; i < all->PrivilegeCount; i++)
+        count += !!(all->Privileges[i].Attributes & SE_PRIVILEGE_ENABLED);
+    return count;
+}
+
 int main(int argc, char **argv)
 {
     STARTUPINFOA startup = {.cb = sizeof startup};
@@ -42,6 +55,7 @@ int main(int argc, char **argv)
         printf("child says %s\n", getenv("NEXUS_CASE"));
         return 0;
     }
+    if (argc > 1 && !strcmp(argv[1], "privileges")) return enabled_privileges();
     if (argc > 1 && !strcmp(argv[1], "sleep")) Sleep(INFINITE);
     if (argc > 1 && !strcmp(argv[1], "crash")) *(volatile int *)8 = 1;
 
@@ -102,6 +116,17 @@ int main(int argc, char **argv)
     printf("job-list: %d %d", started, inside);
     TerminateJobObject(job, 66);
     printf(" ended %lu\n", finish(child));
+    HANDLE own, token;
+    PROCESS_INFORMATION restricted = {0};
+    OpenProcessToken(GetCurrentProcess(), TOKEN_ALL_ACCESS, &own);
+    DuplicateTokenEx(own, TOKEN_ALL_ACCESS, NULL, SecurityImpersonation, TokenPrimary, &token);
+    AdjustTokenPrivileges(token, TRUE, NULL, 0, NULL, NULL);
+    char named[600];
+    snprintf(named, sizeof named, "\"%s\" privileges", argv[0]);
+    CreateProcessAsUserA(token, NULL, named, NULL, NULL, FALSE, 0, NULL, NULL, &startup, &restricted);
+    DWORD here = enabled_privileges();
+    printf("token: here %s, there %lu\n", here ? "some" : "none", finish(restricted));
+
     PROCESS_INFORMATION missing = {0};
     BOOL ok = CreateProcessA("Z:\\no\\such\\program.exe", NULL, NULL, NULL, FALSE, 0, NULL, NULL, &startup, &missing);
     printf("missing: %d %lu\n", ok, GetLastError());

@@ -6,6 +6,7 @@ Expected lines are what the same programs print on Windows (documented behaviour
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 
 import pytest
@@ -90,6 +91,7 @@ running: 102 259 terminated 55
 crashed: c0000005
 job: 1 ended 0
 job-list: 1 1 ended 66
+token: here some, there 0
 missing: 0 3
 """
 
@@ -180,6 +182,17 @@ def test_an_unhandled_exception_ends_with_134_and_a_report(how: str, code: int, 
     assert name in text
     assert "rip=" in text
     assert ".exe+0x" in text  # module and offset of the program's own frames
+
+
+def test_the_calls_of_a_crash_are_unwound_to_the_start_of_the_thread() -> None:
+    """What a stack scan would add - stale return addresses between the frames - is not there."""
+    crash = run("crash.c", "read").crash
+    assert crash is not None
+    modules = [place.partition("+")[0] for place in crash.where]
+    program = modules[0]
+    assert program.endswith(".exe")
+    assert [name for name, _ in itertools.groupby(modules)] == [program, "kernel32.dll", "ntdll.dll"]
+    assert len(modules) <= 7  # main, two of the C run-time, BaseThreadInitThunk, RtlUserThreadStart
 
 
 @pytest.mark.parametrize(("how", "code", "host"), [("exit", 0x12345678, 0x78), ("kill", 0xC0000005, 5)])

@@ -38,6 +38,7 @@ def anything(instruction: Instruction) -> bool:
     return instruction.mnemonic not in MANY_ACCESSES
 
 
+VECTOR = ("sse_moves", "sse_integer", "sse_float", "sse_string", "aes", "avx", "fused", "gather")
 # kind -> groups or mnemonics, and which of their instructions
 KINDS: dict[str, tuple[tuple[str, ...], Callable[[Instruction], bool]]] = {
     "stack": (("PUSH", "POP", "PUSHFQ", "PUSHF", "RET", "LEAVE"), anything),
@@ -46,7 +47,7 @@ KINDS: dict[str, tuple[tuple[str, ...], Callable[[Instruction], bool]]] = {
     "rep": (("strings",), repeated),
     "locked": (("arithmetic", "bits", "XADD", "CMPXCHG"), locked),
     "read, modify, write": (("arithmetic", "shifts", "bits"), plain),
-    "vector": (("sse_moves", "sse_integer", "sse_float", "sse_string", "aes"), anything),
+    "vector": (VECTOR, anything),
     "other": (("moves", "shared_names", "strings", "x87", "x87_control", "system"), anything),
 }
 

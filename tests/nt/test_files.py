@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from fake_machine import Machine
-from nexus.nt.io.volume import Grant, Volume
+from nexus.nt.io.place import Grant
+from nexus.nt.io.volume import Volume
 from nexus.nt.status import Status
 
 READ, WRITE, DELETE, SYNC = 0x80000000, 0x40000000, 0x10000, 0x100000
@@ -493,3 +494,21 @@ def test_a_link_to_itself_collides(files: Files) -> None:
     handle = files.open("a")
     assert files.rename(handle, "a", kind=11) == Status.OBJECT_NAME_COLLISION
     assert files.rename(handle, "a", kind=11, flags=1) == Status.SUCCESS
+
+
+@pytest.mark.parametrize(("access", "disposition", "kind"), [(READ, OPEN, "read"), (WRITE, OPEN_IF, "write")])
+def test_a_refused_link_tells_what_was_wanted(
+    machine: Machine, tmp_path: Path, access: int, disposition: int, kind: str
+) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.write_bytes(b"x")
+    (inside / "link").symlink_to(outside)
+    volume = Volume("Y", "HarddiskVolume8")
+    volume.grant(Grant(str(inside), write=True))
+    machine.kernel.io.add_volume(volume)
+    out, iosb = machine.put(8), machine.put(16)
+    name = machine.attributes("\\??\\Y:" + str(inside / "link").replace("/", "\\"))
+    status = machine.NtCreateFile(out, access, name, iosb, 0, 0, 7, disposition, 0, 0, 0)
+    assert status == Status.ACCESS_DENIED
+    assert volume.refusals.seen == {str(outside): kind}

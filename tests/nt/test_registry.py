@@ -15,7 +15,8 @@ from nexus.base.errors import NexusError
 from nexus.nt.cm import registry_defaults, registry_store
 from nexus.nt.cm.registry import MAX_NOTED, REG_LINK, Registry
 from nexus.nt.io.path import wide
-from nexus.nt.io.volume import Grant, Volume
+from nexus.nt.io.place import Grant
+from nexus.nt.io.volume import Volume
 from nexus.nt.status import Status
 
 ALL = 0xF003F

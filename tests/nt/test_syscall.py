@@ -8,10 +8,12 @@ import pytest
 
 from fake_machine import STACK, Machine
 from nexus.abi.types import boolean, i8, i32, u8, u16, u32, u64, uptr
-from nexus.base.errors import GuestFault
+from nexus.base.errors import GuestFault, Unsupported
 from nexus.nt.attributes import UNICODE_STRING
 from nexus.nt.call import Call
 from nexus.nt.errors import NtError
+from nexus.nt.kernel import located
+from nexus.nt.ps.process import Module
 from nexus.nt.status import Status
 from nexus.nt.sync import Event
 from nexus.nt.syscall import SYSCALLS, Handle, In, ObjectAttributes, Out, Syscall, UnicodeString
@@ -105,3 +107,11 @@ def test_a_trace_line_shows_masked_values_and_names(machine: Machine) -> None:
         "NtCreateMutant(handle=0x1000, access=0x1f0001, attributes='\\\\BaseNamedObjects\\\\Shown', owned=0)"
     )
     assert line == expected
+
+
+def test_what_the_processor_lacks_is_named_by_module(machine: Machine) -> None:
+    machine.process.modules.append(Module("a.dll", 0x5000, 0x1000))
+    found = located(Unsupported("the instruction x", "0x5123", "file"), machine.thread)
+    assert (found.what, found.where, found.file) == ("the instruction x", "a.dll+0x123", "file")
+    known = Unsupported("the syscall x", "b.dll+0x1", "file")
+    assert located(known, machine.thread) is known

@@ -9,7 +9,8 @@ import pytest
 
 from nexus.nt.errors import NtError
 from nexus.nt.io import path_beneath
-from nexus.nt.io.volume import Grant, Place, Volume
+from nexus.nt.io.place import Grant, Place
+from nexus.nt.io.volume import Volume
 from nexus.nt.status import Status
 
 

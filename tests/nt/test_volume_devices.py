@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from fake_machine import Machine
-from nexus.nt.io.volume import Grant, Volume
+from nexus.nt.io.place import Grant
+from nexus.nt.io.volume import Volume
 from nexus.nt.status import Status
 
 GENERIC_READ, GENERIC_WRITE, SYNCHRONIZE = 0x80000000, 0x40000000, 0x100000

@@ -4,6 +4,7 @@ program.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -189,6 +190,12 @@ def test_output_into_a_file_counts_as_disk(program: str, tmp_path: Path) -> None
     assert 0 < len(result.stdout) <= 1 << 20
 
 
+def test_a_program_without_memory_tells_the_limit(program: str, tmp_path: Path) -> None:
+    code, _, said = run(tmp_path, "--memory=1", program)
+    assert code
+    assert "wanted more than 1 bytes of memory   (--memory)" in said
+
+
 def test_a_closed_output_ends_it_quietly(program: str, tmp_path: Path) -> None:
     process = start(tmp_path, program, "flood")
     assert process.stdout is not None and process.stderr is not None
@@ -280,3 +287,13 @@ def test_python_from_a_thread(program: str, tmp_path: Path) -> None:
     thread.start()
     thread.join(100)
     assert texts == ["x\n"]
+
+
+def test_a_full_disk_is_an_error_for_python_too(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/cache/drives")
+
+    monkeypatch.setattr("nexus.system.drive._fresh", full)
+    with pytest.raises(NexusError, match="/cache/drives: No space left on device") as caught:
+        nexus.windows().run(program)
+    assert "free some space" in caught.value.hint

@@ -4,6 +4,12 @@ Every message says what happened, where, and what to do next. Whatever reaches t
 `NexusError` is printed as one short text and becomes an exit code; anything else is a bug of ours.
 """
 
+from errno import EDQUOT, EMFILE, ENFILE, ENOSPC
+
+_FULL = "free some space, or set NEXUS_CACHE to a folder on another disk"
+_FILES = "raise the limit with: ulimit -n"
+_HINTS = {ENOSPC: _FULL, EDQUOT: _FULL, EMFILE: _FILES, ENFILE: _FILES}
+
 
 class NexusError(Exception):
     """Something the user should read. `exit_code` is what the command line ends with."""
@@ -57,3 +63,9 @@ class GuestFault(Exception):
         super().__init__(f"guest memory at {address:#x} cannot be {'written' if write else 'read'}")
         self.address = address
         self.write = write
+
+
+def host_failed(error: OSError) -> NexusError:
+    """A host failure that no one below expected: what failed and on which file, without a traceback."""
+    place = f"{error.filename}: " if error.filename else ""
+    return NexusError(f"{place}{error.strerror or error}", hint=_HINTS.get(error.errno or 0, ""))

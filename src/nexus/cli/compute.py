@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 OPTIONS = [
     Option("json", FLAG, "print JSON; for bench and top one object per line"),
-    Option("size", VALUE, "side of the matrices (default 2048; gpus 512, tensor 8192)", "N"),
+    Option("size", VALUE, "side of the matrices (default 2048; mixed 1024, gpus 512, tensor 8192)", "N"),
     Option(
         "share", LIST, "a worker with this share of a core; may be repeated (default 0.4, 0.2, 0.1)", "SHARE"
     ),
@@ -118,7 +118,7 @@ def bench(subjects: list[str], size: int, shares: list[float], as_json: bool) ->
         "numpy": lambda: [*host.against_numpy(size or 2048), *host.overhead()],
         "formats": lambda: host.formats(size or 2048),
         "uneven": lambda: split.uneven(size or 2048, shares, gpus=False),
-        "mixed": lambda: split.uneven(size or 2048, shares, gpus=True),
+        "mixed": lambda: split.uneven(size or 1024, shares, gpus=True),
         "faults": lambda: split.faults(size or 2048),
         "gpus": lambda: gpu.gpus(size or 512),
         "tensor": lambda: gpu.tensor(size or 8192),

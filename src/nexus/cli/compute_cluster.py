@@ -11,15 +11,16 @@ from nexus.system.environment import group_python
 
 PORT = 8786
 NODES = 8
-ACTIONS = ("keys", "scheduler", "node", "status", "bench")
+ACTIONS = ("keys", "scheduler", "node", "status", "bench", "browser")
 OPTIONS = [
     Option("keys", VALUE, "folder of the cluster's keys; without it only the loopback is served", "FOLDER"),
-    Option("host", VALUE, "scheduler, node: address to listen on (default 127.0.0.1)", "HOST"),
-    Option("port", VALUE, f"scheduler: port to listen on (default {PORT})", "PORT"),
+    Option("host", VALUE, "scheduler, node, browser: address to listen on (default 127.0.0.1)", "HOST"),
+    Option("port", VALUE, f"scheduler, browser: port to listen on (default {PORT}, browser any)", "PORT"),
     Option("share", VALUE, "node: use only this share of a core", "SHARE"),
     Option("nodes", VALUE, f"bench: how many local nodes (default {NODES})", "N"),
-    Option("size", VALUE, "bench: side of the matrices (default 2048)", "N"),
-    Option("json", FLAG, "status, bench: print JSON"),
+    Option("size", VALUE, "bench, browser: side of the matrices (default 2048, browser 1024)", "N"),
+    Option("workers", VALUE, "browser: start when so many browsers have joined (default 1)", "N"),
+    Option("json", FLAG, "status, bench, browser: print JSON"),
     Option("help", FLAG, "print this help", short="h"),
 ]
 USAGE = """\
@@ -28,6 +29,7 @@ usage: nexus compute cluster keys FOLDER          make keys; every machine of th
        nexus compute cluster node ADDRESS         lend this machine to a cluster
        nexus compute cluster status ADDRESS       the nodes of a cluster, and those refused
        nexus compute cluster bench [ADDRESS]      a job on all nodes beside the sum of their rates
+       nexus compute cluster browser              let browsers join, and multiply matrices with them
 """
 
 
@@ -65,7 +67,9 @@ def main(arguments: list[str]) -> int:
         return run_node(operands[0], host(given), given.value("keys"), settings)
     if action == "status":
         return status(operands[0], given)
-    return bench(operands[0] if operands else None, given)
+    if action == "bench":
+        return bench(operands[0] if operands else None, given)
+    return browser(given)
 
 
 def host(given: Parsed) -> str:
@@ -121,3 +125,17 @@ def bench(address: str | None, given: Parsed) -> int:
     found = measure(address, given.value("keys"), count, size)
     print(json.dumps({"version": 1, **found}, indent=1) if given.flag("json") else text(found))
     return 0 if found["right"] else 1
+
+
+def browser(given: Parsed) -> int:
+    """Exit code 1 when the result was wrong."""
+    from nexus.compute.browser.session import lend
+
+    return lend(
+        host(given),
+        number(given, "port") or 0,
+        given.value("keys"),
+        number(given, "workers") or 1,
+        number(given, "size") or 1024,
+        given.flag("json"),
+    )

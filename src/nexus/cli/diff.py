@@ -1,4 +1,4 @@
-"""`nexus diff PROGRAM|BYTES`: T0 and T1 side by side, up to the first thing they do differently."""
+"""`nexus diff PROGRAM|BYTES`: two engines side by side, up to the first thing they do differently."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from nexus.machine.window import Window
 
 NOT_HERE = ("engine", "stats", "profile")
+ENGINES = ("t1", "t2")
 OPTIONS = [
+    Option("against", VALUE, "what to check against t0: t1 (default) or t2", "t1|t2"),
     Option("states", VALUE, "of bytes: from how many random states (default 100)", "N"),
     Option("seed", VALUE, "of bytes: repeat the states of this seed (default 0)", "N"),
     *(option for option in RUN if option.name not in NOT_HERE),
@@ -34,6 +36,9 @@ def main(arguments: list[str]) -> int:
     if parsed.flag("help") or not parsed.rest:
         print(f"{USAGE}\n{help_text(OPTIONS)}")
         return 0 if parsed.flag("help") else 2
+    against = parsed.value("against") or ENGINES[0]
+    if against not in ENGINES:
+        raise UsageError(f"--against is {' or '.join(ENGINES)}, not {against!r}")
     if is_code(parsed.rest):
         from nexus.system.diff import diff_bytes
         from nexus.system.show import from_bytes
@@ -42,7 +47,7 @@ def main(arguments: list[str]) -> int:
         if not text.isascii() or not text.isdecimal():
             raise UsageError(f"--seed needs a whole number, not {text!r}")
         code = from_bytes(" ".join(parsed.rest)).code
-        print(diff_bytes(code, number(parsed, "states") or STATES, int(text)))
+        print(diff_bytes(code, number(parsed, "states") or STATES, int(text), against))
         return 0
     if parsed.value("states") or parsed.value("seed"):
         raise UsageError("--states and --seed go with bytes")
@@ -55,14 +60,14 @@ def main(arguments: list[str]) -> int:
     vcpus: list[TwinVcpu] = []
 
     def make(window: Window) -> TwinVcpu:
-        vcpus.append(TwinVcpu(window))
+        vcpus.append(TwinVcpu(window, against))
         return vcpus[-1]
 
     ended = execute(parsed, cpu=make)
     if any(vcpu.diverged for vcpu in vcpus):
         return Divergence.exit_code
     done = sum(vcpu.instructions for vcpu in vcpus)
-    terminal.notice(f"T0 and T1 agree: {done:,} instructions; the program ended with {ended}")
+    terminal.notice(f"T0 and {against.upper()} agree: {done:,} instructions; the program ended with {ended}")
     return 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from nexus.base import terminal
-from nexus.base.errors import NexusError, UsageError
+from nexus.base.errors import NexusError, UsageError, host_failed
 from nexus.cli.options import FLAG, Option, help_text, parse
 
 TYPE_CHECKING = False
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
     except BrokenPipeError:
         return end_quietly()
     except OSError as error:
-        terminal.report_error(explain(error))
+        terminal.report_error(host_failed(error))
         return 125
     except Exception as error:
         return own_bug(error)
@@ -112,19 +112,6 @@ def unknown_command(name: str) -> UsageError:
         f"unknown command {name}",
         hint=f"did you mean {close[0]}?" if close else "nexus --help lists the commands",
     )
-
-
-def explain(error: OSError) -> NexusError:
-    """A host failure that no one below expected: what failed and on which file, without a traceback."""
-    import errno
-
-    place = f"{error.filename}: " if error.filename else ""
-    hint = (
-        "free some space, or set NEXUS_CACHE to a folder on another disk"
-        if error.errno == errno.ENOSPC
-        else ""
-    )
-    return NexusError(f"{place}{error.strerror or error}", hint=hint)
 
 
 def own_bug(error: Exception) -> int:

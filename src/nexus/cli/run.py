@@ -46,9 +46,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def preload() -> None:
     """Import what a run loads late, so that the import budget counts it."""
-    from nexus.machine import vcpu
+    from nexus.machine import native, tiers, vcpu
 
-    assert vcpu
+    assert native and tiers and vcpu
 
 
 def execute(parsed: Parsed, trace: Trace | None = None, cpu: Callable[[Window], Vcpu] | None = None) -> int:
@@ -205,6 +205,14 @@ def exit_code(process: Process | None, ended: NexusError | None) -> int:
     return process.exit_status & 0xFF or (1 if process.exit_status else 0)
 
 
+def size(number: int) -> str:
+    """A number of bytes for people."""
+    for shift, unit in ((30, "GB"), (20, "MB"), (10, "KB")):
+        if number >= 1 << shift:
+            return f"{number / (1 << shift):.4g} {unit}"
+    return f"{number} bytes"
+
+
 def explain(machine: Machine, process: Process | None, ended: NexusError | None) -> None:
     """The lines after the run: a crash or an error, refusals, what was written to a discarded drive."""
     if process is not None and process.crash is not None:
@@ -218,6 +226,9 @@ def explain(machine: Machine, process: Process | None, ended: NexusError | None)
         terminal.notice(f"refused: {'writing' if kind == 'write' else 'reading'} {path}   ({remedy})")
     for target in machine.network.refused:
         terminal.notice(f"refused: network {target}   (--allow-net={target})")
+    memory = machine.kernel.commitment
+    if memory.exceeded and process is not None and exit_code(process, ended):
+        terminal.notice(f"the program wanted more than {size(memory.limit)} of memory   (--memory)")
     if machine.io.disk.exceeded:
         terminal.notice(
             f"the program wrote more than {machine.io.disk.limit >> 20} MB; its disk was then full (--disk)"

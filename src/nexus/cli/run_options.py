@@ -32,7 +32,7 @@ RUN = [
     Option("handles", VALUE, "most handles per process (default 65536)", "N"),
     Option("deterministic", OPTIONAL, "virtual time, seeded randomness, one CPU", "SEED"),
     Option("cpu", VALUE, "the processor that CPUID describes: baseline, x86-64-v3, zen3, ...", "NAME"),
-    Option("engine", VALUE, "t0, an interpreter; t1, also host code; t2, also compiled regions", "t0|t1|t2"),
+    Option("engine", VALUE, "t0 interprets, t1 has host code too (default), t2 compiled regions", "t0|t1|t2"),
     Option("sysroot", VALUE, "Windows DLLs to use: a version or a path", "VERSION|PATH"),
     Option("report", VALUE, "write what happened as JSON", "FILE"),
     Option("stats", FLAG, "say at the end what the engine did: instructions, blocks, exits, times"),
@@ -111,10 +111,10 @@ def environment(parsed: Parsed) -> dict[str, str]:
     return chosen
 
 
-def engine(parsed: Parsed) -> str:
-    """The name of the engine."""
-    name = parsed.value("engine") or "t0"
-    if name not in ENGINES:
+def engine(parsed: Parsed) -> str | None:
+    """The name of the engine, None for the best that the host can run."""
+    name = parsed.value("engine")
+    if name is not None and name not in ENGINES:
         raise UsageError(f"--engine is {' or '.join(ENGINES)}, not {name!r}")
     return name
 

@@ -26,7 +26,7 @@ OPTIONS = [
     Option("help", FLAG, "print this help", short="h"),
 ]
 PYTEST = (
-    *("unit", "launcher", "isa", "peers", "nt", "guest", "real", "wine"),
+    *("unit", "launcher", "isa", "peers", "nt", "guest", "real", "wine", "gcc"),
     *("compute", "cluster", "speed", "fuzz"),
 )
 CHECKS = ("ruff", "mypy", "imports", "length", "budget")

@@ -26,6 +26,8 @@ VERSION = 1
 PROBE_SECONDS = 0.1
 PATIENCE = 30.0
 """Seconds until a probe that does not return is given up."""
+PIECE = 0.05
+"""The part of a job that a device's smallest piece may take: one that takes longer ends after the others."""
 PAIRS = 3
 GAIN = 1.05
 """How much more the others must do without a device to leave it out: less is within the noise of a probe."""
@@ -65,6 +67,15 @@ class Calibration:
                 note(
                     f"{device.name} is left out: the others do more without it "
                     f"({alone:.3g} jobs/s alone, measured)"
+                )
+        for n in sorted(kept, key=lambda n: row["together"][n]):
+            whole = job.units / sum(row["together"][m] for m in kept)
+            smallest = devices[n].granule(job) / row["together"][n]
+            if len(kept) > 1 and smallest > PIECE * whole:
+                kept.remove(n)
+                note(
+                    f"{devices[n].name} is left out: its smallest piece takes {smallest:.3g} s "
+                    f"of a job of {whole:.3g} s (measured)"
                 )
         return [devices[n] for n in kept], [row["together"][n] for n in kept]
 
@@ -146,11 +157,12 @@ class Probes:
                 began = time.monotonic()
                 self.probe(n)
                 seconds = max(time.monotonic() - began, 1e-6)
-                if seconds >= PROBE_SECONDS / 4 or self.sizes[n] == self.room:
+                # Shorter ones measure how long the device takes to begin, not how fast it is.
+                if seconds >= PROBE_SECONDS or self.sizes[n] == self.room:
                     rate[0] = self.sizes[n] / seconds
                     return
-                wanted = int(self.sizes[n] * PROBE_SECONDS / 3 / seconds)
-                self.sizes[n] = min(self.room, max(2 * self.sizes[n], wanted))
+                wanted = int(self.sizes[n] * 1.5 * PROBE_SECONDS / seconds)
+                self.sizes[n] = min(self.room, 8 * self.sizes[n], max(2 * self.sizes[n], wanted))
 
         self.patiently({n: probe})
         return rate[0]
@@ -199,13 +211,19 @@ class Probes:
         }
         for thread in threads.values():
             thread.start()
-        for n, thread in threads.items():
-            device = self.devices[n]
-            thread.join(timeout=PATIENCE if device.abandonable else None)
-            if thread.is_alive():
-                self.lost[device] = f"{device.name} did not answer within {PATIENCE:g} s"
-                device.abandon()
-                if not device.detached:
-                    thread.join()
+        try:
+            for n, thread in threads.items():
+                device = self.devices[n]
+                thread.join(timeout=PATIENCE if device.abandonable else None)
+                if thread.is_alive():
+                    self.lost[device] = f"{device.name} did not answer within {PATIENCE:g} s"
+                    device.abandon()
+                    if not device.detached:
+                        thread.join()
+        except KeyboardInterrupt:
+            for n, thread in threads.items():
+                if thread.is_alive() and self.devices[n].abandonable:
+                    self.devices[n].abandon()
+            raise
         if errors:
             raise errors[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,7 +17,7 @@ from nexus.compute.devices.accelerator import Accelerator
 from nexus.compute.devices.base import Device
 from nexus.compute.devices.host import HostDevice
 from nexus.compute.devices.worker import WorkerDevice
-from nexus.compute.errors import BadInput, ComputeError
+from nexus.compute.errors import BadInput, ComputeError, OutOfDeviceMemory
 from nexus.compute.formats import Array
 from nexus.compute.job import Job
 from nexus.compute.operations import cloth, matrix, physics, pointwise, resident
@@ -76,7 +76,7 @@ class Engine:
 
         Operands that lie on an accelerator stay there, and so does the result (see `operations.resident`).
         """
-        with self.queue:
+        with self.turn():
             device = self.home(a, b)
             if device is not None:
                 return resident.matmul(self, device, a, b, dtype)
@@ -84,7 +84,7 @@ class Engine:
 
     def transform(self, points: object, matrix4: object) -> Any:
         """Points (n by 4, rows x y z w; n by 3 has w = 1) times a 4x4 matrix, as float32 n by 4."""
-        with self.queue:
+        with self.turn():
             device = self.home(points, matrix4)
             if device is not None:
                 return resident.transform(self, device, points, matrix4)
@@ -92,12 +92,12 @@ class Engine:
 
     def map(self, function: Callable[..., Any], *data: object) -> Array:
         """`function` of blocks of elements along the first axis; it returns one result for each element."""
-        with self.queue:
+        with self.turn():
             return pointwise.map_blocks(self, function, data)
 
     def reduce(self, data: object, how: str = "sum") -> Array:
         """`sum`, `max` or `min` along the first axis, added up in an order that no split changes."""
-        with self.queue:
+        with self.turn():
             return pointwise.reduce(self, data, how)
 
     def nbody(
@@ -105,7 +105,7 @@ class Engine:
         softening: float = 0.01, g: float = 1.0,
     ) -> tuple[Array, Array]:  # fmt: skip
         """Positions and velocities after `steps` of leapfrog integration under gravity."""
-        with self.queue:
+        with self.turn():
             return physics.nbody(self, positions, velocities, masses, dt, steps, softening, g)
 
     def cloth(
@@ -115,7 +115,7 @@ class Engine:
     ) -> tuple[Array, Array]:  # fmt: skip
         """Positions and velocities of a net of springs (m pairs of points) after `steps` steps."""
         net = cloth.Net(springs, lengths, stiffness, damping, mass, pinned, gravity)
-        with self.queue:
+        with self.turn():
             return cloth.simulate(self, positions, velocities, net, dt, steps)
 
     def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike = np.float32) -> Array:
@@ -123,6 +123,16 @@ class Engine:
         return shared.allocate((shape,) if isinstance(shape, int) else tuple(shape), dtype)
 
     # For the operations.
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """One job at a time; what a failed one had copied is not counted for the next."""
+        with self.queue:
+            self.copied = 0
+            try:
+                yield
+            except MemoryError as error:
+                raise OutOfDeviceMemory(f"this process ran out of memory: {error}") from None
 
     def home(self, *operands: object) -> Accelerator | None:
         """The accelerator that operands lie on, if they do."""
@@ -153,6 +163,7 @@ class Engine:
         """Where a job's result goes: shared memory when other processes or pinned transfers write to it."""
         if any(isinstance(device, WorkerDevice | Accelerator) for device in self.devices):
             return shared.allocate(shape, dtype)
+        shared.require(shape, dtype)
         return np.empty(shape, dtype)
 
     def run(self, job: Job) -> Report:

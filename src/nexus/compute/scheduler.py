@@ -76,11 +76,16 @@ class Run:
             ]
             for thread in threads:
                 thread.start()
-            with self.changed:
-                self.changed.wait_for(self.over)
-                for device in self.devices:
-                    if device in self.active and device.abandonable:
-                        device.abandon()
+            try:
+                with self.changed:
+                    self.changed.wait_for(self.over)
+            except BaseException as error:
+                # Ctrl-C: what is under way is given up; a device that cannot be finishes for nobody.
+                self.error = error
+                self.stop_all()
+                live.withdraw()
+                raise
+            self.stop_all()
             for device, thread in zip(self.devices, threads, strict=True):
                 if device not in self.out or not device.detached:
                     thread.join()
@@ -98,6 +103,13 @@ class Run:
                 f"no device is left for {self.job.units - self.done} of {self.job.units} units: {notes}"
             )
         return self.report
+
+    def stop_all(self) -> None:
+        """Give up what is still computed."""
+        with self.changed:
+            for device in self.devices:
+                if device in self.active and device.abandonable:
+                    device.abandon()
 
     def over(self) -> bool:
         return self.error is not None or self.done >= self.job.units or len(self.out) == len(self.devices)
@@ -192,7 +204,7 @@ class Run:
             size = next_size(
                 left,
                 self.job.units,
-                self.job.granule,
+                device.granule(self.job),
                 self.rates[device],
                 share,
                 first=device not in self.fed,

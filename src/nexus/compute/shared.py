@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from nexus.compute.errors import BadInput, OutOfDeviceMemory
+
 _keys = count(1)
 
 
@@ -41,10 +43,37 @@ class Place:
         self.dtype = dtype
 
 
+LARGE = 1 << 26
+"""Bytes from which on it is worth to look whether the machine has them."""
+
+
+def require(shape: tuple[int, ...], dtype: DTypeLike) -> int:
+    """Bytes of an array. Raises BadInput for a negative side, OutOfDeviceMemory for more than the machine has
+    left: the kernel grants more than that, and ends the process when it is used.
+    """
+    if any(side < 0 for side in shape):
+        raise BadInput(f"there is no array of shape {shape}")
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size > LARGE and size > available():
+        raise OutOfDeviceMemory(
+            f"an array of shape {shape} takes {size / 2**30:.1f} GiB, "
+            f"this machine has {available() / 2**30:.1f} GiB left"
+        )
+    return max(1, size)
+
+
+def available() -> int:
+    """Bytes of memory that can be had without swapping."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+
+
 def allocate(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """A zeroed array in a memory file of its own."""
-    kind = np.dtype(dtype)
-    size = max(1, math.prod(shape) * kind.itemsize)
+    """A zeroed array in a memory file of its own. Raises as `require` does."""
+    kind, size = np.dtype(dtype), require(shape, dtype)
     fd = os.memfd_create("nexus-compute", os.MFD_CLOEXEC)
     try:
         os.ftruncate(fd, size)

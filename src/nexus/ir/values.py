@@ -101,14 +101,8 @@ class Value:
     def ult(self, other: Value | int) -> Value:
         return self._binary("ult", other)
 
-    def ule(self, other: Value | int) -> Value:
-        return self._binary("ule", other)
-
     def slt(self, other: Value | int) -> Value:
         return self._binary("slt", other)
-
-    def sle(self, other: Value | int) -> Value:
-        return self._binary("sle", other)
 
     def zext(self, type: Type) -> Value:
         """Zero-extend (or keep) to a wider integer type."""

@@ -75,7 +75,8 @@ class BareT1(BareT0):
 
     def __init__(self, base: int, size: int, top: int) -> None:
         super().__init__(base, size, top)
-        built = native.prepare()
+        built = native.built()
+        assert built is not None
         fd = host.create_shared("bare-code", _CODE_BYTES)
         write = host.map_anywhere(_CODE_BYTES, host.PROT_READ | host.PROT_WRITE, fd)
         code_at = native.take_piece(self.engine)

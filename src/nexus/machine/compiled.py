@@ -93,13 +93,14 @@ class Hot:
         self._wanted: list[int] = []
         self._settled: set[int] = set()  # blocks that are in a region, or cannot be an entry
         self._asked: tuple[int, list[tuple[int, list[Translation] | None]]] | None = None
-        self._compiler: Compiler | None = None
+        self.compiler: Compiler | None = None
         self._failures = 0
+        self.units = 0  # regions that have been put in their place
 
     def close(self) -> None:
-        if self._compiler is not None:
-            self._compiler.close()
-            self._compiler = None
+        if self.compiler is not None:
+            self.compiler.close()
+            self.compiler = None
 
     def sample(self, pc: int) -> None:
         """A slice has ended here."""
@@ -130,11 +131,11 @@ class Hot:
         if not starts:
             return
         window = translations.window
-        if self._compiler is None:
-            self._compiler = Compiler([(window.host, window.top)])
+        if self.compiler is None:
+            self.compiler = Compiler([(window.host, window.top)])
         code = {page: window.read_forced(page, PAGE) for page in pages}
         self._asked = pc, [(page, translations.blocks_of(page)) for page in pages]
-        self._compiler.ask(pc, starts, sorted(translations.hooks), code)
+        self.compiler.ask(pc, starts, sorted(translations.hooks), code)
 
     def _region(self, pc: int) -> tuple[list[int], list[int]]:
         """The blocks that have been run around `pc`, nearest first, and their pages."""
@@ -161,12 +162,12 @@ class Hot:
 
     def _take(self) -> None:
         """Put the unit that was asked for in its place, if it is there and its code still as it was."""
-        assert self._compiler is not None and self._asked is not None
-        answer = self._compiler.take()
-        if self._compiler.dead:
+        assert self.compiler is not None and self._asked is not None
+        answer = self.compiler.take()
+        if self.compiler.dead:
             self._failures += 1
-            self._compiler.close()
-            self._compiler = self._asked = None
+            self.compiler.close()
+            self.compiler = self._asked = None
             return
         if answer is None:
             return
@@ -180,6 +181,7 @@ class Hot:
             self._failures = _FAILURES
             return
         self._settled.update(unit.starts)
+        self.units += 1
         within = tuple(page for page, _ in pages)
         at = translations.place(unit.size())
         records = unit.records(translations.engine.symbols, at, code)

@@ -39,6 +39,7 @@ _lock = allocate_lock()
 _range = 0
 _free: list[int] = []
 _built: Stencils | None = None
+_path = ""  # where they will be
 
 
 def take_piece(interpreter: Interpreter) -> int:
@@ -55,17 +56,35 @@ def take_piece(interpreter: Interpreter) -> int:
         return _free.pop()
 
 
-def prepare() -> Stencils:
-    """The stencils of this process, built if they have to be when first asked for; a sandboxed process could
-    not find them later. Raises NexusError where T1 cannot run."""
+def prepare(meanwhile: bool = False) -> None:
+    """Have the stencils of this process built if they have to be; a sandboxed process could not do that
+    later. With `meanwhile`, that goes on while guest code is interpreted, and after this process if it has
+    to. Raises NexusError where T1 cannot run."""
+    global _built, _path
+    if _built is not None:
+        return
+    if not stencils.available():
+        raise NexusError(
+            "this host does not let programs set their GS base, which the engine t1 needs",
+            hint="use --engine=t0",
+        )
+    if not meanwhile:
+        _built = stencils.load()
+    elif not _path:
+        _path = stencils.path_of()
+        _built = stencils.load_if_there(_path)
+        if _built is None:
+            stencils.build_meanwhile(_path)
+
+
+def built() -> Stencils | None:
+    """The stencils of this process, if they are built by now."""
     global _built
     if _built is None:
-        if not stencils.available():
-            raise NexusError(
-                "this host does not let programs set their GS base, which the engine t1 needs",
-                hint="use --engine=t0",
-            )
-        _built = stencils.load()
+        if not _path:
+            prepare()
+        else:
+            _built = stencils.load_if_there(_path)
     return _built
 
 
@@ -107,8 +126,7 @@ class Native:
 class HostCodes:
     """All host code of one window."""
 
-    def __init__(self, interpreter: Interpreter) -> None:
-        built = prepare()
+    def __init__(self, interpreter: Interpreter, built: Stencils) -> None:
         self._piece = take_piece(interpreter)
         fd = host.create_shared("nexus-code", PIECE)
         try:

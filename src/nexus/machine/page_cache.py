@@ -17,6 +17,7 @@ import ctypes
 import os
 import sys
 import zlib
+from time import time
 
 from nexus.backend import cache
 from nexus.backend.interp.layout import COUNT
@@ -29,18 +30,19 @@ from nexus.machine.window import EXECUTE, WRITE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from nexus.backend.interp.engine import Interpreter
-    from nexus.machine.page_file import KeptBlock, KeptCode, Records
+    from nexus.machine.page_file import KeptCode, Records
     from nexus.machine.translation import Translation
     from nexus.machine.window import Window
 
-FIRST_COUNT = 100  # how often a kept block runs before its engine is told (`tiers.py`)
+FIRST_COUNT = 1000  # how often a kept block runs before its engine is told (`tiers.py`)
 _GRANULE = 0x10000
 _LONGEST = 15  # bytes of an instruction
 _LARGEST_IMAGE = 1 << 30
 _FOLDER_LIMIT = 1 << 30
+_PATIENCE = 3600  # seconds after which nobody is writing a file any more
 _WORD = 8
 _CHUNK = 16  # a record's first half: handler and fields; its second half: two words
 _NOTHING, _HANDLER, _FIRST, _SECOND, _BOTH = b"ABCDE"  # words of a chunk: to add to
@@ -49,14 +51,16 @@ _BOTH_WORDS = b"\1" + bytes(7) + b"\1" + bytes(7)
 
 
 class Image:
-    """The saved pages of one mapped image, and how many blocks are new since."""
+    """The saved pages of one mapped image, and what is new since: how many blocks have new records and new
+    host code, and the pages they are in."""
 
-    __slots__ = ("file", "new", "new_host_code")
+    __slots__ = ("file", "new", "new_host_code", "pages")
 
     def __init__(self, path: str) -> None:
         self.file = PageFile(path)
         self.new = 0
         self.new_host_code = 0
+        self.pages: set[int] = set()
 
     @property
     def stale(self) -> bool:
@@ -70,19 +74,13 @@ def _many(new: int, known: int) -> bool:
 
 
 class Saved:
-    """A page that was saved, with the bytes it has now."""
+    """A page that was saved, with the bytes it has now. `file` may have host code for its blocks."""
 
-    __slots__ = ("_file", "_page", "blocks", "data", "letters")
+    __slots__ = ("blocks", "data", "file", "letters")
 
-    def __init__(self, file: PageFile, page: int, records: Records) -> None:
-        self._file = file
-        self._page = page
+    def __init__(self, file: PageFile, records: Records) -> None:
+        self.file = file
         _, self.data, self.letters, self.blocks = records
-
-    def host_code(self, check: int) -> tuple[bytes, tuple[KeptBlock, ...]] | None:
-        """The host code of the page's blocks, if it was made of the stencils with this checksum."""
-        kept = self._file.host_code(self._page)
-        return kept[1:] if kept is not None and kept[0] == check else None
 
 
 class PageCache:
@@ -101,6 +99,8 @@ class PageCache:
 
     def close(self) -> None:
         self._window.on_change.remove(self._forget)
+        for image in self._images.values():
+            image.file.close()
 
     def _forget(self, start: int, end: int) -> None:
         """An image is looked for again where the mapping changes."""
@@ -124,7 +124,7 @@ class PageCache:
             same = code == self._window.read(page, len(code))
         except GuestFault:  # a page beyond the end of its file
             return None
-        return Saved(image.file, page, records) if same else None
+        return Saved(image.file, records) if same else None
 
     def place(self, saved: Saved, at: int) -> bytes:
         """The records of a page for host address `at`."""
@@ -150,7 +150,10 @@ class PageCache:
             if base + size > page:
                 name = f"{self._prefix}-{base:x}-{zlib.crc32(window.read(base, PAGE)):08x}.pages"
                 path = os.path.join(self._folder, name)
-                if base not in self._images or self._images[base].file.path != path:
+                known = self._images.get(base)
+                if known is None or known.file.path != path:
+                    if known is not None:
+                        known.file.close()
                     self._images[base] = Image(path)
                 self._homes.set(base, base + size, base)
                 return base
@@ -175,15 +178,17 @@ class PageCache:
 
     def note(self, block: Translation) -> None:
         """A block is new."""
-        image = self._image(block.start & -PAGE)
+        image = self._image(block.pages[0])
         if image is not None:
             image.new += 1
+            image.pages.add(block.pages[0])
 
     def note_host_code(self, block: Translation) -> None:
         """A block has new host code."""
-        image = self._image(block.start & -PAGE)
+        image = self._image(block.pages[0])
         if image is not None:
             image.new_host_code += 1
+            image.pages.add(block.pages[0])
 
     def save(
         self,
@@ -196,20 +201,15 @@ class PageCache:
         Where the disk is full or read-only nothing is kept, and the next run translates again.
         """
         stale = [image for image in self._images.values() if image.stale]
-        if not stale:
-            return
-        parts: dict[Image, dict[int, PagePart]] = {}
-        for image in stale:
-            kept = ((page, image.file.part(page)) for page in image.file.pages())
-            parts[image] = {page: part for page, part in kept if part is not None}
-        for page, blocks in pages.items():
-            home = self._image(page)
-            if home in parts:
-                self._renew(parts[home], page, blocks, host_code(page, blocks))
         try:
-            _make_room(self._folder)
+            if stale:
+                _make_room(self._folder)
             for image in stale:
-                page_file.write(image.file.path, parts[image])
+                parts = _parts(image.file.path)
+                for page in image.pages:
+                    if page in pages:
+                        self._renew(parts, page, pages[page], host_code(page, pages[page]))
+                page_file.write(image.file.path, parts)
         except OSError:
             return
 
@@ -274,6 +274,16 @@ class PageCache:
         return self._window.read(page, code_size), bytes(data), bytes(letters), tuple(entries)
 
 
+def _parts(path: str) -> dict[int, PagePart]:
+    """What is kept now, perhaps by a process that ended while this one ran."""
+    file = PageFile(path)
+    try:
+        found = ((page, file.part(page)) for page in file.pages())
+        return {page: part for page, part in found if part is not None}
+    finally:
+        file.close()
+
+
 def _handlers(letters: bytes) -> int:
     """A number with a 1 in every word that a handler's address goes to."""
     only = letters.translate(_ONLY_HANDLERS)
@@ -320,13 +330,13 @@ def _folder(code: str) -> str:
 
 
 def _make_room(folder: str) -> None:
-    """Remove the page files that were not written for longest when all together are too large."""
+    """Remove what writers that died left, and, when all together are too large, the page files that were not
+    written for longest."""
     with os.scandir(folder) as listing:
-        found: Iterable[os.DirEntry[str]] = [entry for entry in listing if entry.name.endswith(".pages")]
-        known = sorted((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path) for entry in found)
-    total = sum(size for _, size, _ in known)
-    for _, size, path in known:
-        if total <= _FOLDER_LIMIT:
-            break
-        os.unlink(path)
-        total -= size
+        found = sorted((entry.stat().st_mtime, entry.stat().st_size, entry.path) for entry in listing)
+    total = sum(size for _, size, _ in found)
+    for written, size, path in found:
+        left_over = not path.endswith(".pages")
+        if written < time() - _PATIENCE if left_over else total > _FOLDER_LIMIT:
+            os.unlink(path)
+            total -= size

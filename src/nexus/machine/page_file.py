@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     KeptCode = tuple[int, bytes, tuple[KeptBlock, ...]]
     # where a part lies and its checksum; size 0: there is none
     Place = tuple[int, int, int]
+    # by page: how many blocks have records, how many host code, where these are
+    Index = dict[int, tuple[int, int, Place, Place]]
 
 _MAGIC = b"NXPAGES5"
 _HEAD = len(_MAGIC) + 8
@@ -46,9 +48,7 @@ class PagePart:
 
     __slots__ = ("blocks", "host_code", "natives", "records")
 
-    def __init__(
-        self, blocks: int, records: bytes | memoryview, natives: int = 0, host_code: bytes | memoryview = b""
-    ) -> None:
+    def __init__(self, blocks: int, records: bytes, natives: int = 0, host_code: bytes = b"") -> None:
         self.blocks = blocks
         self.records = records
         self.natives = natives
@@ -56,17 +56,41 @@ class PagePart:
 
 
 class PageFile:
-    """What a file holds, for those pages that it is asked for. `damaged` is set when the file or one of
-    those is not what was written."""
+    """What a file holds, for those pages that it is asked for: the index is read at once, the rest when it is
+    wanted, from the file that the name meant at first, whatever it means since. `damaged` is set when the
+    file or a part is not what was written."""
 
-    __slots__ = ("_content", "_index", "damaged", "path")
+    __slots__ = ("_fd", "_first", "_index", "damaged", "path")
 
     def __init__(self, path: str) -> None:
         """Empty if the file is not there, is not what was written, or could have been written by others."""
         self.path = path
-        found = _read(path)
-        self.damaged = found is None and os.path.lexists(path)
-        self._content, self._index = found or (b"", {})
+        self.damaged = False
+        self._index: Index = {}
+        self._first = 0  # where the parts begin
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            self._fd = -1
+            self.damaged = os.path.lexists(path)
+        else:
+            self._read_index()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _read_index(self) -> None:
+        info = os.fstat(self._fd)
+        head = os.pread(self._fd, _HEAD, 0)
+        size = int.from_bytes(head[-4:], "little")
+        if stat.S_ISREG(info.st_mode) and cache.is_private(info) and len(head) == _HEAD:
+            index = os.pread(self._fd, min(size, info.st_size), _HEAD)
+            if head[:-4] == _MAGIC + _check(self.path, head[-4:] + index).to_bytes(4, "little"):
+                self._index, self._first = marshal.loads(index), _HEAD + size
+                return
+        self.damaged = True
 
     def pages(self) -> list[int]:
         return list(self._index)
@@ -76,10 +100,16 @@ class PageFile:
         every = self._index.values()
         return sum(entry[0] for entry in every), sum(entry[1] for entry in every)
 
+    def host_code_bytes(self) -> int:
+        return sum(entry[3][1] for entry in self._index.values())
+
     def records(self, page: int) -> Records | None:
         entry = self._index.get(page)
         body = b"" if entry is None else self._body(entry[2])
         return marshal.loads(body) if body else None
+
+    def has_host_code(self, page: int) -> bool:
+        return page in self._index and self._index[page][1] > 0
 
     def host_code(self, page: int) -> KeptCode | None:
         entry = self._index.get(page)
@@ -95,10 +125,12 @@ class PageFile:
         records, host_code = (self._body(place) for place in places)
         return PagePart(blocks, records, natives if host_code else 0, host_code) if records else None
 
-    def _body(self, place: Place) -> bytes | memoryview:
+    def _body(self, place: Place) -> bytes:
         """Empty if it is damaged."""
         at, size, check = place
-        body = memoryview(self._content)[at : at + size]
+        if self._fd < 0:  # closed, because something else is there in the guest's memory
+            return b""
+        body = os.pread(self._fd, size, self._first + at)
         if len(body) == size and zlib.crc32(body) == check:
             return body
         self.damaged = True
@@ -126,27 +158,5 @@ def pack(content: Records | KeptCode) -> bytes:
     return marshal.dumps(content)
 
 
-def _check(path: str, index: bytes | memoryview) -> int:
+def _check(path: str, index: bytes) -> int:
     return zlib.crc32(index, zlib.crc32(os.path.basename(path).encode()))
-
-
-def _read(path: str) -> tuple[bytes, dict[int, tuple[int, int, Place, Place]]] | None:
-    """The parts and the index, if the file is there, is what was written, and only we could have written
-    it."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    with open(fd, "rb") as file:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode) or not cache.is_private(info):
-            return None
-        head = file.read(_HEAD)
-        size = int.from_bytes(head[-4:], "little")
-        if len(head) < _HEAD or size > info.st_size:
-            return None
-        index = file.read(size)
-        check = _check(path, head[-4:] + index).to_bytes(4, "little")
-        if head[:-4] != _MAGIC + check:
-            return None
-        return file.read(), marshal.loads(index)

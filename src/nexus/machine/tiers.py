@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nexus.backend.interp.engine import Interpreter
     from nexus.machine.native import HostCodes
     from nexus.machine.page_cache import Saved
-    from nexus.machine.page_file import KeptCode
+    from nexus.machine.page_file import KeptCode, PageFile
     from nexus.machine.translation import Translation
     from nexus.machine.window import Window
 
@@ -40,7 +40,7 @@ class Policy:
         self.patience = patience
 
 
-USUAL = Policy(FIRST_COUNT, 1000, 1000)
+USUAL = Policy(FIRST_COUNT, 2000, 300)
 AT_ONCE = Policy(0, 0, 0)  # host code for every block, when it runs first
 
 
@@ -53,7 +53,7 @@ class TieredTranslations(Translations):
         self._first_count = policy.first
         self._codes: HostCodes | None = None
         self._waiting = 0  # used-up counts before there was anything to make host code with
-        self._kept: dict[int, Saved] = {}  # pages whose kept host code nobody has asked for
+        self._kept: dict[int, PageFile] = {}  # of pages whose kept host code nobody has asked for
 
     def close(self) -> None:
         super().close()
@@ -66,12 +66,16 @@ class TieredTranslations(Translations):
         if not block.saved:  # it has been compiled in the meantime
             return
         codes = self._host_codes()
+        if codes is None:
+            count_of(block.record).value = self._policy.first
+            return
         if codes.full:
             self.drop_all()
             return
-        saved = self._kept.pop(block.pages[0], None)
-        if saved is not None:
-            self._take_over(codes, saved)
+        page = block.pages[0]
+        file = self._kept.pop(page, None)
+        if file is not None:
+            self._take_over(codes, file.host_code(page))
         if block.native is not None:
             return
         if block.counted or not self._policy.again:
@@ -85,20 +89,23 @@ class TieredTranslations(Translations):
         block.counted = True
         count_of(block.record).value = self._policy.again
 
-    def _host_codes(self) -> HostCodes:
+    def _host_codes(self) -> HostCodes | None:
+        """None while what it takes is being built."""
         if self._codes is None:
-            from nexus.machine.native import HostCodes
+            from nexus.machine import native
 
-            self._codes = HostCodes(self.engine)
+            stencils = native.built()
+            if stencils is None:
+                return None
+            self._codes = native.HostCodes(self.engine, stencils)
             self._lookup_host = Lookup(self.lookup.address + LOOKUP_BYTES)
         return self._codes
 
-    def _take_over(self, codes: HostCodes, saved: Saved) -> None:
-        """Host code that an earlier run kept, if it is for just these blocks."""
-        kept = saved.host_code(codes.check)
-        if kept is None:
+    def _take_over(self, codes: HostCodes, kept: KeptCode | None) -> None:
+        """Host code that an earlier run kept, if it was made of the same stencils for just these blocks."""
+        check, code, parts = kept or (0, b"", ())
+        if check != codes.check:
             return
-        code, parts = kept
         found = []
         for start, size, begin, length, rest in parts:
             block = self._blocks.get(start)
@@ -120,7 +127,8 @@ class TieredTranslations(Translations):
     def _adopt(self, page: int) -> Saved | None:
         saved = super()._adopt(page)
         if saved is not None:
-            self._kept[page] = saved
+            if saved.file.has_host_code(page):
+                self._kept[page] = saved.file
             if self._policy.first != FIRST_COUNT:
                 for block in self._pages[page]:
                     count_of(block.record).value = self._policy.first

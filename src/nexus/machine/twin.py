@@ -1,9 +1,9 @@
-"""T0 and T1 side by side on the same guest, until they disagree.
+"""T0 and another engine side by side on the same guest, until they disagree.
 
 `TwinVcpu` is a vCPU like any other, so a kernel can be booted on it. A stretch runs on T0 in the kernel's
-window, then on T1 in a second one with the same contents, every block as host code; registers and memory
-afterwards are compared. A stretch that differs is done again with a shorter budget, until the one block is
-found that does it, and then its first instruction that does.
+window, then on T1 (or T2) in a second one with the same contents, every block as host code; registers and
+memory afterwards are compared. A stretch that differs is done again with a shorter budget, until the one
+block is found that does it, and then how much of the block it takes.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import ctypes
 from collections import deque
 
 from nexus.base.errors import NexusError
-from nexus.ir.state import SLOTS, STATE_BYTES, VECTOR_BYTES, Exit
-from nexus.isa.x86.registers import GPR_NAMES, CpuState
+from nexus.ir.state import SLOTS, STATE_BYTES, Exit
+from nexus.isa.x86.registers import CpuState
 from nexus.machine import host
 from nexus.machine.copies import Copies
+from nexus.machine.states import same, side_by_side
 from nexus.machine.stop import FetchFault, Stop
 from nexus.machine.tiers import AT_ONCE
 from nexus.machine.vcpu import Vcpu
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from nexus.isa.x86.helpers import Machine
 
 _BUDGET = SLOTS["budget"]
-_VECTORS = 32
-_WORDS = (*GPR_NAMES, "rip", "eflags", "mxcsr", "fcw", "fsw", "fs_base", "gs_base")
 _SHOWN = 6  # differences of memory
 _WALK = 1000  # instructions that are looked at block by block
 
@@ -77,13 +76,15 @@ class _Answers:
 
 
 class TwinVcpu(Vcpu):
-    """T0, with T1 checked against it. `instructions` counts what they agreed about."""
+    """T0, with another engine checked against it. `instructions` counts what they agreed about."""
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: Window, against: str = "t1") -> None:
         super().__init__(window, "t0")
+        self._names = f"T0 and {against.upper()}"
+        self._heads = "T0", against.upper()
         self._other_window = Window(window.top)
         self._copies = Copies(window, self._other_window)
-        self._t1 = Vcpu(self._other_window, "t1", AT_ONCE)
+        self._second = Vcpu(self._other_window, against, AT_ONCE)
         self._area = host.allocate(STATE_BYTES)
         area = (ctypes.c_char * STATE_BYTES).from_address(self._area)
         self._state = CpuState(memoryview(area).cast("B"))
@@ -92,28 +93,28 @@ class TwinVcpu(Vcpu):
 
     def close(self) -> None:
         if not self._closed:
-            self._t1.close()
+            self._second.close()
             self._copies.close()
             self._other_window.close()
         super().close()
 
     def hook(self, address: int) -> None:
         super().hook(address)
-        self._t1.hook(address)
+        self._second.hook(address)
 
     def unhook(self, address: int) -> None:
         super().unhook(address)
-        self._t1.unhook(address)
+        self._second.unhook(address)
 
     def run(self, state: CpuState, budget: int, past_hook: bool = False) -> Stop:
         self._copies.prepare()
         before = bytes(state.buffer)
         stop, other, used = self._both(state, before, budget, past_hook)
-        if self._differences(state, stop, other):
+        if self._differ(state, stop, other):
             self._again(state, before)
             self._copies.check()
             stop, other, used = self._both(state, before, budget, past_hook)
-            if self._differences(state, stop, other):
+            if self._differ(state, stop, other):
                 self.diverged = True
                 raise self._find(state, before, max(used, 1), past_hook)
         self.instructions += used
@@ -121,16 +122,16 @@ class TwinVcpu(Vcpu):
 
     def _both(self, state: CpuState, before: bytes, budget: int, past_hook: bool) -> tuple[Stop, Stop, int]:
         """Run the stretch on both; their stops, and the instructions that T0 did."""
-        with _Answers(self.machine, self._t1.machine):
+        with _Answers(self.machine, self._second.machine):
             stop, used = _run(super().run, state, budget, past_hook)
             self._state.buffer[:] = before
-            other, theirs = _run(self._t1.run, self._state, budget, past_hook)
+            other, theirs = _run(self._second.run, self._state, budget, past_hook)
             while stop.kind == other.kind == Exit.BUDGET and used != theirs:  # blocks end at different places
                 if used < theirs:
                     stop, more = _run(super().run, state, theirs - used, False)
                     used += more
                 else:
-                    other, more = _run(self._t1.run, self._state, used - theirs, False)
+                    other, more = _run(self._second.run, self._state, used - theirs, False)
                     theirs += more
         return stop, other, used
 
@@ -139,19 +140,19 @@ class TwinVcpu(Vcpu):
         self._copies.restore()
         state.buffer[:] = before
 
-    def _differences(self, state: CpuState, stop: Stop, other: Stop) -> list[str]:
-        """The lines that show what is different."""
-        out = []
+    def _differ(self, state: CpuState, stop: Stop, other: Stop) -> bool:
+        return _told(stop) != _told(other) or not same(state, self._state) or bool(self._copies.differences())
+
+    def _table(self, before: bytes, state: CpuState, stop: Stop, other: Stop) -> list[str]:
+        """Both states as they are now, and the memory that differs."""
+        lines = side_by_side(CpuState(bytearray(before)), state, self._state, self._heads)
         if _told(stop) != _told(other):
-            out.append(f"{'stop':10}{stop!r}   {other!r}")
-        for name, mine, theirs in registers(state, self._state):
-            if mine != theirs:
-                out.append(f"{name:10}{mine}   {theirs}")
+            lines.append(f"* stop    {stop!r}  {other!r}")
         for start, end in self._copies.differences()[:_SHOWN]:
             end = min(end, start + 16)
             mine, theirs = (window.read_forced(start, end - start).hex() for window in self._windows)
-            out.append(f"[{start:#x}] {mine}   {theirs}")
-        return out
+            lines.append(f"* [{start:#x}] {mine}  {theirs}")
+        return lines
 
     @property
     def _windows(self) -> tuple[Window, Window]:
@@ -164,7 +165,7 @@ class TwinVcpu(Vcpu):
             middle = (agreed + most) // 2
             self._again(state, before)
             stop, other, _ = self._both(state, before, middle, past_hook)
-            if self._differences(state, stop, other):
+            if self._differ(state, stop, other):
                 most = middle
             else:
                 agreed = middle
@@ -177,17 +178,15 @@ class TwinVcpu(Vcpu):
             self._copies.prepare()
             begin = bytes(state.buffer)
             stop, other, used = self._both(state, begin, self._length(state.rip), past_hook)
-            if self._differences(state, stop, other):
-                return self._report(state, begin, done, past_hook)
+            if self._differ(state, stop, other):
+                return self._report(state, begin, (stop, other), done, past_hook)
             done += max(used, 1)
             past_hook = False
             if stop.kind != Exit.BUDGET:
                 break
-        return Divergence(
-            f"T0 and T1 disagree within {most:,} instructions from {CpuState(bytearray(before)).rip:#x}, but "
-            "agree block by block",
-            CpuState(bytearray(before)).rip,
-        )
+        start = CpuState(bytearray(before)).rip
+        what = f"{self._names} disagree within {most:,} instructions from {start:#x}"
+        return Divergence(f"{what}, but agree block by block", start)
 
     def _length(self, rip: int) -> int:
         """Instructions of the block at an address."""
@@ -196,12 +195,13 @@ class TwinVcpu(Vcpu):
         except FetchFault:
             return 1
 
-    def _report(self, state: CpuState, before: bytes, agreed: int, past_hook: bool) -> Divergence:
+    def _report(
+        self, state: CpuState, before: bytes, stops: tuple[Stop, Stop], agreed: int, past_hook: bool
+    ) -> Divergence:
         """Both states after as much of the block as it takes to make them differ."""
-        whole = self._differences(state, Stop(Exit.BUDGET), Stop(Exit.BUDGET))
+        table = self._table(before, state, *stops)  # of the whole block
         start = CpuState(bytearray(before)).rip
         code: list[Instruction] = []
-        wrong: list[str] = []
         for instruction in self._block(start):
             code.append(instruction)
             end = instruction.next_ip
@@ -209,16 +209,14 @@ class TwinVcpu(Vcpu):
             self.hook(end)
             stop, other, _ = self._both(state, before, len(code), past_hook)
             self.unhook(end)
-            wrong = self._differences(state, stop, other)
-            if wrong:
+            if self._differ(state, stop, other):
+                table = self._table(before, state, stop, other)
                 break
-        lines = [f"T0 and T1 disagree after {self.instructions + agreed:,} instructions, at {start:#x}:"]
+        else:
+            table.append("only where the block is whole; its beginnings by themselves agree")
+        lines = [f"{self._names} disagree after {self.instructions + agreed:,} instructions, at {start:#x}:"]
         lines += [f"  {instruction.ip:#x}  {instruction}" for instruction in code]
-        if not wrong:
-            lines.append("only where the block is whole; its beginnings by themselves agree")
-        lines += [f"{'':12}T0   T1", *("  " + line for line in wrong or whole)]
-        lines += ["before:", *("  " + line for line in described(CpuState(bytearray(before))))]
-        return Divergence("\n".join(lines), start)
+        return Divergence("\n".join(lines + table), start)
 
     def _block(self, start: int) -> list[Instruction]:
         from nexus.machine.lowering import instruction_at
@@ -243,25 +241,3 @@ def _run(
 
 def _told(stop: Stop) -> tuple[int, int, int, bool, bool]:
     return stop.kind, stop.argument, stop.address, stop.write, stop.execute
-
-
-def registers(one: CpuState, other: CpuState) -> list[tuple[str, str, str]]:
-    """Name and both values of every architectural register, in hexadecimal."""
-    out = [(name, f"{getattr(one, name):016x}", f"{getattr(other, name):016x}") for name in _WORDS]
-    for number in range(_VECTORS):
-        mine, theirs = one.vector(number), other.vector(number)
-        width = VECTOR_BYTES
-        while width > 16 and not any(mine[width // 2 : width]) and not any(theirs[width // 2 : width]):
-            width //= 2
-        out.append((f"v{number}", mine[:width][::-1].hex(), theirs[:width][::-1].hex()))
-    for number in range(8):
-        out.append((f"st{number}", one.st(number)[::-1].hex(), other.st(number)[::-1].hex()))
-        slot = SLOTS[f"k{number}"]
-        out.append((f"k{number}", f"{one.slots[slot]:016x}", f"{other.slots[slot]:016x}"))
-    return out
-
-
-def described(state: CpuState) -> list[str]:
-    """The general registers, four to a line, and the flags."""
-    values = [f"{name:>6}={getattr(state, name):016x}" for name in _WORDS[:18]]
-    return [" ".join(values[at : at + 4]) for at in range(0, len(values), 4)]

@@ -9,7 +9,7 @@ from time import perf_counter_ns
 from nexus.base.errors import GuestFault, Unsupported
 from nexus.ir.state import SLOTS, Exit
 from nexus.isa.x86 import helpers
-from nexus.isa.x86.registers import FLAG_TF, CpuState
+from nexus.isa.x86.registers import FLAG_AC, FLAG_TF, CpuState
 from nexus.machine import faults, floats, host
 from nexus.machine.faults import SIGBUS
 from nexus.machine.stop import FetchFault, Stop
@@ -28,6 +28,7 @@ _WINDOW, _TOP, _LOOKUP, _BUDGET = SLOTS["window"], SLOTS["top"], SLOTS["lookup"]
 _MXCSR = SLOTS["mxcsr"]
 _FAULT_ADDRESS = SLOTS["fault_address"]
 _EXIT, _EXIT_ARG, _EXIT_AT = SLOTS["exit"], SLOTS["exit_arg"], SLOTS["exit_at"]
+_STEPPED = FLAG_TF | FLAG_AC  # with these, every instruction is looked at
 _UNKNOWN_ADDRESS = (1 << 64) - 1  # what a #GP reports, which has no address
 _GENERAL_PROTECTION = 1  # argument of a #GP that is not for a ring-0 instruction (`isa/x86/ins.py`)
 _CANONICAL_END, _KERNEL_HALF = 1 << 47, (1 << 64) - (1 << 47)
@@ -90,7 +91,7 @@ class Vcpu:
         slots[_LOOKUP], slots[_ZERO] = self.translations.lookup.address, 0
         slots[_BUDGET] = budget
         try:
-            if slots[_EFLAGS] & FLAG_TF:
+            if slots[_EFLAGS] & _STEPPED:
                 if not past_hook and slots[_PC] in self.translations.hooks:
                     return Stop(Exit.HOOK)
                 return self._step(state, at)
@@ -139,7 +140,7 @@ class Vcpu:
                 stop = self._stopped(state, at)
                 if stop is not None:
                     return stop
-                if slots[_EFLAGS] & FLAG_TF:
+                if slots[_EFLAGS] & _STEPPED:
                     return self._step(state, at)
                 self._look_at_mxcsr(slots[_MXCSR])
                 block = self._enter(slots[_PC])
@@ -174,8 +175,20 @@ class Vcpu:
         return self.translations.find(pc)
 
     def _step(self, state: CpuState, at: int) -> Stop:
-        """One instruction, then the trap."""
-        return self._once(state, at, 1, True) or Stop(Exit.TRAP)
+        """One instruction as TF and AC want it: #AC before it, or the trap after it."""
+        from nexus.machine import stepping
+        from nexus.machine.lowering import instruction_at
+
+        flags = state.slots[_EFLAGS]
+        instruction, _ = instruction_at(self.window, state.slots[_PC])
+        if flags & FLAG_AC and stepping.misaligned(instruction, state):
+            return Stop(Exit.ALIGNMENT)
+        if not flags & FLAG_TF:
+            return self._once(state, at, 1, True) or Stop(Exit.BUDGET)
+        turn = stepping.OneTurn(instruction, state)
+        stop = self._once(state, at, 1, True)
+        turn.finish(state)
+        return stop or Stop(Exit.TRAP)
 
     def _once(self, state: CpuState, at: int, instructions: int, locked: bool) -> Stop | None:
         """At most so many instructions, as long as there is no branch; None if nothing happened in them."""

@@ -9,6 +9,7 @@ from functools import partial
 
 from nexus.base.errors import GuestFault, NexusError, Unsupported
 from nexus.ir.state import Exit
+from nexus.isa.x86.cpuid import DEFAULT
 from nexus.machine.host import HostMemoryError
 from nexus.machine.slices import Slices
 from nexus.nt import callback
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from nexus.isa.x86.cpuid import Cpu
     from nexus.machine.stop import Stop
     from nexus.machine.vcpu import Vcpu
     from nexus.machine.window import Window
@@ -53,6 +55,14 @@ def _seeded(seed: int) -> Callable[[int], bytes]:
     from random import Random
 
     return Random(seed).randbytes
+
+
+def located(missing: Unsupported, thread: Thread) -> Unsupported:
+    """The same, with the module and offset of what the processor knows as an address only."""
+    if not missing.where.startswith("0x"):
+        return missing
+    where = thread.process.describe_address(int(missing.where, 16))
+    return Unsupported(missing.what, where, missing.file)
 
 
 class Deadlock(NexusError):
@@ -78,6 +88,7 @@ class Kernel:
         handle_limit: int = 1 << 20,
         process_limit: int = 256,
         memory_limit: int = 1 << 34,
+        cpu: Cpu = DEFAULT,
         trace: Trace | None = None,
     ) -> None:
         self.make_window = make_window
@@ -87,6 +98,7 @@ class Kernel:
         self.deterministic = seed is not None
         self.random_bytes: Callable[[int], bytes] = os.urandom if seed is None else _seeded(seed)
         self.processors = processors
+        self.cpu = cpu
         self.handle_limit = handle_limit
         self.process_limit = process_limit
         self.commitment = Commitment(memory_limit)
@@ -195,7 +207,10 @@ class Kernel:
                 raise self.stop_requested
             thread = self._next_thread()
             self.current_thread = thread
-            self._run_slice(thread)
+            try:
+                self._run_slice(thread)
+            except Unsupported as missing:
+                raise located(missing, thread) from missing
             self.current_thread = None
             thread.make_ready()
         return root.exit_status

@@ -10,11 +10,13 @@ import mmap
 import os
 import struct
 
+from nexus.isa.x86.cpuid import COMPONENTS
 from nexus.nt.mm.memory import ANYWHERE
 from nexus.nt.mm.vad import MEM_PRIVATE, PAGE_READONLY, READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from nexus.isa.x86.cpuid import Cpu
     from nexus.nt.clock import Clock
     from nexus.nt.kernel import Kernel
     from nexus.nt.mm.memory import AddressSpace
@@ -32,7 +34,6 @@ _TICK_MULTIPLIER = 1 << 24
 
 _PF_COMPARE_EXCHANGE_DOUBLE, _PF_MMX, _PF_SSE, _PF_RDTSC, _PF_PAE, _PF_SSE2 = 2, 3, 6, 8, 9, 10
 _PF_NX, _PF_SSE3, _PF_COMPARE_EXCHANGE_128, _PF_FASTFAIL = 12, 13, 14, 23
-_PF_SSSE3, _PF_SSE4_1, _PF_SSE4_2 = 36, 37, 38
 PROCESSOR_FEATURES = (
     _PF_COMPARE_EXCHANGE_DOUBLE,
     _PF_MMX,
@@ -44,10 +45,24 @@ PROCESSOR_FEATURES = (
     _PF_SSE3,
     _PF_COMPARE_EXCHANGE_128,
     _PF_FASTFAIL,
-    _PF_SSSE3,
-    _PF_SSE4_1,
-    _PF_SSE4_2,
 )
+_PF_OF_FEATURE = {  # the names of cpuid.FEATURES
+    "XSAVE": 17,
+    "FSGSBASE": 22,
+    "RDRAND": 28,
+    "RDTSCP": 32,
+    "RDPID": 33,
+    "SSSE3": 36,
+    "SSE4_1": 37,
+    "SSE4_2": 38,
+    "AVX": 39,
+    "AVX2": 40,
+    "AVX512F": 41,
+    "BMI2": 60,
+}
+_XSTATE = 0x3D8  # XSTATE_CONFIGURATION
+_XSTATE_FEATURES, _XSTATE_ALL_SIZE, _XSTATE_ALL = _XSTATE + 0x18, _XSTATE + 0x228, _XSTATE + 0x22C
+_X87_BYTES, _SSE_BYTES = 160, 256  # of the FXSAVE image
 
 
 class SharedData:
@@ -67,6 +82,9 @@ class SharedData:
         struct.pack_into("<II", page, 0x26C, MAJOR_VERSION, MINOR_VERSION)
         for feature in PROCESSOR_FEATURES:
             page[0x274 + feature] = 1
+        for name, feature in _PF_OF_FEATURE.items():
+            page[0x274 + feature] = name in kernel.cpu.features
+        _put_xstate(page, kernel.cpu)
         struct.pack_into("<I", page, 0x2D0, _SUITE_SINGLE_USER)
         struct.pack_into("<I", page, 0x2D8, 1)  # ActiveConsoleId
         struct.pack_into("<I", page, 0x2E8, kernel.commitment.limit >> 12)  # NumberOfPhysicalPages
@@ -96,6 +114,20 @@ class SharedData:
         region.charged = False
         space.window.map_file(ADDRESS, SIZE, READ, self.fd, 0, shared=True)
         space.pages.set(ADDRESS, ADDRESS + SIZE, PAGE_READONLY)
+
+
+def _put_xstate(page: mmap.mmap, cpu: Cpu) -> None:
+    """What a CONTEXT can hold beyond SSE: nothing, or the components of XSAVE in its standard form."""
+    places = {n: (at, size) for n, (at, size, _) in COMPONENTS.items() if cpu.xcr0 >> n & 1}
+    if not places:
+        return
+    whole = max(at + size for at, size in places.values())
+    places.update({0: (0, _X87_BYTES), 1: (_X87_BYTES, _SSE_BYTES)})
+    struct.pack_into("<QQII", page, _XSTATE, cpu.xcr0, cpu.xcr0, whole, 0)
+    struct.pack_into("<I", page, _XSTATE_ALL_SIZE, whole)
+    for number, (at, size) in places.items():
+        struct.pack_into("<II", page, _XSTATE_FEATURES + 8 * number, at, size)
+        struct.pack_into("<I", page, _XSTATE_ALL + 4 * number, size)
 
 
 def _put_time(page: mmap.mmap, offset: int, value: int) -> None:

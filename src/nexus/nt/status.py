@@ -166,6 +166,7 @@ class Status:
     MEDIA_WRITE_PROTECTED = 0xC00000A2
     DEVICE_NOT_READY = 0xC00000A3
     BAD_IMPERSONATION_LEVEL = 0xC00000A5
+    BAD_TOKEN_TYPE = 0xC00000A8
     CANT_OPEN_ANONYMOUS = 0xC00000A6
     INSTANCE_NOT_AVAILABLE = 0xC00000AB
     PIPE_NOT_AVAILABLE = 0xC00000AC
@@ -309,16 +310,6 @@ class Status:
     SXS_INVALID_DEACTIVATION = 0xC0150010
     GRAPHICS_PRESENT_OCCLUDED = 0xC01E0006
     GRAPHICS_VIDPN_SOURCE_IN_USE = 0xC01E0342
-
-
-def is_error(status: int) -> bool:
-    """NT_ERROR: severity 3."""
-    return status >> 30 == 3
-
-
-def is_success(status: int) -> bool:
-    """NT_SUCCESS: severity success or informational."""
-    return status < 0x80000000
 
 
 _NAMES: dict[int, str] = {}

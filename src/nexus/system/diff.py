@@ -1,4 +1,4 @@
-"""`nexus diff BYTES`: a piece of code from many states on T0, T1 and the oracle.
+"""`nexus diff BYTES`: a piece of code from many states on T0, T1 (or T2) and the oracle.
 
 The two engines run in lockstep (`machine/twin.py`); where the code ends, the oracle has run it too, and its
 registers and memory are compared with T0's. The oracle has no say where a row has none, or where floating
@@ -20,8 +20,9 @@ from nexus.isa.x86.fuzz_state import AT, MEMORY, MEMORY_SIZE
 from nexus.isa.x86.registers import CpuState
 from nexus.machine.host import PAGE
 from nexus.machine.lowering import lower_block
+from nexus.machine.states import same, side_by_side
 from nexus.machine.stop import FetchFault, Stop
-from nexus.machine.twin import Divergence, TwinVcpu, described, registers
+from nexus.machine.twin import Divergence, TwinVcpu
 from nexus.machine.window import EXECUTE, READ, WRITE, Window
 
 LONGEST = 10_000  # instructions that a piece of code may take
@@ -32,12 +33,12 @@ _EXIT, _PC = SLOTS["exit"], SLOTS["pc"]
 class Bench:
     """A window with the code, the memory that random states point into, and nothing else."""
 
-    def __init__(self, code: bytes, seed: int) -> None:
+    def __init__(self, code: bytes, seed: int, against: str) -> None:
         self._window = Window()
         self._window.map(MEMORY, MEMORY_SIZE, READ | WRITE)
         self._window.map(AT & -PAGE, -(-(len(code) + PAGE) // PAGE) * PAGE, READ | EXECUTE)
         self._window.write_forced(AT, code + _SYSCALL)
-        self._vcpu = TwinVcpu(self._window)
+        self._vcpu = TwinVcpu(self._window, against)
         self._memory = fuzz.common_memory(seed)
         self._states = fuzz.States(random.Random(seed))
         self.checked = 0  # states that the oracle had a say about
@@ -88,35 +89,32 @@ class Bench:
         other.mxcsr = other.mxcsr & ~STICKY | state.mxcsr & STICKY  # plain arithmetic leaves none
         wrong = []
         if values[_EXIT] != stop.kind and not stop.execute:
-            wrong.append(f"stop      {stop!r}   exit {values[_EXIT]}")
-        for name, mine, theirs in registers(state, other):
-            if mine != theirs:
-                wrong.append(f"{name:10}{mine}   {theirs}")
+            wrong.append(f"* stop    {stop!r}  exit {values[_EXIT]}")
         try:
             ours = self._window.read(MEMORY, MEMORY_SIZE)
         except GuestFault:
             ours = b""
         if ours != memory:
             at = next(n for n in range(MEMORY_SIZE) if ours[n : n + 1] != memory[n : n + 1])
-            wrong.append(f"[{MEMORY + at:#x}] {ours[at : at + 16].hex()}   {memory[at : at + 16].hex()}")
-        if wrong:
-            lines = ["T0 and the oracle disagree:", f"{'':12}T0   oracle", *("  " + line for line in wrong)]
-            lines += ["before:", *("  " + line for line in described(CpuState(bytearray(before))))]
-            raise Divergence("\n".join(lines), AT)
+            wrong.append(f"* [{MEMORY + at:#x}] {ours[at : at + 16].hex()}  {memory[at : at + 16].hex()}")
+        if wrong or not same(state, other):
+            table = side_by_side(CpuState(bytearray(before)), state, other, ("T0", "oracle"))
+            raise Divergence("\n".join(["T0 and the oracle disagree:", *table, *wrong]), AT)
 
 
-def diff_bytes(code: bytes, states: int, seed: int) -> str:
+def diff_bytes(code: bytes, states: int, seed: int, against: str = "t1") -> str:
     """Compare `code` from so many random states; what to say if they agree. Raises Divergence.
 
     `code` is whole instructions."""
     whole = sum(instruction.len for instruction in instructions(code, AT))
     if whole != len(code):
         raise UsageError(f"{code[whole:].hex(' ')} ends in the middle of an instruction")
-    bench = Bench(code, seed)
+    bench = Bench(code, seed, against)
     try:
         for _ in range(states):
             bench.run()
     finally:
         bench.close()
     more = f", {bench.endless} did not end within {LONGEST:,} instructions" if bench.endless else ""
-    return f"T0 and T1 agree on {states} states (seed {seed}), the oracle on {bench.checked} of them{more}"
+    names = f"T0 and {against.upper()}"
+    return f"{names} agree on {states} states (seed {seed}), the oracle on {bench.checked} of them{more}"

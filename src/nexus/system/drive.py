@@ -13,14 +13,15 @@ import os
 
 from nexus.base.errors import NexusError
 from nexus.base.folders import private_folder
-from nexus.nt.io.volume import Grant, Volume
+from nexus.nt.io.place import Grant
+from nexus.nt.io.volume import Volume
 from nexus.system.guest_environment import FOLDERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nexus.nt.io.volume import Refusals
+    from nexus.nt.io.place import Refusals
     from nexus.system.sysroot import Sysroot
 
 REGISTRY = "windows/system32/config/registry"

@@ -13,7 +13,7 @@ import sys
 
 from nexus.base.errors import UsageError
 from nexus.base.folders import CHECKOUT, cache_folder
-from nexus.nt.io.volume import Grant
+from nexus.nt.io.place import Grant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

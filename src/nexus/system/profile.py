@@ -11,8 +11,8 @@ import json
 
 from nexus import __version__
 from nexus.machine.measure import MeasuredVcpu
+from nexus.nt.ps.unwind import Unwinder
 from nexus.system.symbols import Symbols
-from nexus.system.unwind import Unwinder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ class Profile:
         samples = self._of[vcpu]
         if samples is None:
             return
-        names = map(samples.symbols.describe, reversed(samples.unwinder.stack(state)))
+        registers = [state.gpr(number) for number in range(16)]
+        names = map(samples.symbols.describe, reversed(samples.unwinder.stack(registers, state.rip)))
         stack = [self._frames.setdefault(name, len(self._frames)) for name in names]
         if samples.stacks and samples.stacks[-1] == stack:
             samples.weights[-1] += nanoseconds

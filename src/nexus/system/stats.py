@@ -9,6 +9,7 @@ from nexus.machine.stop import KINDS
 
 def text(measure: Measure, seconds: float) -> str:
     """The lines; `seconds` is how long the whole run took, on the clock."""
+    hot = [vcpu.translations.hot for vcpu in measure.vcpus]
     counts = [vcpu.translations.counts for vcpu in measure.vcpus]
     inside = measure.nanoseconds / 1e9
     speed = measure.instructions / inside / 1e6 if inside else 0.0
@@ -21,6 +22,7 @@ def text(measure: Measure, seconds: float) -> str:
         f"{sum(c.kept for c in counts):,} cached",
         f"blocks for T1    {sum(c.host_code_made for c in counts):,} made into host code, "
         f"{sum(c.host_code_kept for c in counts):,} cached",
+        f"regions for T2   {sum(h.units for h in hot if h is not None):,} compiled",
         f"system calls     {measure.exits.get(Exit.SYSCALL, 0):,}",
         "exits            " + ", ".join(f"{KINDS[kind].lower()} {count:,}" for kind, count in exits),
     ]

@@ -8,6 +8,7 @@ from struct import iter_unpack
 from nexus.base.errors import BadImage, GuestFault
 from nexus.loader import directories, pe
 from nexus.machine.window import Window
+from nexus.nt.ps.unwind import Function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,17 +32,6 @@ class MappedBytes:
             return self._window.read_forced(self._base + start, max(0, stop - start))
         except GuestFault:
             return b""
-
-
-class Function:
-    """A row of the exception directory: offsets in the image."""
-
-    __slots__ = ("begin", "end", "unwind")
-
-    def __init__(self, begin: int, end: int, unwind: int) -> None:
-        self.begin = begin
-        self.end = end
-        self.unwind = unwind
 
 
 class ModuleNames:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 
 from nexus.base import terminal
-from nexus.base.errors import NexusError, NotFound, UsageError
+from nexus.base.errors import NexusError, NotFound, UsageError, host_failed
+from nexus.isa.x86.cpuid import DEFAULT
 from nexus.loader.runnable import check_program
 from nexus.loader.source import FileBytes
 from nexus.machine.window import Window
@@ -124,7 +125,7 @@ class Settings:
         self.drive: str | None = None
         self.cpu: Callable[[Window], Vcpu] | None = None
         self.cpu_name: str | None = None
-        self.engine = "t0"
+        self.engine: str | None = None  # the best one that the host can run
         self.measure: Measure | None = None  # what takes the time of the guest's code
         self.seed: int | None = None
         self.processors = 1
@@ -159,6 +160,7 @@ class Machine:
             handle_limit=settings.handles,
             process_limit=settings.processes,
             memory_limit=settings.memory,
+            cpu=named_cpu(settings.cpu_name),
             trace=trace,
         )
         self.kernel = kernel
@@ -211,8 +213,7 @@ class Machine:
         machine = vcpu.machine
         machine.ticks, machine.processors = self.kernel.clock.time_stamp, self.settings.processors
         machine.random_bytes = self.kernel.random_bytes
-        if self.settings.cpu_name is not None:
-            machine.cpu = named_cpu(self.settings.cpu_name)
+        machine.cpu = self.kernel.cpu
         return vcpu
 
     def start(
@@ -303,8 +304,13 @@ class Windows:
         check_host_program(program)
         folder = os.path.abspath(os.fspath(cwd) if cwd is not None else os.getcwd())
         recorded: list[str] = []
-        machine = Machine(self.settings, program, folder, Trace(recorded.append) if events else None)
-        streams = Streams(input, capture)
+        with HostFailures():
+            streams = Streams(input, capture)
+            try:
+                machine = Machine(self.settings, program, folder, Trace(recorded.append) if events else None)
+            except BaseException:
+                streams.close()
+                raise
         self._running.append(machine)
         try:
             with Interrupts(machine.kernel, timeout, signals=False):
@@ -319,8 +325,9 @@ class Windows:
             result.complete(machine, process, recorded, None)
         finally:
             self._running.remove(machine)
-            machine.close()
             streams.close()
+            with HostFailures():
+                machine.close()
         if check and result.crash is not None:
             raise GuestCrash(result.crash.text(), result)
         if check and result.exit_code:
@@ -345,6 +352,17 @@ class Windows:
             return handler
 
         return declare
+
+
+class HostFailures:
+    """`with HostFailures():` turns a failure of the host inside, like a full disk, into a NexusError."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            raise host_failed(error) from error
 
 
 class Streams:
@@ -387,7 +405,7 @@ def windows(
     drive: str | os.PathLike[str] | None = None,
     cpu: str | Callable[[Window], Vcpu] | None = None,
     deterministic: int | None = None,
-    engine: str = "t0",
+    engine: str | None = None,
 ) -> Windows:
     """A Windows machine for programs: DLLs, permissions, environment, a kept C:, a CPU, a seed, an engine.
 
@@ -428,8 +446,10 @@ def check_host_program(path: str) -> None:
         os.close(fd)
 
 
-def named_cpu(name: str) -> Cpu:
-    """The processor of a name; raises UsageError."""
+def named_cpu(name: str | None) -> Cpu:
+    """The processor of a name, by default one that has everything; raises UsageError."""
+    if name is None:
+        return DEFAULT
     from nexus.isa.x86 import cpus
 
     if name not in cpus.NAMES:
@@ -437,22 +457,25 @@ def named_cpu(name: str) -> Cpu:
     return cpus.cpu(name)
 
 
-def _engine(name: str, measure: Measure | None, repeatable: bool) -> Callable[[Window], Vcpu]:
-    """What makes the processors of a machine. T1 is built, if need be, before the wall is up.
+def _engine(name: str | None, measure: Measure | None, repeatable: bool) -> Callable[[Window], Vcpu]:
+    """What makes the processors of a machine. T1 is built, if need be, before the wall is up; a run that did
+    not ask for it does not wait for that.
 
     When a region is compiled is not the same twice, nor where it looks at the budget what it was before: runs
     that repeat have none.
     """
     from nexus.machine.vcpu import Vcpu
 
-    if repeatable and name == "t2":
-        name = "t1"
+    engine = "t0"
     if name != "t0":
+        from nexus.backend.stencils.engine import available
         from nexus.machine.native import prepare
 
-        prepare()
+        if name is not None or available():
+            prepare(meanwhile=name is None)
+            engine = "t2" if name == "t2" and not repeatable else "t1"
     if measure is not None:
         from nexus.machine.measure import MeasuredVcpu
 
-        return lambda window: MeasuredVcpu(measure, window, name)
-    return lambda window: Vcpu(window, name)
+        return lambda window: MeasuredVcpu(measure, window, engine)
+    return lambda window: Vcpu(window, engine)

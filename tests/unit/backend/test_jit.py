@@ -12,9 +12,10 @@ from nexus.backend.jit.unit import Unit, unpack
 from nexus.ir import oracle
 from nexus.ir.state import SLOTS, Exit
 from nexus.ir.text import show
-from nexus.ir.values import Block
+from nexus.ir.types import I64, INTEGERS
+from nexus.ir.values import Address, Block
 from random_block import random_block, random_state
-from t0 import MEMORY_SIZE, BytesMemory, architectural
+from t0 import MEMORY_BASE, MEMORY_SIZE, BytesMemory, architectural
 from t2 import shared
 
 _PC = SLOTS["pc"]
@@ -64,6 +65,34 @@ def without(state: dict[int, int], skipped: frozenset[int]) -> dict[int, int]:
 def test_regions_agree_with_the_oracle(ten: int) -> None:
     kinds = {check(seed) for seed in range(ten * 10, ten * 10 + 10)}
     assert kinds & {Exit.LINK, Exit.LOOKUP, Exit.STEP}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_was_stored_is_loaded_again(seed: int) -> None:
+    """Overlapping stores and loads at constants from two registers, which may be equal."""
+    rng, t2 = random.Random(seed), shared()
+    state = {0: MEMORY_BASE + 64, 1: MEMORY_BASE + rng.choice((64, 60, 200)), 2: rng.getrandbits(64)}
+
+    def make() -> Block:
+        block, rng = Block(0x1000), random.Random(seed + 100)
+        for number in range(24):
+            block.mark(0x1000 + number)
+            where = Address(block.get(I64, rng.randrange(2)), rng.randrange(0, 16, 2))
+            type = rng.choice(INTEGERS)
+            if rng.random() < 0.5:
+                block.store(where, block.get(type, rng.randrange(2, 10)))
+            else:
+                block.put(rng.randrange(2, 10), block.load(type, where))
+        block.mark(0x1100)
+        block.goto(0x2000)
+        return block
+
+    data = rng.randbytes(MEMORY_SIZE)
+    t2.memory[:] = data
+    found, expected, memory = t2.run(make(), state), dict(state), BytesMemory(data)
+    oracle.run(make(), expected, memory)
+    assert architectural(found) == architectural(expected), show(make())
+    assert t2.memory.raw == bytes(memory.data)
 
 
 def test_a_unit_survives_packing() -> None:

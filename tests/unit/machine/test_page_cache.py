@@ -30,7 +30,7 @@ def text():
 class Run:
     """One process with the image, run to its syscall or fault."""
 
-    def __init__(self, code, pointer=DATA, access=READ | EXECUTE, between=None):
+    def __init__(self, code, pointer=DATA, access=READ | EXECUTE, between=None, how=("t0", None)):
         self.window = Window()
         header = bytearray(PAGE)
         header[0:2], header[0x3C] = b"MZ", 0x80
@@ -41,7 +41,8 @@ class Run:
         self.state = CpuState()
         self.state.reset()
         self.state.rip, self.state.rbx, self.state.rax = TEXT, pointer, 0
-        vcpu = Vcpu(self.window)
+        vcpu = Vcpu(self.window, *how)
+        self.counts = vcpu.translations.counts
         self.stop = vcpu.run(self.state, 10_000)
         if between is not None:
             between(self.window)

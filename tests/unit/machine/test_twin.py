@@ -52,7 +52,8 @@ def rig() -> Iterator[Rig]:
 
 def plant(monkeypatch: pytest.MonkeyPatch, right: str, wrong: str) -> None:
     """Let T1 use the stencils of another row."""
-    built: Any = native.prepare().stencils
+    there: Any = native.built()
+    built = there.stencils
     monkeypatch.setitem(built, right, built[wrong])
 
 
@@ -109,16 +110,17 @@ def test_a_wrong_stencil_is_found(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> 
     text = str(caught.value)
     assert caught.value.rip == CODE + 4
     assert text.startswith("T0 and T1 disagree after 10,000 instructions, at 0x10004:\n")
-    shown, _, after = text.partition("T0   T1")
+    shown, _, table = text.partition(" before            T0                T1\n")
     assert "0x10009  add rdx,rbx" in shown and "xor eax,eax" in shown and "jmp" not in shown
-    assert f"rdx       {8:016x}   {3 - 5 & (1 << 64) - 1:016x}" in after
-    assert "rbx=0000000000000005" in after.partition("before:")[2]
+    assert f"* rdx     {0:016x}  {8:016x}  {3 - 5 & (1 << 64) - 1:016x}\n" in table
+    assert f"  rbx     {5:016x}  {5:016x}  {5:016x}\n" in table
+    assert table.count("*") == 1
 
 
 def test_wrong_memory_is_found_and_does_not_stay(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch, "store.i64", "store.i32")
     # mov [0x20008],rdx; syscall
     code = "48891425 08000200" + SYSCALL
-    with pytest.raises(Divergence, match=r"\[0x2000c\] 07   00"):
+    with pytest.raises(Divergence, match=r"\* \[0x2000c\] 07  00"):
         rig.run(code, rdx=7 << 32 | 5)
     assert rig.window.u64(DATA + 8) == 7 << 32 | 5  # the kernel's window has what T0 did

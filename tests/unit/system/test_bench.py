@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from nexus.base.errors import UsageError
 from nexus.cli import bench
-from nexus.system.bench import chart, statistics, table
+from nexus.system.bench import chart, contenders, statistics, table
 from nexus.system.bench.contenders import Contender
 from nexus.system.bench.measure import Row, calibrate, pair
 
@@ -100,6 +101,17 @@ def test_pairs_alternate() -> None:
     assert pair(native, other, one, False) == (100.0, 300.0)
     assert pair(native, other, one, True) == (100.0, 300.0)
     assert order == ["native", "other", "other", "native"]
+
+
+def test_what_is_absent_is_said_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NEXUS_CACHE", str(tmp_path))
+    monkeypatch.setattr(contenders.shutil, "which", lambda name: None)
+    monkeypatch.setattr(contenders.Apt, "for_this_machine", lambda: None)
+    with pytest.raises(contenders.Absent, match="qemu-user is not installed, and this machine has no apt"):
+        contenders.maker("qemu", "python")
+    with pytest.raises(contenders.Absent, match="Wine is not installed"):
+        contenders.maker("wine", "python")
+    assert contenders.is_qemu("./usr/bin/qemu-x86_64-static") and not contenders.is_qemu("usr/bin/qemu-x86")
 
 
 def test_unknown_names_are_refused() -> None:

@@ -17,10 +17,10 @@ from nexus.loader import pe
 from nexus.machine.measure import Measure
 from nexus.machine.window import READ, WRITE, Window
 from nexus.nt.ps.process import Module
+from nexus.nt.ps.unwind import Unwinder, Unwound
 from nexus.system.profile import Profile
 from nexus.system.stats import text
 from nexus.system.symbols import Symbols
-from nexus.system.unwind import Unwinder, Unwound
 from unit.loader.test_pe import build
 
 BASE = 0x180000000
@@ -116,6 +116,10 @@ def test_stats_name_what_happened() -> None:
     assert "system calls     1,234" in shown and "syscall 1,234, link 5" in shown
 
 
+def registers(state: CpuState) -> list[int]:
+    return [state.gpr(number) for number in range(16)]
+
+
 def test_stacks_are_unwound() -> None:
     """Frames laid out by hand, as the prologues leave them."""
     window = Window()
@@ -134,12 +138,12 @@ def test_stacks_are_unwound() -> None:
     window.w64(frame + 0x1008, BASE + 0x1048)
     window.w64(frame + 0x1010, 0x1234)
     unwinder = Unwinder(window, Symbols(running))
-    assert unwinder.stack(state) == [BASE + 0x1008, BASE + 0x102B, BASE + 0x1047]
+    assert unwinder.stack(registers(state), state.rip) == [BASE + 0x1008, BASE + 0x102B, BASE + 0x1047]
     state.rip, state.rsp = BASE + 0x1000, stack + 0x28  # before its prologue
     state.rbp = frame + 0x40
-    assert unwinder.stack(state)[1] == BASE + 0x102B
+    assert unwinder.stack(registers(state), state.rip)[1] == BASE + 0x102B
     state.rsp = 0x10  # unreadable
-    assert unwinder.stack(state) == [BASE + 0x1000]
+    assert unwinder.stack(registers(state), state.rip) == [BASE + 0x1000]
     window.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from nexus.backend.jit import lower
+from nexus.backend.jit import access, lower
 from nexus.backend.jit.unit import Unit
 from nexus.backend.link import link
 from nexus.backend.llvm.compile import compile_object
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 def compile_region(region: Region) -> Unit:
     """Lower and compile; raises Unfit."""
     text, ways = lower.lower(region)
-    image = link(compile_object(text))
-    at, size = image.sections.get(lower.ACCESSES, (0, 0))
+    image = link(compile_object(text, avx=True))
+    at, size = image.sections.get(access.ACCESSES, (0, 0))
     accesses = []
     for offset in range(at, at + size, 8):
-        access, landing = struct.unpack_from("<ii", image.code, offset)
-        accesses.append((offset + access, offset + 4 + landing))
+        at_access, landing = struct.unpack_from("<ii", image.code, offset)
+        accesses.append((offset + at_access, offset + 4 + landing))
     accesses.sort()
     return Unit(image.code, image.symbols["unit"], accesses, region.entries, ways, list(region.blocks))

@@ -53,6 +53,19 @@ class Region:
             elif op.row.name == "jump" and return_site(block) is None:
                 yield from self.sites
 
+    def only_ways(self) -> dict[int, int]:
+        """Blocks that are reached from one other block only, and that block."""
+        sources: dict[int, list[int]] = {}
+        for pc in self.blocks:
+            for target in self._after[pc]:
+                sources.setdefault(target, []).append(pc)
+        open_to_others = {*self.entries, *self.headers}
+        return {
+            pc: sources[pc][0]
+            for pc in self.blocks
+            if pc not in open_to_others and len(sources.get(pc, ())) == 1
+        }
+
     def targets(self, pc: int) -> tuple[int, ...]:
         """Where a block goes on, in the region or not, as far as that is known."""
         return self._after[pc]

@@ -45,14 +45,17 @@ def features(avx: bool = False) -> str:
     return usable + (",".join(("", *(f"+{name}" for name in _AVX))) if avx else ",-avx")
 
 
-def compile_object(text: str, level: int = 2, reloc: str = "pic", codemodel: str = "small") -> bytes:
-    """Verify, optimise and compile a module for this host, position-independent by default."""
+def compile_object(
+    text: str, level: int = 2, reloc: str = "pic", codemodel: str = "small", avx: bool = False
+) -> bytes:
+    """Verify, optimise and compile a module for this host, position-independent by default; with `avx` all of
+    it may use that."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     llvm.initialize_native_asmparser()
     target = llvm.Target.from_default_triple()
     machine = target.create_target_machine(
-        cpu="x86-64", features=features(), opt=level, reloc=reloc, codemodel=codemodel, jit=False
+        cpu="x86-64", features=features(avx), opt=level, reloc=reloc, codemodel=codemodel, jit=False
     )
     module = llvm.parse_assembly(text)
     module.triple = target.triple

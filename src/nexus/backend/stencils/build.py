@@ -7,9 +7,11 @@ keep the rules of `violations`; the interpreter's handler does what it would hav
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
 import sys
+from contextlib import suppress
 
 from iced_x86 import (
     Decoder,
@@ -239,5 +241,21 @@ def _operands(shape: str) -> dict[str, str]:
 
 IMMEDIATE_OFFSET = {"h_imm": -IMMEDIATE_BIAS}
 
+
+def main(path: str, meanwhile: bool) -> None:
+    """Build a file; `meanwhile` others want the processor, unless somebody is at it already."""
+    if meanwhile:
+        os.nice(19)
+    with open(f"{path}.building", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if meanwhile else 0))
+        except BlockingIOError:
+            return
+        if not os.path.exists(path):
+            cache.write(path, build(os.path.basename(path)))
+        with suppress(FileNotFoundError):  # somebody else waited for us
+            os.unlink(lock.name)
+
+
 if __name__ == "__main__":
-    cache.write(sys.argv[1], build(os.path.basename(sys.argv[1])))
+    main(sys.argv[1], "--meanwhile" in sys.argv)

@@ -11,7 +11,9 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import sys
 import zlib
+from contextlib import suppress
 
 from nexus.backend import cache
 from nexus.backend.interp import engine as interp
@@ -86,7 +88,6 @@ class Engine:
             from nexus.backend.stencils.plan import Plans
 
             built = self._stencils
-            built.load()
             handlers = {address: name for name, address in self._interpreter.symbols.items()}
             self._assembler = Assembler(Plans(built, handlers), self._run)
         return self._assembler.assemble(records, links, at)
@@ -150,34 +151,60 @@ def key() -> str:
 _loaded: dict[str, Stencils] = {}
 
 
+def path_of(base: str | None = None) -> str:
+    """Where the stencils are in the code cache under `base`, or will be."""
+    return os.path.join(cache.folder(base), f"stencils-{key()}.bin")
+
+
 def load(base: str | None = None) -> Stencils:
-    """The stencils, from the code cache under `base`; built first if they are not there."""
-    path = os.path.join(cache.folder(base), f"stencils-{key()}.bin")
+    """The stencils, built first if they are not there."""
+    path = path_of(base)
+    found = load_if_there(path)
+    if found is None:
+        _build(path)
+        found = load_if_there(path)
+        assert found is not None
+    return found
+
+
+def load_if_there(path: str) -> Stencils | None:
+    """The stencils in a file; None if it is not there, or damaged, and then it is removed if it may be."""
     if path not in _loaded:
-        if not os.path.exists(path):
-            _build(path)
         try:
-            _loaded[path] = _read(path)
+            with open(path, "rb") as file:
+                _loaded[path] = Stencils(os.path.basename(path), file.read())
+        except FileNotFoundError:
+            return None
         except DamagedStencils:
-            os.unlink(path)
-            _build(path)
-            _loaded[path] = _read(path)
+            with suppress(PermissionError):  # behind the second wall; the next run removes it
+                os.unlink(path)
+            return None
     return _loaded[path]
 
 
-def _read(path: str) -> Stencils:
-    with open(path, "rb") as file:
-        return Stencils(os.path.basename(path), file.read())
+def build_meanwhile(path: str) -> int:
+    """Start building the file and come back at once; returns the process, which outlives this one."""
+    command, environment = _builder(path, "--meanwhile")
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        actions = [(os.POSIX_SPAWN_DUP2, null, number) for number in range(3)]
+        return os.posix_spawn(command[0], command, environment, file_actions=actions, setsid=True)
+    finally:
+        os.close(null)
+
+
+def _builder(path: str, *options: str) -> tuple[list[str], dict[str, str]]:
+    """The command that builds, and its environment: a process of its own, since an error of LLVM can end the
+    process it happens in."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
+    command = [sys.executable, "-m", "nexus.backend.stencils.build", path, *options]
+    return command, {**os.environ, "PYTHONPATH": root}
 
 
 def _build(path: str) -> None:
-    """Build in a process of its own, since an error of LLVM can end the process it happens in."""
     import subprocess
-    import sys
 
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(__file__))))
-    environment = {**os.environ, "PYTHONPATH": root}
-    command = [sys.executable, "-m", "nexus.backend.stencils.build", path]
+    command, environment = _builder(path)
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         raise NexusError(

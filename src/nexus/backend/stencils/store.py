@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     # to be below (0: any), how it accesses memory and whether to write, what it means for the flags, whether
     # those are of its result, how many operands they have, whether the last operand is the immediate
     Form = tuple[tuple[int, tuple[int, ...]], int, bool, int, int, bool, int, bool, int, bool]
+    _Parts = tuple[dict[str, Form], dict[str, dict[str, Stencil]], dict[str, Places]]
 
 CORE = ("base_code", "outside")  # stencils without which nothing runs
 _MAGIC = b"NXSTEN04"
@@ -44,10 +45,11 @@ def pack(
 
 
 class Stencils:
-    """What was built: by variant, its form, its stencils by shape, and the slots of the pinned registers that
-    they borrow; the constants that they refer to. `check` tells it from others."""
+    """What was built: `core` and the constants in `pool`; by variant its form, its stencils by shape, and
+    the slots of the pinned registers that they borrow, which are read when they are wanted first. `check` tells it
+    from others."""
 
-    __slots__ = ("_rest", "borrows", "check", "core", "forms", "pool", "stencils")
+    __slots__ = ("_parts", "_rest", "check", "core", "pool")
 
     def __init__(self, name: str, data: bytes) -> None:
         """From the file called `name`, which another one of this kind cannot take the place of."""
@@ -60,14 +62,24 @@ class Stencils:
         self.pool: bytes
         self.core, self.pool = marshal.loads(body[4 : 4 + size])
         self._rest = body[4 + size :]
-        self.forms: dict[str, Form] = {}
-        self.stencils: dict[str, dict[str, Stencil]] = {}
-        self.borrows: dict[str, Places] = {}
+        self._parts: _Parts | None = None
 
-    def load(self) -> None:
-        """Fill `forms`, `stencils` and `borrows`."""
-        if not self.forms:
-            self.forms, self.stencils, self.borrows = marshal.loads(self._rest)
+    @property
+    def forms(self) -> dict[str, Form]:
+        return self._read()[0]
+
+    @property
+    def stencils(self) -> dict[str, dict[str, Stencil]]:
+        return self._read()[1]
+
+    @property
+    def borrows(self) -> dict[str, Places]:
+        return self._read()[2]
+
+    def _read(self) -> _Parts:
+        if self._parts is None:
+            self._parts = marshal.loads(self._rest)
+        return self._parts
 
 
 def _check(name: str, body: bytes | memoryview) -> int:

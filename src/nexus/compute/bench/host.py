@@ -68,9 +68,10 @@ def overhead() -> list[Row]:
 
 
 def imports() -> list[Row]:
-    """A new Python without and with the package, and with an engine on the processor made."""
+    """A new Python without and with the package, and with what an engine loads, beside numpy alone."""
     programs = {
         "nothing": "pass",
+        "numpy": "import numpy",
         "package": "import nexus.compute",
         "engine": "import nexus.compute; nexus.compute.Engine",
     }
@@ -80,13 +81,14 @@ def imports() -> list[Row]:
         subprocess.run([sys.executable, "-c", program], env=environment, check=True)
 
     times = in_turns([lambda program=program: start(program) for program in programs.values()], ROUNDS)  # type: ignore[misc]
-    bare, package, engine = (statistics.median(row) for row in times)
+    bare, numpy, package, engine = (statistics.median(row) for row in times)
     return [
         {
             "what": f"import of nexus.compute in a new process, median of {ROUNDS}",
             "precision": "wall clock",
             "package_seconds_measured": package - bare,
-            "with_engine_and_numpy_seconds_measured": engine - bare,
+            "package_with_engine_and_numpy_seconds_measured": engine - bare,
+            "numpy_alone_seconds_measured": numpy - bare,
         }
     ]
 

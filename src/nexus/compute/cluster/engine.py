@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nexus.compute.calibration import Calibration
 from nexus.compute.cluster.membership import Membership, NodeProcess
@@ -17,15 +17,19 @@ from nexus.compute.errors import BadInput
 from nexus.compute.job import Job
 from nexus.compute.report import Report
 
+if TYPE_CHECKING:
+    from nexus.compute.browser.lobby import Lobby
+
 
 class ClusterEngine(Engine):
     """Like Engine; its devices are found anew for every job. Small jobs stay in this process, which otherwise
-    takes part only when `here`.
+    takes part only when `here`. `browsers` are those that have joined a lobby by then.
     """
 
     def __init__(
         self, membership: Membership, *, here: bool = False, deterministic: bool = False,
         seed: int | None = None, calibration: Calibration | None = None, equal_split: bool = False,
+        browsers: Lobby | None = None,
     ) -> None:  # fmt: skip
         self.host = HostDevice()
         super().__init__(
@@ -37,6 +41,7 @@ class ClusterEngine(Engine):
         )
         self.membership = membership
         self.here = here
+        self.browsers = browsers
         self.owned = contextlib.ExitStack()
         self.processes: list[NodeProcess] = []
 
@@ -46,7 +51,8 @@ class ClusterEngine(Engine):
             nodes = self.membership.refresh()
             for node in nodes:
                 node.deterministic = self.deterministic
-            self.devices = [*([self.host] if self.here else []), *nodes]
+            joined = self.browsers.devices() if self.browsers is not None else []
+            self.devices = [*([self.host] if self.here else []), *nodes, *joined]
         # This process only checks results then: threads of BLAS would take the processor from local nodes.
         with contextlib.nullcontext() if self.host in self.devices else one_thread():
             return super().run(job)
@@ -80,6 +86,7 @@ def cluster(
     here: bool = False,
     deterministic: bool = False,
     seed: int | None = None,
+    browsers: Lobby | None = None,
 ) -> ClusterEngine:
     """An engine over the cluster at `address` (`keys`: the folder of its keys), or over one made here.
 
@@ -87,7 +94,9 @@ def cluster(
     evenly, or the share of a core for each. Raises ComputeError when the scheduler or all nodes are missing.
     """
     if address is not None:
-        return ClusterEngine(Membership(address, keys), here=here, deterministic=deterministic, seed=seed)
+        return ClusterEngine(
+            Membership(address, keys), here=here, deterministic=deterministic, seed=seed, browsers=browsers
+        )
     shares = [0.0] * nodes if isinstance(nodes, int) else list(nodes)
     if not shares or any(share and not 0.01 <= share <= 1.0 for share in shares):
         raise BadInput("a cluster made here needs nodes, each with a share of a core between 0.01 and 1")
@@ -97,7 +106,7 @@ def cluster(
     except BaseException:
         scheduler.close()
         raise
-    engine = ClusterEngine(membership, here=here, deterministic=deterministic, seed=seed)
+    engine = ClusterEngine(membership, here=here, deterministic=deterministic, seed=seed, browsers=browsers)
     engine.owned.callback(scheduler.close)
     try:
         engine.start_nodes(shares)

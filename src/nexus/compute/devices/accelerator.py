@@ -142,11 +142,18 @@ class Accelerator(Device):
     def product(self, job: Job, start: int, stop: int) -> Array | None:
         if not isinstance(job.inputs[0], np.ndarray):
             return self.product_here(job, start, stop)
+        tile = job.params["tile"]
+        if tile:
+            # The same tiles whatever is free at the moment, so that the bits are the same.
+            for low, high in steps(start, stop, tile):
+                self.product_in_tiles(job, low, high, self.memory)
+            return None
         free = int(self.library.free_memory() * PART_OF_FREE)
         limit = min(self.memory or free, free)
         for attempt in range(ATTEMPTS):
             try:
-                return self.product_in_tiles(job, start, stop, limit >> (2 * attempt))
+                self.product_in_tiles(job, start, stop, limit >> (2 * attempt))
+                return None
             except self.library.out_of_memory:
                 self.kept = None
                 self.library.release()
@@ -154,14 +161,14 @@ class Accelerator(Device):
                     raise
         return None
 
-    def product_in_tiles(self, job: Job, start: int, stop: int, limit: int) -> Array | None:
+    def product_in_tiles(self, job: Job, start: int, stop: int, limit: int | None) -> None:
         """Rows of a product whose operands are in this process's memory; sums over the depth stay on the
         device. Twice the room of the tiles: beside fp32 they are there in the units' format.
         """
         a, b = job.inputs
         units, scale = self.library.units(job.dtype), job.params["scale"]
         sides = (stop - start, b.shape[1], b.shape[0])
-        rows, columns, depth = tile_sizes(*sides, limit // 2)
+        rows, columns, depth = tile_sizes(*sides, limit // 2 if limit else None)
         for top, bottom in steps(start, stop, rows):
             for left, right in steps(0, b.shape[1], columns):
                 total = None
@@ -172,7 +179,6 @@ class Accelerator(Device):
                     got = self.library.multiply(x, y, units, scale)
                     total = got if total is None else total + got
                 self.land(job, total, top, bottom, left, right)
-        return None
 
     def product_here(self, job: Job, start: int, stop: int) -> Array | None:
         """A product whose operands and result are on this device or on a peer."""

@@ -47,6 +47,10 @@ class Device:
         """The format whose units compute products in `dtype`; fp32 with rounded operands unless told."""
         return "fp32"
 
+    def granule(self, job: Job) -> int:
+        """The fewest units worth handing to this device, a multiple of the job's granule."""
+        return job.granule
+
     def roundoff(self, job: Job) -> float:
         """Relative error of one addition in this job."""
         return ROUNDOFF

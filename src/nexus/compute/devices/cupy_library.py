@@ -133,6 +133,9 @@ class CupyLibrary(ArrayLibrary):
     def signs(self, rng: np.random.Generator, size: int) -> Any:
         return self.upload(super().signs(rng, size))
 
+    def times(self, matrix: Any, vector: Any) -> Any:
+        return matrix @ vector
+
     def row_norms(self, matrix: Any) -> Any:
         return self.cupy.sqrt(self.cupy.einsum("ij,ij->i", matrix, matrix))
 

@@ -18,7 +18,7 @@ def carryless(a: int, b: int) -> int:
     return result
 
 
-def _times(a: int, b: int) -> int:
+def field_product(a: int, b: int) -> int:
     """The product in AES's field, modulo x**8 + x**4 + x**3 + x + 1."""
     product = carryless(a, b)
     for bit in range(14, 7, -1):
@@ -33,7 +33,7 @@ def _substitution() -> list[int]:
     for a in range(256):
         inverse = 1
         for _ in range(254):
-            inverse = _times(inverse, a)
+            inverse = field_product(inverse, a)
         value = inverse
         for turn in (1, 2, 3, 4):
             value ^= (inverse << turn | inverse >> 8 - turn) & 255
@@ -69,7 +69,7 @@ def mix_columns(state: list[int], factors: tuple[int, int, int, int]) -> list[in
         for r in range(4):
             value = 0
             for c in range(4):
-                value ^= _times(state[column + c], factors[(c - r) % 4])
+                value ^= field_product(state[column + c], factors[(c - r) % 4])
             out.append(value)
     return out
 

@@ -100,6 +100,7 @@ def _shuffles(lane: int, width: int) -> dict[str, str]:
         "{low}": _indices(pick(lambda i: i // 2 + per * (i % 2))),
         "{high}": _indices(pick(lambda i: half + i // 2 + per * (i % 2))),
         "{both}": _indices(range(2 * count)) if per < 2 else _indices(_interleaved(count, per)),
+        **{f"{{byte{n}}}": _indices(i & -8 | n for i in range(count)) for n in range(8)},
         "{powers}": "<" + ", ".join(f"i16 {1 << i % 8}" for i in range(count)) + ">",
         "{alternate}": _indices(i if i % 2 == 0 else count + i for i in range(count)),
     }

@@ -34,15 +34,22 @@ FEATURES: dict[str, tuple[int, int, int]] = {
     "POPCNT": (1, 2, 23),
     "AES": (1, 2, 25),
     "XSAVE": (1, 2, 26),
+    "FMA": (1, 2, 12),
+    "AVX": (1, 2, 28),
+    "F16C": (1, 2, 29),
     "RDRAND": (1, 2, 30),
     "FSGSBASE": (7, 1, 0),
     "BMI1": (7, 1, 3),
+    "AVX2": (7, 1, 5),
     "BMI2": (7, 1, 8),
     "ADX": (7, 1, 19),
     "CLFLUSHOPT": (7, 1, 23),
     "CLWB": (7, 1, 24),
     "SHA": (7, 1, 29),
     "RDSEED": (7, 1, 18),
+    "GFNI": (7, 2, 8),
+    "VAES": (7, 2, 9),
+    "VPCLMULQDQ": (7, 2, 10),
     "RDPID": (7, 2, 22),
     "CLDEMOTE": (7, 2, 25),
     "MOVDIRI": (7, 2, 27),
@@ -184,6 +191,6 @@ def _static(vendor: bytes, version: int) -> dict[int, Answer]:
     }
 
 
-WESTMERE = (b"GenuineIntel", 6, 0x2C, 2)
-"""The last Intel generation without AVX: programs take the paths that are made for it."""
-DEFAULT = Cpu(*WESTMERE)
+SKYLAKE = (b"GenuineIntel", 6, 0x5E, 3)
+"""The last Intel generation with AVX2 and without AVX-512: programs take the paths that are made for it."""
+DEFAULT = Cpu(*SKYLAKE)

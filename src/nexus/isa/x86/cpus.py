@@ -7,7 +7,7 @@ The x86-64 levels are those of the System V ABI (x86-64 psABI, 3.1.1). Families 
 
 from __future__ import annotations
 
-from nexus.isa.x86.cpuid import DEFAULT, WESTMERE, Cpu
+from nexus.isa.x86.cpuid import DEFAULT, SKYLAKE, Cpu
 
 _BASELINE = {"FPU", "TSC", "CX8", "CMOV", "CLFSH", "MMX", "FXSR", "SSE", "SSE2", "SYSCALL"}
 _V2 = _BASELINE | {"SSE3", "SSSE3", "SSE4_1", "SSE4_2", "CMPXCHG16B", "POPCNT"}
@@ -26,15 +26,16 @@ _ZEN3 = _ZEN2 | {"VAES", "VPCLMULQDQ"}
 _ZEN4 = _ZEN3 | (_ICELAKE - _SKYLAKE) | {"AVX512_BF16"}
 
 _INTEL, _AMD = b"GenuineIntel", b"AuthenticAMD"
+_WESTMERE_VERSION = (_INTEL, 6, 0x2C, 2)
 _ANY = (_INTEL, 6, 15, 6)  # a Core 2, for the levels, which are no processor
 _NAMED = {
     "baseline": (_ANY, _BASELINE),
-    "x86-64-v2": (WESTMERE, _V2),
+    "x86-64-v2": (_WESTMERE_VERSION, _V2),
     "x86-64-v3": ((_INTEL, 6, 0x3C, 3), _V3),
     "x86-64-v4": ((_INTEL, 6, 0x55, 4), _V4),
-    "westmere": (WESTMERE, _WESTMERE),
+    "westmere": (_WESTMERE_VERSION, _WESTMERE),
     "haswell": ((_INTEL, 6, 0x3C, 3), _HASWELL),
-    "skylake": ((_INTEL, 6, 0x5E, 3), _SKYLAKE),
+    "skylake": (SKYLAKE, _SKYLAKE),
     "skylake-x": ((_INTEL, 6, 0x55, 4), _SKYLAKE_X),
     "icelake": ((_INTEL, 6, 0x6A, 6), _ICELAKE),
     "zen2": ((_AMD, 0x17, 0x31, 0), _ZEN2),

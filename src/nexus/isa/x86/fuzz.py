@@ -200,7 +200,7 @@ _NARROW = range(Register.EAX, Register.R15D + 1)
 
 def _prepare_target(rng: random.Random, case: Case) -> None:
     """Indirect branches go somewhere into the code pages."""
-    target = CODE + 0x100 + rng.randrange(0x1E00)
+    target = AT + 0x100 + rng.randrange(0xE00)
     raw = case.instruction
     if raw.is_jmp_far_indirect or raw.is_call_far_indirect:
         _prepare_far(rng, case)
@@ -216,7 +216,7 @@ def _prepare_target(rng: random.Random, case: Case) -> None:
 def _prepare_far(rng: random.Random, case: Case) -> None:
     """Far transfers find a place in the code pages and, mostly, selectors that can be had."""
     raw = case.instruction
-    target = (CODE + 0x100 + rng.randrange(0x1E00)).to_bytes(8, "little")
+    target = (AT + 0x100 + rng.randrange(0xE00) | (rng.random() < 0.05) << 62).to_bytes(8, "little")
     cs, ss = (rng.choice((good,) * 6 + (0x28, 0x30, 0, 0x1233)) for good in (0x33, 0x2B))
     size = {Mnemonic.IRETD: 4, Mnemonic.IRET: 2}.get(raw.mnemonic, 8)
     if raw.mnemonic == Mnemonic.RETF:

@@ -47,6 +47,9 @@ MANY_ACCESSES = frozenset((
 # whether a frame with a bad selector is refused for that, or for a stack that cannot be read behind it
 FAR_RETURNS = frozenset((Mnemonic.RETF, Mnemonic.IRET, Mnemonic.IRETD, Mnemonic.IRETQ))
 
+# a near branch to an address that is none is done here and faults there; hardware refuses to make it
+NEAR_INDIRECT = frozenset((Mnemonic.CALL, Mnemonic.JMP, Mnemonic.RET))
+
 # flags that the manual leaves undefined ----------------------------------------------------------------
 
 _BITS = {

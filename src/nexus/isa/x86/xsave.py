@@ -7,8 +7,9 @@ In the compacted form components follow each other.
 from __future__ import annotations
 
 from nexus.ir.ops.x87_image import control, summary
-from nexus.ir.state import SLOTS, VECTOR_BYTES, VECTOR_OFFSET, Exit
+from nexus.ir.state import Exit
 from nexus.isa.x86 import registers as r
+from nexus.isa.x86.components import component, set_component
 from nexus.isa.x86.cpuid import COMPONENTS, LEGACY_BYTES
 from nexus.isa.x86.helpers import MEMORY_OPERAND
 
@@ -20,10 +21,6 @@ X87, SSE, AVX = 1, 2, 4  # bits of XCR0
 _HEADER, _COMPACT = 512, 1 << 63
 _X87_PARTS = ((0, 24), (32, 160))  # of the FXSAVE image; between them MXCSR and its mask
 _XMM, _XMM_END = 160, 416
-_K0 = SLOTS["k0"]
-
-# component -> (first register, how many, which bytes of their slots); the mask registers are scalar slots
-_VECTORS = {2: (0, 16, slice(16, 32)), 6: (0, 16, slice(32, 64)), 7: (16, 16, slice(0, 64))}
 
 
 def _asked(state: r.CpuState, machine: Machine) -> int:
@@ -37,25 +34,6 @@ def _address(state: r.CpuState, machine: Machine) -> tuple[int, int | None]:
     if "XSAVE" not in machine.cpu.features:
         return at, Exit.ILLEGAL
     return at, Exit.PRIVILEGED if at % 64 or at >> 47 not in (0, 0x1FFFF) else None
-
-
-def _components(state: r.CpuState, number: int) -> bytes:
-    if number == 5:
-        return b"".join(state.slots[_K0 + n].to_bytes(8, "little") for n in range(8))
-    first, count, part = _VECTORS[number]
-    return b"".join(state.vector(first + n)[part] for n in range(count))
-
-
-def _set_components(state: r.CpuState, number: int, data: bytes) -> None:
-    if number == 5:
-        for n in range(8):
-            state.slots[_K0 + n] = int.from_bytes(data[8 * n : 8 * n + 8], "little")
-        return
-    first, count, part = _VECTORS[number]
-    size = part.stop - part.start
-    for n in range(count):
-        at = VECTOR_OFFSET + (first + n) * VECTOR_BYTES + part.start
-        state.buffer[at : at + size] = data[n * size : n * size + size]
 
 
 def _places(bits: int, compact: bool) -> list[tuple[int, int, int]]:
@@ -82,7 +60,7 @@ def save(state: r.CpuState, machine: Machine, compact: bool) -> int | None:
         parts.append((24, image[24:32]))
     if asked & SSE:
         parts.append((_XMM, image[_XMM:_XMM_END]))
-    parts += [(offset, _components(state, number)) for number, offset, _ in _places(asked, compact)]
+    parts += [(offset, component(state, number)) for number, offset, _ in _places(asked, compact)]
     if compact:
         header = asked.to_bytes(8, "little") + (asked | _COMPACT).to_bytes(8, "little")
     else:
@@ -131,5 +109,5 @@ def restore(state: r.CpuState, machine: Machine) -> int | None:
     state.slots[r.FSW] = summary(state.slots[r.FSW], state.fcw)
     for number, (_, size, _) in COMPONENTS.items():
         if asked >> number & 1:
-            _set_components(state, number, data.get(number, bytes(size)))
+            set_component(state, number, data.get(number, bytes(size)))
     return None

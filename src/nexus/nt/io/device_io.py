@@ -17,12 +17,14 @@ from nexus.nt.io.file import (
     FileObject,
     OpenRequest,
 )
-from nexus.nt.io.file_disk import Disk, DiskFile, FileNode
+from nexus.nt.io.file_disk import DiskFile
+from nexus.nt.io.file_node import Disk, FileNode
 from nexus.nt.io.file_open import VolumeDevice, open_file
 from nexus.nt.io.file_stream import NullDevice
 from nexus.nt.io.mailslot import MailslotDevice
 from nexus.nt.io.pipe_device import PipeDevice
-from nexus.nt.io.volume import Place, Refusals, Volume
+from nexus.nt.io.place import Place, Refusals
+from nexus.nt.io.volume import Volume
 from nexus.nt.namespace import Device, Directory, SymbolicLink
 from nexus.nt.status import Status
 
@@ -230,10 +232,10 @@ class IoManager:
         else:
             self.touched.setdefault(path, "read")
 
-    def name_changed(self, place: Place, action: str, directory: bool) -> None:
-        """A name appeared, vanished or changed: tell whoever watches the folder."""
+    def names_changed(self) -> None:
+        """A guest made, removed or renamed something: tell at once whoever watches the folder."""
         for watch in list(self.watches):
-            watch.changed(place, action, directory)
+            watch.collect()
 
     def save_registry(self) -> None:
         """Write the registry to its file, if it has one and anything changed."""

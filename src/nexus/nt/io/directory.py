@@ -8,7 +8,8 @@ import struct
 
 from nexus.nt.clock import EPOCH_1970
 from nexus.nt.errors import NtError
-from nexus.nt.io.file_disk import DiskFile, attributes_of, stored_attributes
+from nexus.nt.io.file_disk import DiskFile
+from nexus.nt.io.file_node import attributes_of, stored_attributes
 from nexus.nt.io.path import guest_name, host_name, matches, short_name, split_path, text_of, upcase, wide
 from nexus.nt.status import Status
 
@@ -160,7 +161,7 @@ def _attributes(folder: DiskFile, name: str, info: os.stat_result) -> int:
 
 def _resolved(folder: DiskFile, parts: list[str]) -> os.stat_result | None:
     try:
-        found = folder.place.volume.find(parts, quiet=True)
+        found = folder.place.volume.find(parts, wanted="")
     except NtError:
         return None
     return os.stat("/") if found.virtual is not None else found.info

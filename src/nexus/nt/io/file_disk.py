@@ -1,8 +1,5 @@
-"""Files and folders of volumes: reading, writing, sharing between handles, deleting at the end.
-
-All handles to one host file share a `FileNode`, found by device and inode: it knows who shares what, the
-byte-range locks, whether the file is to vanish, and how many sections map it (`images`, `views`, counted by
-the section code).
+"""Files and folders of volumes: reading, writing, controlling, deleting at the end. What handles to one file
+share is in `file_node.py`.
 """
 
 from __future__ import annotations
@@ -18,15 +15,22 @@ from nexus.nt.io.file import (
     FILE_DELETE_ON_CLOSE,
     FILE_DEVICE_DISK,
     FILE_NO_INTERMEDIATE_BUFFERING,
-    FILE_SHARE_DELETE,
-    FILE_SHARE_READ,
-    FILE_SHARE_WRITE,
     FIRST_ERROR,
     FileObject,
     Operation,
 )
-from nexus.nt.io.file_lock import Lock, LockTable
-from nexus.nt.io.volume import Place, host_failure
+from nexus.nt.io.file_lock import Lock
+from nexus.nt.io.file_node import (
+    FILE_ATTRIBUTE_DIRECTORY,
+    FILE_ATTRIBUTE_READONLY,
+    STORED,
+    WRITING,
+    XATTR,
+    FileNode,
+    attributes_of,
+    stored_attributes,
+)
+from nexus.nt.io.place import Place, host_failure
 from nexus.nt.mm.section import SectionSource
 from nexus.nt.status import Status
 
@@ -35,18 +39,6 @@ if TYPE_CHECKING:
     from nexus.nt.io.device_io import IoManager
     from nexus.nt.io.directory import Listing
     from nexus.nt.io.directory_watch import DirectoryWatch
-
-READING = access.FILE_READ_DATA | access.FILE_EXECUTE
-WRITING = access.FILE_WRITE_DATA | access.FILE_APPEND_DATA
-
-FILE_ATTRIBUTE_READONLY = 0x1
-FILE_ATTRIBUTE_HIDDEN = 0x2
-FILE_ATTRIBUTE_SYSTEM = 0x4
-FILE_ATTRIBUTE_DIRECTORY = 0x10
-FILE_ATTRIBUTE_ARCHIVE = 0x20
-FILE_ATTRIBUTE_NORMAL = 0x80
-_STORED = FILE_ATTRIBUTE_HIDDEN | FILE_ATTRIBUTE_SYSTEM
-_XATTR = "user.DOSATTRIB"  # as Samba and Wine keep them: "0x%x"
 
 WRITE_TO_END_OF_FILE = -1
 USE_FILE_POINTER_POSITION = -2
@@ -66,89 +58,6 @@ FSCTL_QUERY_ALLOCATED_RANGES = 0x940CF
 FSCTL_IS_VOLUME_MOUNTED = 0x90028
 FSCTL_GET_RETRIEVAL_POINTERS = 0x90073
 _FILE = "nexus/nt/io/file_disk.py"
-
-
-class FileNode:
-    """What all open handles of one host file have in common."""
-
-    __slots__ = ("delete_pending", "images", "key", "locks", "opens", "views", "writers")
-
-    def __init__(self, key: tuple[int, int]) -> None:
-        self.key = key
-        self.opens: list[DiskFile] = []
-        self.locks = LockTable()
-        self.delete_pending = False
-        self.images = 0
-        self.views = 0
-        self.writers = 0  # of the views
-
-    @property
-    def used(self) -> bool:
-        """Whether anything still holds the file: if not, its number may have gone to another one."""
-        return bool(self.opens or self.images or self.views)
-
-    def grow(self, size: int) -> None:
-        """A section makes the file larger."""
-        self.opens[0].set_size(size)
-
-    def check_sharing(self, granted: int, share: int) -> None:
-        """Raise STATUS_SHARING_VIOLATION if an open with these rights conflicts with one that exists."""
-        reads, writes, deletes = granted & READING, granted & WRITING, granted & access.DELETE
-        if (granted & access.FILE_WRITE_DATA and self.images) or (
-            self.writers and not share & FILE_SHARE_WRITE
-        ):
-            raise NtError(Status.SHARING_VIOLATION)
-        if not (reads or writes or deletes):
-            return
-        for other in self.opens:
-            theirs = other.granted
-            if not theirs & (READING | WRITING | access.DELETE):
-                continue
-            if (
-                (reads and not other.share & FILE_SHARE_READ)
-                or (writes and not other.share & FILE_SHARE_WRITE)
-                or (deletes and not other.share & FILE_SHARE_DELETE)
-                or (theirs & READING and not share & FILE_SHARE_READ)
-                or (theirs & WRITING and not share & FILE_SHARE_WRITE)
-                or (theirs & access.DELETE and not share & FILE_SHARE_DELETE)
-            ):
-                raise NtError(Status.SHARING_VIOLATION)
-
-
-class Disk:
-    """The limit on what guests may add to host disks; `used` counts growth, shrinking gives it back."""
-
-    __slots__ = ("exceeded", "limit", "used")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.used = 0
-        self.exceeded = False
-
-    def charge(self, growth: int) -> None:
-        if growth > 0 and self.used + growth > self.limit:
-            self.exceeded = True
-            raise NtError(Status.DISK_FULL)
-        self.used = max(0, self.used + growth)
-
-
-def stored_attributes(file: int | str) -> int:
-    """The hidden and system bits kept beside a host file, given by descriptor or path."""
-    try:
-        return int(os.getxattr(file, _XATTR), 16) & _STORED
-    except (OSError, ValueError):
-        return 0
-
-
-def attributes_of(info: os.stat_result, stored: int = 0) -> int:
-    """FILE_ATTRIBUTE_* bits of a host file."""
-    if stat.S_ISDIR(info.st_mode):
-        attributes = FILE_ATTRIBUTE_DIRECTORY
-    else:
-        attributes = FILE_ATTRIBUTE_ARCHIVE
-        if not info.st_mode & 0o222:
-            attributes |= FILE_ATTRIBUTE_READONLY
-    return attributes | stored
 
 
 class DiskFile(FileObject):
@@ -230,12 +139,12 @@ class DiskFile(FileObject):
                 new = mode & ~0o222 if attributes & FILE_ATTRIBUTE_READONLY else mode | 0o200
                 if new != mode:
                     os.fchmod(self.fd, new)
-            wanted = attributes & _STORED
+            wanted = attributes & STORED
             if wanted != stored_attributes(self.fd):
                 if wanted:
-                    os.setxattr(self.fd, _XATTR, b"0x%x" % wanted)
+                    os.setxattr(self.fd, XATTR, b"0x%x" % wanted)
                 else:
-                    os.removexattr(self.fd, _XATTR)
+                    os.removexattr(self.fd, XATTR)
         except OSError as error:
             if error.errno != errno.ENOTSUP:
                 raise host_failure(error) from error
@@ -351,9 +260,8 @@ class DiskFile(FileObject):
         return op.pend(lock)
 
     def cancel(self, op: Operation) -> None:
-        watch = self.change_watch
-        if watch is not None and watch.op is not None and watch.op[0] is op:
-            watch.op = None
+        if self.change_watch is not None:
+            self.change_watch.forget(op)
         self.node.locks.waiting = [(o, lock) for o, lock in self.node.locks.waiting if o is not op]
 
     # controls ----------------------------------------------------------------------------------------
@@ -468,12 +376,13 @@ class DiskFile(FileObject):
             raise host_failure(error) from error
         finally:
             os.close(parent)
-        self.io.name_changed(self.place, "removed", self.is_directory)
+        self.io.names_changed()
 
     def closed(self) -> None:
         node = self.node
         if self.change_watch is not None:
             self.io.watches.remove(self.change_watch)
+            self.change_watch.close()
         node.locks.release_file(self)
         node.opens.remove(self)
         if self.delete_on_close:

@@ -123,7 +123,7 @@ def _hard_links(file: DiskFile, granted: int) -> bytes:
     """The names this kernel knows: the one the file was opened by."""
     parts = split_path(file.volume_path)
     name = wide(parts[-1] if parts else "")
-    parent = file.place.volume.find(parts[:-1], quiet=True).info
+    parent = file.place.volume.find(parts[:-1], wanted="").info
     number = parent.st_ino if parent is not None else 0
     entry = struct.pack("<IIQI", 0, 0, number, len(name) // 2) + name
     return struct.pack("<II", 8 + len(entry), 1) + entry

@@ -25,16 +25,17 @@ from nexus.nt.io.file import (
     FileObject,
     OpenRequest,
 )
-from nexus.nt.io.file_disk import (
+from nexus.nt.io.file_disk import DiskFile
+from nexus.nt.io.file_node import (
     FILE_ATTRIBUTE_HIDDEN,
     FILE_ATTRIBUTE_READONLY,
     FILE_ATTRIBUTE_SYSTEM,
     WRITING,
-    DiskFile,
     FileNode,
 )
 from nexus.nt.io.path import BadName, guest_name, split_path
-from nexus.nt.io.volume import Place, Volume, host_failure
+from nexus.nt.io.place import Place, host_failure
+from nexus.nt.io.volume import Volume
 from nexus.nt.namespace import Device
 from nexus.nt.status import Status
 
@@ -85,7 +86,8 @@ def find(volume: Volume, request: OpenRequest) -> Place:
         if not root.is_directory:
             raise NtError(Status.OBJECT_PATH_NOT_FOUND)
         parts = [*split_path(root.volume_path), *parts]
-    place = volume.find(parts)
+    changes = request.desired & CHANGING or request.disposition != FILE_OPEN
+    place = volume.find(parts, "write" if changes else "read")
     if (
         rest.endswith("\\")
         and place.info is not None
@@ -108,7 +110,7 @@ def _by_id(volume: Volume, request: OpenRequest, raw: bytes) -> Place:
     if isinstance(root, DiskFile) and root.is_directory:
         here = split_path(root.volume_path)
         for parts in [here[:-1], *([*here, guest_name(name)] for name in os.listdir(root.fd))]:
-            place = volume.find(parts, quiet=True)
+            place = volume.find(parts, wanted="")
             if place.info is not None and place.info.st_ino == wanted:
                 return place
     raise NtError(Status.NOT_IMPLEMENTED)
@@ -267,7 +269,7 @@ def _create(place: Place, request: OpenRequest) -> tuple[FileObject, int]:
     if request.attributes & (FILE_ATTRIBUTE_READONLY | FILE_ATTRIBUTE_HIDDEN | FILE_ATTRIBUTE_SYSTEM):
         file.set_attributes(request.attributes)
     io.touched_file(file, True)
-    io.name_changed(place, "added", file.is_directory)
+    io.names_changed()
     return file, FILE_CREATED
 
 

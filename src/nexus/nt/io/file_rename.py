@@ -9,9 +9,10 @@ from contextlib import contextmanager
 
 from nexus.nt.errors import NtError
 from nexus.nt.io.file import FileObject
-from nexus.nt.io.file_disk import FILE_ATTRIBUTE_READONLY, DiskFile
+from nexus.nt.io.file_disk import DiskFile
+from nexus.nt.io.file_node import FILE_ATTRIBUTE_READONLY
 from nexus.nt.io.path import BadName, host_name, split_path, text_of
-from nexus.nt.io.volume import Place, host_failure
+from nexus.nt.io.place import Place, host_failure
 from nexus.nt.status import Status
 
 TYPE_CHECKING = False
@@ -67,7 +68,7 @@ def _target(call: Call, file: DiskFile, data: bytes) -> Place:
         if "\\" in name:
             raise NtError(Status.OBJECT_NAME_INVALID)
         parts = [*split_path(file.volume_path)[:-1], name]
-    place = volume.find(parts)
+    place = volume.find(parts, "write")
     if not place.writable:
         raise place.refuse("write")
     return place
@@ -142,8 +143,7 @@ def rename(call: Call, file: DiskFile, data: bytes, flags: int) -> None:
     for other in file.node.opens:
         other.place = target
     io = call.kernel.io
-    io.name_changed(source, "renamed from", file.is_directory)
-    io.name_changed(target, "renamed to", file.is_directory)
+    io.names_changed()
     io.touched_file(file, True)
 
 
@@ -188,7 +188,7 @@ def link(call: Call, file: DiskFile, data: bytes, flags: int) -> None:
                 return
             os.unlink(new_name, dir_fd=new)
         os.link(old_name, new_name, src_dir_fd=old, dst_dir_fd=new, follow_symlinks=False)
-    call.kernel.io.name_changed(target, "added", False)
+    call.kernel.io.names_changed()
 
 
 def dispose(file: DiskFile, flags: int) -> None:

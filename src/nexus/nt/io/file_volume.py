@@ -21,7 +21,7 @@ from nexus.nt.io.file import (
     OpenRequest,
     Operation,
 )
-from nexus.nt.io.file_disk import WRITING
+from nexus.nt.io.file_node import WRITING
 from nexus.nt.io.path import wide
 from nexus.nt.status import Status
 

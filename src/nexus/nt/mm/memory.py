@@ -76,15 +76,17 @@ def zero_bits_limit(zero_bits: int, wrong: int) -> Limits:
 class Commitment:
     """How many bytes all processes of a machine may commit together."""
 
-    __slots__ = ("limit", "peak", "used")
+    __slots__ = ("exceeded", "limit", "peak", "used")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
         self.peak = 0
+        self.exceeded = False
 
     def charge(self, size: int) -> None:
         if self.used + size > self.limit:
+            self.exceeded = True
             raise NtError(Status.COMMITMENT_LIMIT)
         self.used += size
         self.peak = max(self.peak, self.used)

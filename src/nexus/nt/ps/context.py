@@ -87,6 +87,11 @@ def load(context: bytes | bytearray, state: CpuState) -> None:
         state.fxrstor(bytes(image))
 
 
+def has_extended(context: bytes | bytearray) -> bool:
+    """Whether a CONTEXT says that an XState belongs to it (`xstate.py`)."""
+    return bool(flags_of(context) & XSTATE)
+
+
 def debug_registers(context: bytes | bytearray) -> tuple[int, ...]:
     """Dr0-Dr3, Dr6, Dr7."""
     values: tuple[int, ...] = _DEBUG.unpack_from(context, DEBUG)

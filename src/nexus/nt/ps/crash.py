@@ -6,6 +6,7 @@ import struct
 
 from nexus.base.errors import GuestFault
 from nexus.nt.ps import context as ctx
+from nexus.nt.ps.unwind import MappedFunctions, Unwinder
 from nexus.nt.status import Status, status_name
 
 TYPE_CHECKING = False
@@ -109,25 +110,11 @@ class Crash:
         return name.decode("ascii", "replace")
 
     def _callers(self) -> list[str]:
-        """Stack words that point behind a call instruction in an image: calls, newest first, maybe some
-        stale.
-        """
-        window, process = self.process.window, self.process
-        rsp = self.registers[4] & ~7
-        found: list[str] = []
-        for address in range(rsp, rsp + _STACK_BYTES, 8):
-            try:
-                word = window.u64(address)
-                if process.module_at(word) is None or not _follows_call(window.read(word - 7, 7)):
-                    continue
-            except GuestFault:
-                if address > rsp and window.access(address) is None:
-                    break
-                continue
-            found.append(process.describe_address(word))
-            if len(found) == _DEEPEST:
-                break
-        return found
+        """The calls that led here, newest first."""
+        process = self.process
+        unwinder = Unwinder(process.window, MappedFunctions(process))
+        calls = unwinder.stack(list(self.registers), self.rip)
+        return [process.describe_address(place) for place in calls[1 : 1 + _DEEPEST]]
 
     def text(self) -> str:
         """The report, several lines."""
@@ -205,14 +192,3 @@ def _context_of(content: bytes, address: int) -> bytes | None:
             return content[start : start + ctx.CONTEXT_SIZE]
         at = content.find(wanted, at + 1)
     return None
-
-
-def _follows_call(before: bytes) -> bool:
-    """Do these seven bytes end in a call instruction?"""
-    if before[2] == 0xE8:
-        return True
-    for length in (2, 3, 4, 6, 7):
-        at = 7 - length
-        if before[at] == 0xFF and before[at + 1] >> 3 & 7 == 2:
-            return True
-    return False

@@ -7,7 +7,7 @@ import struct
 from nexus.base.errors import GuestFault
 from nexus.ir.state import Exit
 from nexus.nt.ps import context as ctx
-from nexus.nt.ps import frames
+from nexus.nt.ps import frames, xstate
 from nexus.nt.ps.crash import Crash
 from nexus.nt.ps.debug import BREAKPOINT
 from nexus.nt.status import Status
@@ -51,6 +51,8 @@ def on_stop(thread: Thread, stop: Stop) -> None:
     elif kind == Exit.TRAP:
         state.eflags = state.eflags & ~ctx.TRAP_FLAG
         raise_exception(thread, Status.SINGLE_STEP)
+    elif kind == Exit.ALIGNMENT:
+        raise_exception(thread, Status.DATATYPE_MISALIGNMENT)
     elif kind == Exit.FP_ERROR:
         _float_error(thread, stop.argument)
     elif kind == Exit.INTERRUPT:
@@ -117,7 +119,8 @@ def exception_record(
 def raise_exception(thread: Thread, code: int, parameters: tuple[int, ...] = ()) -> None:
     """Raise an exception at the current instruction."""
     record = exception_record(code, thread.state.rip, parameters)
-    dispatch(thread, record, ctx.capture(thread.state, thread.debug, ctx.CONTEXT_ALL))
+    extended = ctx.XSTATE if xstate.size(thread.kernel.cpu) else 0
+    dispatch(thread, record, ctx.capture(thread.state, thread.debug, ctx.CONTEXT_ALL | extended))
 
 
 def dispatch(thread: Thread, record: bytes, context: bytearray) -> None:

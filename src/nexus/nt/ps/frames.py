@@ -7,6 +7,7 @@ import struct
 from nexus.base.errors import GuestFault
 from nexus.nt.errors import NtError
 from nexus.nt.ps import context as ctx
+from nexus.nt.ps import xstate
 from nexus.nt.status import Status
 
 TYPE_CHECKING = False
@@ -18,10 +19,8 @@ MINIMUM_GUARANTEE = 2 * PAGE  # what a stack overflow handler has at least, in a
 TEB_STACK_BASE, TEB_STACK_LIMIT, TEB_DEALLOCATION_STACK = 0x08, 0x10, 0x1478
 TEB_GUARANTEED_STACK_BYTES = 0x1748
 
-_CONTEXT_EX = struct.pack("<iIiIiI", -0x4D0, 0x4D0 + 0x18, -0x4D0, 0x4D0, 25, 0) + bytes(8)
 _EXCEPTION_FRAME = 0x5C0
 _APC_FRAME = 0x500
-_XSTATE_HEADER = 0x40
 
 
 class StackOverflow(Exception):
@@ -73,9 +72,12 @@ def push_exception(thread: Thread, record: bytes, context: bytearray) -> None:
     rsp = int.from_bytes(context[ctx.RSP : ctx.RSP + 8], "little")
     rip = int.from_bytes(context[ctx.RIP : ctx.RIP + 8], "little")
     eflags = int.from_bytes(context[ctx.EFLAGS : ctx.EFLAGS + 4], "little")
-    frame = (rsp - _EXCEPTION_FRAME - _XSTATE_HEADER) & -64
-    body = bytes(context) + _CONTEXT_EX + record.ljust(0x98, b"\0") + bytes(8)
-    push(thread, frame, body + machine_frame(rip, state.cs, eflags, rsp, state.ss))
+    extended = xstate.save(state, thread.kernel.cpu) if ctx.has_extended(context) else b""
+    frame = (rsp - _EXCEPTION_FRAME - max(len(extended), xstate.HEADER)) & -64
+    description = xstate.context_ex(ctx.CONTEXT_SIZE, _EXCEPTION_FRAME - ctx.CONTEXT_SIZE, len(extended))
+    body = bytes(context) + description + record.ljust(0x98, b"\0") + bytes(8)
+    body += machine_frame(rip, state.cs, eflags, rsp, state.ss)
+    push(thread, frame, body.ljust(_EXCEPTION_FRAME, b"\0") + extended)
     state.rsp = frame
     state.rip = thread.process.symbols["KiUserExceptionDispatcher"]
 

@@ -194,7 +194,7 @@ def _set_base_priority(call: Call, thread: Thread, buffer: int, length: int) -> 
 def _set_affinity(call: Call, thread: Thread, buffer: int, length: int) -> None:
     content = read_exactly(call, buffer, length, 8, Status.INVALID_PARAMETER)
     mask = int.from_bytes(content, "little") & (1 << call.kernel.processors) - 1
-    thread.affinity = checked_affinity(call, mask & thread.process.affinity)
+    thread.affinity = checked_affinity(call, mask)
 
 
 def _set_token(call: Call, thread: Thread, buffer: int, length: int) -> None:
@@ -238,7 +238,7 @@ def _set_group(call: Call, thread: Thread, buffer: int, length: int) -> None:
     mask, group, *reserved = struct.unpack("<QHHHH", content)
     if group or any(reserved):
         raise NtError(Status.INVALID_PARAMETER)
-    thread.affinity = checked_affinity(call, mask & thread.process.affinity)
+    thread.affinity = checked_affinity(call, mask)
 
 
 def _set_name(call: Call, thread: Thread, buffer: int, length: int) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nexus.nt.ps.debug import DebugObject
     from nexus.nt.ps.job import JobObject
     from nexus.nt.ps.thread import Thread
+    from nexus.nt.se.token import Token
 
 _SHARE_READ_DELETE = 0x5
 _FILE_OPEN = 1
@@ -29,10 +30,10 @@ _STANDARD_HANDLES = ("hStdInput", "hStdOutput", "hStdError")
 
 class Request:
     """What NtCreateUserProcess was asked for: NT path of the image, address of the parameters, handle
-    inheritance, the jobs to start in, the debugger's object.
+    inheritance, the jobs to start in, the debugger's object, the token.
     """
 
-    __slots__ = ("debug", "image", "inherit", "jobs", "only", "parameters", "parent")
+    __slots__ = ("debug", "image", "inherit", "jobs", "only", "parameters", "parent", "token")
 
     def __init__(self, parameters: int) -> None:
         self.parameters = parameters
@@ -42,6 +43,7 @@ class Request:
         self.only: set[int] | None = None
         self.jobs: list[JobObject] = []
         self.debug: DebugObject | None = None
+        self.token: Token | None = None
 
 
 def spawn(call: Call, request: Request) -> tuple[Process, Thread, bytes]:
@@ -59,6 +61,8 @@ def spawn(call: Call, request: Request) -> tuple[Process, Thread, bytes]:
     parent = request.parent or call.process
     window = kernel.make_window()
     child = Process(kernel, window, kernel.make_vcpu(window), parent)
+    if request.token is not None:
+        child.token = request.token.duplicate(request.token.kind, request.token.impersonation_level, False)
     try:
         if request.inherit:
             child.handles.inherit_from(parent.handles, request.only)

@@ -90,7 +90,7 @@ def NtNotifyChangeDirectoryFile(
     filter: u32,
     tree: boolean,
 ) -> int | Wait:
-    """Wait for names to change below a folder; see `directory_watch` for what is seen."""
+    """Wait for changes in a folder."""
     if not isinstance(file, DiskFile) or not file.is_directory or not filter & _FILTERS or filter & ~_FILTERS:
         raise NtError(Status.INVALID_PARAMETER)
     folder = file
@@ -100,11 +100,12 @@ def NtNotifyChangeDirectoryFile(
         if watch is None:
             watch = folder.change_watch = DirectoryWatch(folder, filter, bool(tree))
             call.kernel.io.watches.append(watch)
-        if watch.changes:
+        watch.collect()
+        if watch.changes or watch.overflowed:
             watch.deliver(op, buffer, length)
             return op.status
         if watch.op is None:
-            watch.op = (op, buffer, length)
+            watch.wait(op, buffer, length)
         return op.pend(watch)
 
     return run(call, file, event, apc, context, iosb, work)

@@ -7,7 +7,7 @@ from nexus.nt import callback
 from nexus.nt.call import Call
 from nexus.nt.errors import NtError
 from nexus.nt.ps import context as ctx
-from nexus.nt.ps import exceptions
+from nexus.nt.ps import exceptions, xstate
 from nexus.nt.status import Status
 from nexus.nt.syscall import Out, stub, syscall
 from nexus.nt.wait import RESUME, Resume
@@ -31,7 +31,7 @@ def NtRaiseException(call: Call, record: uptr, context: uptr, first_chance: bool
     registers = bytearray(call.memory.read(context, ctx.CONTEXT_SIZE))
     if int.from_bytes(raw[24:28], "little") > exceptions.MAXIMUM_PARAMETERS:
         raise NtError(Status.INVALID_PARAMETER)
-    ctx.load(registers, call.thread.state)
+    _load(call.thread, context, registers)
     code = int.from_bytes(raw[:4], "little")
     if not first_chance:
         exceptions.second_chance(call.thread, bytes(raw), registers)
@@ -46,7 +46,7 @@ def NtRaiseException(call: Call, record: uptr, context: uptr, first_chance: bool
 @syscall
 def NtContinue(call: Call, context: uptr, alertable: boolean) -> Resume:
     """Go on with the registers of a CONTEXT."""
-    _continue(call.thread, call.memory.read(context, ctx.CONTEXT_SIZE), bool(alertable))
+    _continue(call, context, bool(alertable))
     return RESUME
 
 
@@ -57,12 +57,20 @@ def NtContinueEx(call: Call, context: uptr, argument: uptr) -> Resume:
         alertable = bool(call.memory.u32(argument + 4) & KCONTINUE_FLAG_TEST_ALERT)
     else:
         alertable = bool(argument)
-    _continue(call.thread, call.memory.read(context, ctx.CONTEXT_SIZE), alertable)
+    _continue(call, context, alertable)
     return RESUME
 
 
-def _continue(thread: Thread, context: bytes, alertable: bool) -> None:
+def _load(thread: Thread, address: int, context: bytes | bytearray) -> None:
+    """Set the registers from a CONTEXT that was read at an address, and from the XState that it has."""
+    if ctx.has_extended(context):
+        xstate.load_from(thread.process.window, address, ctx.CONTEXT_SIZE, thread.state, thread.kernel.cpu)
     ctx.load(context, thread.state)
+
+
+def _continue(call: Call, address: int, alertable: bool) -> None:
+    thread, context = call.thread, call.memory.read(address, ctx.CONTEXT_SIZE)
+    _load(thread, address, context)
     if ctx.flags_of(context) & ctx.DEBUG_REGISTERS:
         thread.debug = ctx.debug_registers(context)
     if alertable and thread.apcs:

@@ -20,7 +20,8 @@ from nexus.nt.io.file import (
     Operation,
     run,
 )
-from nexus.nt.io.file_disk import MAX_TRANSFER, DiskFile, attributes_of, stored_attributes
+from nexus.nt.io.file_disk import MAX_TRANSFER, DiskFile
+from nexus.nt.io.file_node import attributes_of, stored_attributes
 from nexus.nt.io.file_set import set_information
 from nexus.nt.ps.thread import Thread
 from nexus.nt.status import Status

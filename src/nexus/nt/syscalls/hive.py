@@ -14,7 +14,7 @@ from nexus.nt.cm.registry import Key, KeyObject
 from nexus.nt.errors import NtError
 from nexus.nt.io.file import FILE_OPEN, FILE_SYNCHRONOUS_IO_NONALERT, FileObject
 from nexus.nt.io.file_disk import DiskFile
-from nexus.nt.io.volume import host_failure
+from nexus.nt.io.place import host_failure
 from nexus.nt.status import Status
 from nexus.nt.syscall import Handle, ObjectAttributes, syscall
 from nexus.nt.syscalls.key import start_of

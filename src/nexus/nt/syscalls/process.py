@@ -8,10 +8,11 @@ from nexus.nt.access import (
     PROCESS_CREATE_PROCESS,
     PROCESS_SUSPEND_RESUME,
     PROCESS_TERMINATE,
+    TOKEN_ASSIGN_PRIMARY,
+    TOKEN_QUERY,
 )
 from nexus.nt.call import Call
 from nexus.nt.errors import NtError
-from nexus.nt.objects import KernelObject
 from nexus.nt.ps.attribute_list import Attribute, read_attribute_list
 from nexus.nt.ps.crash import crash_behind
 from nexus.nt.ps.debug import DebugObject
@@ -19,6 +20,7 @@ from nexus.nt.ps.job import JobObject
 from nexus.nt.ps.process import Process
 from nexus.nt.ps.spawn import Request, spawn
 from nexus.nt.ps.thread import Thread
+from nexus.nt.se.token import TOKEN_PRIMARY, Token
 from nexus.nt.status import Status
 from nexus.nt.syscall import Handle, In, NewHandle, ObjectAttributes, syscall
 from nexus.nt.syscalls.debug import DEBUG_PROCESS_ASSIGN
@@ -127,7 +129,9 @@ def _read_attributes(call: Call, request: Request, attribute_list: int) -> list[
         elif number == _DEBUG_OBJECT:
             request.debug = handles.resolve(attribute.value, DebugObject, DEBUG_PROCESS_ASSIGN)
         elif number == _TOKEN:
-            handles.resolve(attribute.value, KernelObject, 0)  # every token is the same user's
+            request.token = handles.resolve(attribute.value, Token, TOKEN_QUERY | TOKEN_ASSIGN_PRIMARY)
+            if request.token.kind != TOKEN_PRIMARY:
+                raise NtError(Status.BAD_TOKEN_TYPE)
         elif number not in _IGNORED:
             raise call.unsupported(f"process attribute {number}", _FILE)
     return wanted

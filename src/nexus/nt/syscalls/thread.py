@@ -20,6 +20,7 @@ from nexus.nt.call import Call
 from nexus.nt.callback import deliver_apc
 from nexus.nt.errors import NtError
 from nexus.nt.ps import context as ctx
+from nexus.nt.ps import xstate
 from nexus.nt.ps.attribute_list import read_attribute_list
 from nexus.nt.ps.process import Process
 from nexus.nt.ps.start_thread import start_thread
@@ -151,6 +152,8 @@ def NtGetContextThread(call: Call, thread: Handle[Thread, THREAD_GET_CONTEXT], c
     """The registers of a thread, as far as ContextFlags asks for them."""
     registers = bytearray(call.memory.read(context, ctx.CONTEXT_SIZE))
     flags = ctx.flags_of(registers)
+    if flags & ctx.XSTATE:
+        xstate.store_to(call.memory, context, ctx.CONTEXT_SIZE, thread.state, thread.kernel.cpu)
     ctx.store(registers, thread.state, thread.debug, flags)
     call.memory.write(context, bytes(registers))
 
@@ -162,6 +165,8 @@ def NtSetContextThread(
     """Set the registers of a thread."""
     registers = call.memory.read(context, ctx.CONTEXT_SIZE)
     flags = ctx.flags_of(registers)
+    if flags & ctx.XSTATE:
+        xstate.load_from(call.memory, context, ctx.CONTEXT_SIZE, thread.state, thread.kernel.cpu)
     ctx.load(registers, thread.state)
     if flags & ctx.DEBUG_REGISTERS:
         thread.debug = ctx.debug_registers(registers)

@@ -42,6 +42,11 @@ def _enter_code(i: Ins, selector: Value, any_rpl: bool) -> None:
     i.block.trap_if(wide, Exit.UNIMPLEMENTED)
 
 
+def _canonical(i: Ins, target: Value) -> None:
+    """#GP for a target that is no address, before anything is done."""
+    i.block.trap_if(target.ne((target << 16).sar(16)), Exit.PRIVILEGED, GENERAL_PROTECTION)
+
+
 def _pointer(i: Ins, type: Type) -> tuple[Value, Value]:
     """The far pointer that operand 0 is in memory: offset (as i64) and selector."""
     where = i.memory()
@@ -76,6 +81,7 @@ def retf(i: Ins) -> None:
     selector = i.block.load(type, Address(rsp, step)).resize(I16)  # first, as on AMD's processors
     target = i.block.load(type, Address(rsp)).zext(I64)
     _enter_code(i, selector, any_rpl=False)
+    _canonical(i, target)
     i.block.put(r.RSP, rsp + (2 * step + (i.immediate(0) if i.count else 0)))
     i.jump(target)
 
@@ -92,6 +98,7 @@ def iret(i: Ins) -> None:
     no_stack = ss.ne(STACKS[0]) & ss.ne(STACKS[1])
     i.block.trap_if(nested | no_stack, Exit.PRIVILEGED, GENERAL_PROTECTION)
     _enter_code(i, cs, any_rpl=False)
+    _canonical(i, target)
     changeable = USER_FLAGS | (r.FLAG_RF if type is not I16 else 0)
     merged = merge_flags(i, flags, changeable & type.mask)
     i.block.put(r.RSP, stack)

@@ -8,7 +8,10 @@ from nexus.isa.x86.semantics import float_compare, fused, sse_float
 from nexus.isa.x86.table import SEMANTICS
 
 _MODULES = (sse_float.__name__, float_compare.__name__, fused.__name__)
-RAISING = frozenset({m for m, f in SEMANTICS.items() if f.__module__ in _MODULES} | {Mnemonic.CMPSD})
+_CONTROL = {Mnemonic.LDMXCSR, Mnemonic.STMXCSR, Mnemonic.VLDMXCSR, Mnemonic.VSTMXCSR}
+RAISING = frozenset(
+    {m for m, f in SEMANTICS.items() if f.__module__ in _MODULES} - _CONTROL | {Mnemonic.CMPSD}
+)
 """The mnemonics (iced) of instructions that may raise."""
 
 MAY_BE_TINY: dict[int, tuple[int, int]] = {}

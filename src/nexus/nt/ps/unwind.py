@@ -1,6 +1,7 @@
 """The calls that a thread is in, from the unwind data of x64 images (Microsoft, "x64 exception handling").
 
-Good enough for samples: epilogues are taken for bodies, and where something does not fit the walk ends.
+Good enough for samples and crash reports: epilogues are taken for bodies, and where something does not fit
+the walk ends.
 """
 
 from __future__ import annotations
@@ -8,12 +9,23 @@ from __future__ import annotations
 from struct import unpack_from
 
 from nexus.base.errors import GuestFault
-from nexus.isa.x86.registers import RSP, CpuState
-from nexus.system.symbols import Function, Symbols
+from nexus.isa.x86.registers import RSP
+from nexus.loader import pe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from nexus.machine.window import Window
+    from nexus.nt.ps.process import Module, Process
+
+    class Functions(Protocol):
+        """Finds the function around an address (None for one without unwind data) and the base of its
+        module; None outside of all modules.
+        """
+
+        def find(self, address: int) -> tuple[Function | None, int] | None: ...
+
 
 DEEPEST = 64
 _CHAINED = 4
@@ -23,6 +35,56 @@ _CHAINED = 4
 ) = range(11)  # fmt: skip
 _SLOTS = (1, 2, 1, 1, 2, 3, 1, 2, 2, 3, 1)  # of two bytes; ALLOC_LARGE with info 1 has one more
 _MOST_CHAINED = 8
+
+
+_ROW = 12  # bytes of a RUNTIME_FUNCTION
+_DIRECTORIES = 112  # of the 64-bit optional header: where the data directories begin
+
+
+class Function:
+    """A row of the exception directory: offsets in the image."""
+
+    __slots__ = ("begin", "end", "unwind")
+
+    def __init__(self, begin: int, end: int, unwind: int) -> None:
+        self.begin = begin
+        self.end = end
+        self.unwind = unwind
+
+
+class MappedFunctions:
+    """`Functions` of a process, looked up in the exception directories as they are mapped."""
+
+    __slots__ = ("_process",)
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def find(self, address: int) -> tuple[Function | None, int] | None:
+        module = self._process.module_at(address)
+        if module is None:
+            return None
+        start, count = self._table(module)
+        offset, low = address - module.base, 0
+        while low < count:
+            middle = (low + count) // 2
+            row = Function(*unpack_from("<III", self._process.window.read(start + _ROW * middle, _ROW)))
+            if row.begin <= offset < row.end:
+                return row, module.base
+            if offset < row.begin:
+                count = middle
+            else:
+                low = middle + 1
+        return None, module.base
+
+    def _table(self, module: Module) -> tuple[int, int]:
+        """Address of the exception directory and how many functions it has."""
+        window, base = self._process.window, module.base
+        at = base + window.u32(base + 0x3C) + 24 + _DIRECTORIES + 8 * pe.EXCEPTION
+        offset, size = window.u32(at), window.u32(at + 4)
+        if not offset or offset + size > module.size:
+            return 0, 0
+        return base + offset, size // _ROW
 
 
 class Unwound:
@@ -58,27 +120,26 @@ class Unwound:
 class Unwinder:
     """Walks the stacks of one process."""
 
-    def __init__(self, window: Window, symbols: Symbols) -> None:
+    def __init__(self, window: Window, functions: Functions) -> None:
         self._window = window
-        self._symbols = symbols
+        self._functions = functions
         self._known: dict[int, Unwound] = {}
 
-    def stack(self, state: CpuState) -> list[int]:
-        """Addresses in the functions that are active, the innermost first."""
-        registers = [state.gpr(number) for number in range(16)]
-        found = [state.rip]
-        place = state.rip
+    def stack(self, registers: list[int], rip: int) -> list[int]:
+        """Addresses in the functions that are active, the innermost first, of a thread with these registers
+        (in hardware order). What lies outside of all modules counts as a function without a frame.
+        """
+        registers = registers.copy()
+        found = [rip]
+        place = rip
         try:
             while len(found) < DEEPEST:
-                at = self._symbols.find(place)
-                if at is None:
-                    break
-                function, base = at
+                function, base = self._functions.find(place) or (None, 0)
                 if function is not None:
                     self._undo(registers, function, base, place - base - function.begin)
                 back = self._window.u64(registers[RSP])
                 registers[RSP] += 8
-                if self._symbols.find(back) is None:
+                if self._functions.find(back) is None:
                     break
                 place = back - 1  # in the call, for one that is the last instruction
                 found.append(place)
