@@ -59,8 +59,8 @@ class Writer:
     def read(self, offset: int, type: Type) -> str:
         where = self.slot(offset, type.is_vector)
         if self.bitwise and type.is_vector:
-            whole = self.op(f"load volatile {_quads(type)}, ptr {where}, align 16")
-            return self.op(f"bitcast {_quads(type)} {whole} to {type.llvm}")
+            whole = self.op(f"load volatile {quads(type)}, ptr {where}, align 16")
+            return self.op(f"bitcast {quads(type)} {whole} to {type.llvm}")
         if type is I1:
             return self.op(f"trunc i8 {self.op(f'load i8, ptr {where}, align 8')} to i1")
         return self.op(f"load {type.llvm}, ptr {where}, align {16 if type.is_vector else 8}")
@@ -68,8 +68,8 @@ class Writer:
     def write(self, offset: int, type: Type, value: str) -> None:
         where = self.slot(offset, type.is_vector)
         if self.bitwise and type.is_vector:
-            whole = self.op(f"bitcast {type.llvm} {value} to {_quads(type)}")
-            self.do(f"store volatile {_quads(type)} {whole}, ptr {where}, align 16")
+            whole = self.op(f"bitcast {type.llvm} {value} to {quads(type)}")
+            self.do(f"store volatile {quads(type)} {whole}, ptr {where}, align 16")
         elif type.is_vector:
             self.do(f"store {type.llvm} {value}, ptr {where}, align 16")
         else:
@@ -156,7 +156,7 @@ class Writer:
         return f'define {CONVENTION} void @"{name}"({PARAMETERS}) #{int(avx)} {{\n  {body}\n}}\n'
 
 
-def _quads(type: Type) -> str:
+def quads(type: Type) -> str:
     return f"<{type.bits // 64} x i64>"
 
 

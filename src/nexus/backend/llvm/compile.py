@@ -46,10 +46,18 @@ def features(avx: bool = False) -> str:
 
 
 def compile_object(
-    text: str, level: int = 2, reloc: str = "pic", codemodel: str = "small", avx: bool = False
+    text: str,
+    level: int = 2,
+    reloc: str = "pic",
+    codemodel: str = "small",
+    avx: bool = False,
+    zero_upper: bool = True,
 ) -> bytes:
     """Verify, optimise and compile a module for this host, position-independent by default; with `avx` all of
-    it may use that."""
+    it may use that. Without `zero_upper`, functions leave the upper halves of vector registers as they are when
+    they end."""
+    if not zero_upper:
+        llvm.set_option("nexus", "-x86-use-vzeroupper=0")
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     llvm.initialize_native_asmparser()

@@ -43,6 +43,7 @@ _WRITES = (OpAccess.WRITE, OpAccess.COND_WRITE, OpAccess.READ_WRITE, OpAccess.RE
 _SIZES = {1: 8, 2: 4, 4: 4, 10: 4, 11: 4}  # relocation kind -> bytes
 _RELATIVE = (2, 4)
 _NAMES = (*source.HOLES, "h_lit", "h_exit", "h_copy", "settle", *source.ENDS)
+_LONG_ENDS = {name + source.LONG: name for name in source.ENDS}
 
 
 class Pool:
@@ -93,6 +94,7 @@ def functions(elf: bytes, pool: Pool) -> dict[str, tuple[bytes, list[Hole] | Non
         for where, kind, number, addend in relocations.get(home, ()):
             if value <= where < value + length:
                 symbol = symbols[number][0]
+                symbol = _LONG_ENDS.get(symbol, symbol)
                 assert found is not None
                 if number in constants and kind in _RELATIVE:
                     at, size = constants[number]
@@ -115,8 +117,7 @@ def _behind(code: bytes, displacement: int) -> int:
 
 def violations(code: bytes, shape: str, row: Row | None) -> list[str]:
     """What a stencil may not do: write an operand's register before the row's last access to the guest's
-    memory; change one that is not the result's; change r12 (the state). Upper lanes of host registers mean
-    nothing: those of guest registers are in their slots."""
+    memory; change one that is not the result's; change r12 (the state)."""
     factory, formatter = InstructionInfoFactory(), Formatter(FormatterSyntax.NASM)
     named = {
         NUMBER[names[int(n)]] for n in shape if n != "m" for names in (OPERAND_REGISTERS, OPERAND_VECTORS)
@@ -146,8 +147,6 @@ def form(v: Variant) -> Form:
     """What the assembler has to know of a variant."""
     result, operands = source.operands(v)
     kinds = source.kind(result), tuple(source.kind(t) for t in operands[:3])
-    if v.name.startswith("clear."):
-        kinds = source.UPPER, ()
     flags, of_result = source.flags(v)
     access = source.accesses(v.row)
     count = 2 if flags >= source.DEFERRABLE and _flags_row(v).operands[1:] else 1
@@ -165,7 +164,7 @@ def build(file: str) -> bytes:
     """Compile and check; the contents of the file of that name."""
     text, index = source.module(ROWS.values())
     pool = Pool()
-    found = functions(compile_object(text, reloc="static", codemodel="kernel"), pool)
+    found = functions(compile_object(text, reloc="static", codemodel="kernel", zero_upper=False), pool)
     rows = {v.name: v.row for row in ROWS.values() for v in variants(row)}
     stencils: dict[str, dict[str, Stencil]] = {}
     borrows: dict[str, Places] = {}

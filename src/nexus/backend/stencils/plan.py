@@ -150,7 +150,7 @@ class Plans(dict[int, Plan]):
         """Put a pinned register into its slot, or take it from there."""
         found = self._moves.get((kind, slot, spill))
         if found is None:
-            name, names = ("put.i64", OPERAND_REGISTERS) if kind == SCALAR else ("put.v128", PLACED_VECTORS)
+            name, names = ("put.i64", OPERAND_REGISTERS) if kind == SCALAR else ("put.v256", PLACED_VECTORS)
             pins, place = _PINS[kind], 8 * slot if kind == SCALAR else VECTOR_OFFSET + VECTOR_BYTES * slot
             stencil = self._stencils[name]["m1" if spill else "0m"]
             code, holes = _registers(stencil, {names[1 if spill else 0]: pins[slot]})

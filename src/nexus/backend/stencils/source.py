@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from itertools import product
 
 from nexus.backend.interp import handlers, records
-from nexus.backend.interp.handlers import CONVENTION, Writer
+from nexus.backend.interp.handlers import CONVENTION, Writer, quads
 from nexus.backend.interp.pairs import operands_of
 from nexus.backend.interp.records import Variant, head
 from nexus.backend.llvm.expand import declarations
@@ -25,21 +25,23 @@ from nexus.backend.stencils import layout
 from nexus.backend.stencils.layout import IMMEDIATE_BIAS, PIN_OF
 from nexus.ir.ops.table import PURE, Row
 from nexus.ir.state import FLAGS, SLOTS, VECTOR_BYTES, VECTOR_OFFSET, Exit
-from nexus.ir.types import I1, I64, V128, Type
+from nexus.ir.types import I1, I64, V128, V256, Type
 
 SCALARS = tuple(f"p{n}" for n in range(4))
 VECTORS = tuple(f"x{n}" for n in range(4))
-_PAIR = "<2 x i64>"
+_PAIR, _FOUR = "<2 x i64>", "<4 x i64>"
 _TYPES = {"state": "ptr", **dict.fromkeys(SCALARS, "i64"), **dict.fromkeys(VECTORS, _PAIR)}
-SIGNATURE = ", ".join(f"{type} %{name}" for name, type in _TYPES.items())
+# the parameters of a stencil that has to do with whole vector registers, and what its tail calls are named
+_LONG_TYPES = {**_TYPES, **dict.fromkeys(VECTORS, _FOUR)}
+LONG = "_long"
 HOLES = ("h_d", "h_a", "h_b", "h_c", "h_imm")
 _HOLE_AT = {8: "h_d", 9: "h_a", 10: "h_b", 11: "h_c"}
 _POSITION_AT = {8: 0, 9: 1, 10: 2, 11: 3}
 # Rows that are rare, or do much: the interpreter's handler does them.
 OUTSIDE = ("string", "x87", "fx", "mmx", "mxcsr", "rcl", "rcr", "crc32c", "pdep", "pext", "cpuid")
 SHIFTS = ("shl", "shr", "sar", "rotl", "rotr")
-# Kinds of slots. A wide vector is always in memory; UPPER is what a register does not hold of a vector slot.
-SCALAR, VECTOR, WIDE, UPPER = range(1, 5)
+# Kinds of slots. A vector register holds 256 bits of its slot; a wide vector has more and is always in memory.
+SCALAR, VECTOR, WIDE = range(1, 4)
 NO_ACCESS, BASE, INDEXED = range(3)
 QUIET = "~"  # after the name of a variant that does two rows: these stencils leave the flags out
 # what a record means for the flags; deferred ones are COUNT and above
@@ -51,13 +53,20 @@ class Stencil(Writer):
     digit."""
 
     def __init__(
-        self, where: tuple[str, ...], bitwise: bool = False, below: int = 0, quiet: bool = False
+        self,
+        where: tuple[str, ...],
+        bitwise: bool = False,
+        below: int = 0,
+        quiet: bool = False,
+        long: bool = False,
     ) -> None:
-        """`below`: immediates are less than that, if not 0. `quiet`: flags are not stored."""
+        """`below`: immediates are less than that, if not 0. `quiet`: flags are not stored. `long`: it has to do
+        with whole vector registers, others with their lower halves."""
         super().__init__(bitwise)
         self.below = below
         self.quiet = quiet
         self.where = where
+        self.types = _LONG_TYPES if long else _TYPES
         self.values = {name: f"%{name}" for name in _TYPES}
 
     def _pin(self, offset: int, type: Type) -> str:
@@ -72,7 +81,8 @@ class Stencil(Writer):
     def read(self, offset: int, type: Type) -> str:
         pin = self._pin(offset, type)
         if pin and type.is_vector:
-            return self.op(f"bitcast {_PAIR} {self.values[pin]} to {type.llvm}")
+            value = self.resized(self.values[pin], self.types[pin], quads(type))
+            return self.op(f"bitcast {quads(type)} {value} to {type.llvm}")
         if pin:
             return (
                 self.values[pin] if type is I64 else self.op(f"trunc i64 {self.values[pin]} to {type.llvm}")
@@ -82,11 +92,28 @@ class Stencil(Writer):
     def write(self, offset: int, type: Type, value: str) -> None:
         pin = self._pin(offset, type)
         if pin and type.is_vector:
-            self.values[pin] = self.op(f"bitcast {type.llvm} {value} to {_PAIR}")
+            lanes = self.op(f"bitcast {type.llvm} {value} to {quads(type)}")
+            self.values[pin] = self.resized(lanes, quads(type), self.types[pin])
         elif pin:
             self.values[pin] = value if type is I64 else self.op(f"zext {type.llvm} {value} to i64")
         else:
             super().write(offset, type, value)
+
+    def resized(self, value: str, given: str, wanted: str) -> str:
+        """Two 64-bit lanes as four, zero above, or the lower two of four."""
+        if given == wanted:
+            return value
+        more, places = ("poison", "<2 x i32> <i32 0, i32 1>")
+        if wanted == _FOUR:
+            more, places = ("zeroinitializer", "<4 x i32> <i32 0, i32 1, i32 2, i32 3>")
+        return self.op(f"shufflevector {given} {value}, {given} {more}, {places}")
+
+    def clear(self, offset: int, width: int) -> None:
+        pin = self._pin(offset, V256)
+        if pin:  # what is above the register is in the slot
+            self.values[pin] = self.resized(self.resized(self.values[pin], _FOUR, _PAIR), _PAIR, _FOUR)
+            width = V256.bits
+        super().clear(offset, width)
 
     def store_field(self, name: str, value: str | int) -> None:
         if not (self.quiet and name in FLAGS):
@@ -120,8 +147,9 @@ class Stencil(Writer):
     def tail(self, target: str, kind: str = "musttail") -> None:
         arguments = ", ".join(
             f"{type} {self.values[name] if name == 'state' or name[1] in self.where else 'poison'}"
-            for name, type in _TYPES.items()
+            for name, type in self.types.items()
         )
+        target += LONG if self.types is _LONG_TYPES and target[0] == "@" else ""
         self.do(f"{kind} call {CONVENTION} void {target}({arguments})")
         self.do("ret void")
 
@@ -131,7 +159,7 @@ class Stencil(Writer):
     def dispatch_either(self, condition: str) -> None:
         # so that LLVM does not pass on what it knows of an operand on one of the ways, but the operand
         for place in sorted(set(self.where) - {"m"}):
-            for name, type in ((f"p{place}", "i64"), (f"x{place}", _PAIR)):
+            for name, type in ((f"p{place}", "i64"), (f"x{place}", self.types[f"x{place}"])):
                 kept = self.values[name]
                 if kept == f"%{name}" and any(name in line for line in self.lines):
                     register = "r" if type == "i64" else "x"
@@ -159,7 +187,8 @@ class Stencil(Writer):
 
     def function(self, name: str, avx: bool = False) -> str:
         body = "\n  ".join(self.lines)
-        return f'define {CONVENTION} void @"{name}"({SIGNATURE}) #{int(avx)} {{\n  {body}\n}}\n'
+        signature = ", ".join(f"{type} %{name}" for name, type in self.types.items())
+        return f'define {CONVENTION} void @"{name}"({signature}) #{int(avx)} {{\n  {body}\n}}\n'
 
 
 def accesses(row: Row) -> int:
@@ -174,7 +203,7 @@ def operands(v: Variant) -> tuple[Type | None, tuple[Type, ...]]:
     if head(v.row) == "put":
         return v.row.operands[0], v.row.operands
     if head(v.row) == "clear":
-        return V128, ()
+        return V256, ()
     row = v.row if v.second is None else operands_of(v.row, v.second)
     found = row.operands[: len(row.operands) - v.imm_last]
     result = v.row.result
@@ -187,7 +216,13 @@ def kind(type: Type | None) -> int:
     """SCALAR, VECTOR, WIDE or, without one, 0."""
     if type is None:
         return 0
-    return SCALAR if not type.is_vector else VECTOR if type is V128 else WIDE
+    return SCALAR if not type.is_vector else VECTOR if type in (V128, V256) else WIDE
+
+
+def is_long(v: Variant) -> bool:
+    """Has it to do with whole vector registers?"""
+    result, found = operands(v)
+    return V256 in (result, *found)
 
 
 def flags(v: Variant) -> tuple[int, bool]:
@@ -211,8 +246,6 @@ def shapes(v: Variant) -> list[str]:
     if head(v.row) in OUTSIDE or len(v.row.operands) > 3 or touched & set(PIN_OF) or v.row.indirect:
         return []
     result, found = operands(v)
-    if head(v.row) == "clear":
-        return ["m"]
     out = []
     for chosen in product(*(("m",) if kind(t) == WIDE else ("m", str(i + 1)) for i, t in enumerate(found))):
         places = ["m"] if result is None or kind(result) == WIDE else ["m", "0"]
@@ -230,7 +263,7 @@ def limit(v: Variant) -> int:
 
 
 def stencil(v: Variant, shape: str, name: str, quiet: bool = False) -> str:
-    w = Stencil((*shape, *"mmmm"), head(v.row) in records.BITWISE, limit(v), quiet)
+    w = Stencil((*shape, *"mmmm"), head(v.row) in records.BITWISE, limit(v), quiet, is_long(v))
     before = handlers.handler(v, w) if v.second is None else handlers.pair_handler(v, w)
     return before.replace(f'@"{v.name}"', f'@"{name}"', 1)
 
@@ -310,11 +343,11 @@ def _base_code() -> str:
     at = {name: 8 * index for name, index in SLOTS.items()}
     gprs = [(8 * slot, f"%{pin.lower()}") for slot, pin in PIN_OF.items()]
     gprs.append((at["budget"], f"%{layout.BUDGET.lower()}"))
-    vectors = [
-        (VECTOR_OFFSET + VECTOR_BYTES * s, f"%{pin.lower()}") for s, pin in layout.VECTOR_PIN_OF.items()
-    ]
-    spill = [f"movq {r}, {o}(%r12)" for o, r in gprs] + [f"movaps {r}, {o}(%r12)" for o, r in vectors]
-    reload = [f"movq {o}(%r12), {r}" for o, r in gprs] + [f"movaps {o}(%r12), {r}" for o, r in vectors]
+    places = ((VECTOR_OFFSET + VECTOR_BYTES * s, pin) for s, pin in layout.VECTOR_PIN_OF.items())
+    vectors = [(offset, "%" + pin.lower().replace("x", "y", 1)) for offset, pin in places]
+    spill = [f"movq {r}, {o}(%r12)" for o, r in gprs] + [f"vmovups {r}, {o}(%r12)" for o, r in vectors]
+    spill.append("vzeroupper")
+    reload = [f"movq {o}(%r12), {r}" for o, r in gprs] + [f"vmovups {o}(%r12), {r}" for o, r in vectors]
     as_t0 = [f"movq {at['window']}(%r12), %r14", f"movq {at['top']}(%r12), %r15"]
     pending, resume, record = at["pending"], at["resume"], at["resume_record"]
     lines = [
@@ -342,7 +375,7 @@ def _base_code() -> str:
     ]
     text = "\\0A".join(lines)
     return (
-        f'define {CONVENTION} void @"base_code"() naked nounwind {{\n  '
+        f'define {CONVENTION} void @"base_code"() #1 naked {{\n  '
         f'call void asm sideeffect "{text}", ""()\n  unreachable\n}}\n'
     )
 
@@ -375,8 +408,10 @@ def module(rows: Iterable[Row]) -> tuple[str, dict[str, tuple[str, str]]]:
                 parts.append(stencil(v, shape, symbol, quiet))
     text = "".join(parts)
     holes = "".join(f"@{name} = external hidden global i8\n" for name in HOLES)
-    types = ", ".join(_TYPES.values())
-    ends = "".join(f"declare {CONVENTION} void @{name}({types})\n" for name in ENDS)
+    ends = ""
+    for types, ending in ((_TYPES, ""), (_LONG_TYPES, LONG)):
+        parameters = ", ".join(types.values())
+        ends += "".join(f"declare {CONVENTION} void @{name}{ending}({parameters})\n" for name in ENDS)
     tail = '!0 = !{}\n!1 = !{!"branch_weights", i32 1, i32 1000000}\n'
     # the tuning of a processor for which a LEA of three parts is one step
     tail += handlers.attributes('"tune-cpu"="znver3"')

@@ -65,6 +65,7 @@ row(
     effect=STATE,
     imm=True,
     bits=V128.bits,
+    avx=True,
 )
 
 row("goto", "->", "", None, "Continue at guest address imm.", effect=CONTROL, imm=True)
