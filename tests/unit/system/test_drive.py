@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from nexus.base.errors import NexusError
+from nexus.system import drive
 from nexus.system.drive import Drive
 
 
@@ -31,31 +32,31 @@ def test_a_forgotten_drive_is_removed(cache: Path) -> None:
     assert not os.listdir(cache / "drives")
 
 
-def test_many_runs_start_at_once() -> None:
-    """A drive that is being made does not count as forgotten."""
-    failures = []
+def test_a_drive_that_is_being_made_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run starts between the making of the folder and its lock; it has to wait or to let it be."""
+    others: list[threading.Thread] = []
+    made: list[Drive] = []
+    lock = drive._lock
 
-    def work() -> None:
-        try:
-            for _ in range(30):
-                drive = Drive(None)
-                assert os.path.isdir(os.path.join(drive.folder, "windows"))
-                drive.close()
-        except (OSError, AssertionError) as error:
-            failures.append(error)
+    def late(fd: int) -> bool:
+        if not others:
+            others.append(threading.Thread(target=lambda: made.append(Drive(None))))
+            others[0].start()
+            others[0].join(0.2)
+        return lock(fd)
 
-    threads = [threading.Thread(target=work) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
+    monkeypatch.setattr(drive, "_lock", late)
+    first = Drive(None)
+    others[0].join()
+    for each in (first, made[0]):
+        assert os.path.isdir(os.path.join(each.folder, "windows"))
+        each.close()
 
 
 def test_a_kept_drive_is_used_once(tmp_path: Path) -> None:
-    drive = Drive(str(tmp_path / "kept"))
+    kept = Drive(str(tmp_path / "kept"))
     with pytest.raises(NexusError, match="in use by another nexus"):
         Drive(str(tmp_path / "kept"))
-    drive.close()
+    kept.close()
     Drive(str(tmp_path / "kept")).close()
     assert (tmp_path / "kept" / "windows").is_dir()
