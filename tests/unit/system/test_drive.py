@@ -49,7 +49,7 @@ def test_a_drive_that_is_being_made_is_not_forgotten(monkeypatch: pytest.MonkeyP
     first = Drive(None)
     others[0].join()
     for each in (first, made[0]):
-        assert os.path.isdir(os.path.join(each.folder, "windows"))
+        assert os.path.samestat(os.fstat(each._fd), os.stat(each.folder))  # what is locked is what is used
         each.close()
 
 
