@@ -1,59 +1,23 @@
-"""Random instructions as compiled regions against the host's processor. What T2 leaves to the interpreter is
-run there, from the state in which it was left, which has to be the one before the instruction."""
+"""Random instructions as compiled regions against the host's processor."""
 
 from __future__ import annotations
-
-import ctypes
 
 import pytest
 
 from isa import harness
-from nexus.backend.jit.lower import Unfit
-from nexus.ir.state import SLOTS, Exit
-from nexus.ir.values import Block
+from isa.compiled import run
 from nexus.isa.x86 import compare, features, fuzz
-from nexus.isa.x86.compare import Result, State
-from t0 import T0, architectural
 from t2 import shared
 
 GROUPS = sorted(features.groups())
 CASES = 5
-_ENDS = (SLOTS["exit"], SLOTS["exit_arg"], SLOTS["pc"])
-
-
-def run(case: fuzz.Case) -> tuple[Result, bool]:
-    """What a case does, and whether compiled code did it all."""
-    t2 = shared()
-    ctypes.memmove(t2.memory, compare.patched(harness.MEMORY, case), fuzz.MEMORY_SIZE)
-    compiled = True
-
-    def one(block: Block, state: State) -> State:
-        nonlocal compiled
-        try:
-            out = t2.run(block, state)
-            if out[SLOTS["exit"]] != Exit.STEP:
-                return out
-            left = {slot: value for slot, value in architectural(out).items() if slot not in _ENDS}
-            begun = {slot: value for slot, value in architectural(state).items() if slot not in _ENDS}
-            assert left == begun, compare.describe(case, ["the state in which it was left"])
-        except Unfit:
-            pass
-        compiled = False
-        t2.load(state)
-        out = t2.go(T0.place(t2, block))
-        if out.get(SLOTS["exit"]) == Exit.FAULT:
-            fault = t2.engine.fault(t2.state)
-            out[SLOTS["fault_address"]], out[SLOTS["fault_write"]] = fault.address, int(fault.write)
-        return out
-
-    return compare.run_blocks(case, one, lambda: bytes(t2.memory)), compiled
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_compiled_code_agrees_with_the_host(group: str) -> None:
     failures, compiled = [], 0
     for case in fuzz.random_cases(group, CASES, seed=3, usable=harness.on_host):
-        result, alone = run(case)
+        result, alone = run(case, shared())
         compiled += alone
         wrong = compare.differences(case, harness.run_host(case), result, sticky=False)
         if wrong:
@@ -63,5 +27,6 @@ def test_compiled_code_agrees_with_the_host(group: str) -> None:
 
 def test_most_instructions_are_compiled() -> None:
     """The comparison is about compiled code: of the ordinary groups, most of the cases are not left to T0."""
-    alone = [run(case)[1] for case in fuzz.random_cases("BASE", 20, seed=4, usable=harness.on_host)]
+    cases = fuzz.random_cases("BASE", 20, seed=4, usable=harness.on_host)
+    alone = [run(case, shared())[1] for case in cases]
     assert sum(alone) > len(alone) // 2

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 
+from nexus.backend.cache import PAGES
 from nexus.base.errors import UsageError
 from nexus.base.folders import cache_folder
 from nexus.cli.options import FLAG, Option, parse
+from nexus.machine.page_file import PageFile
 
 USAGE = """\
 usage: nexus cache list           what the cache holds, with sizes
@@ -25,7 +27,7 @@ def main(arguments: list[str]) -> int:
         print(cache_folder())
     elif action == "list" and not rest:
         for name, size in contents():
-            print(f"{size / 1e6:10.1f} MB  {name}")
+            print(f"{size / 1e6:10.1f} MB  {name}{_note(name)}")
         print(f"{sum(size for _, size in contents()) / 1e6:10.1f} MB  in {cache_folder()}")
     elif action == "clean" and len(rest) <= 1:
         clean(rest[0] if rest else "")
@@ -35,7 +37,8 @@ def main(arguments: list[str]) -> int:
 
 
 def contents() -> list[tuple[str, int]]:
-    """(part, bytes): sysroots and packages one by one, everything else by folder."""
+    """(part, bytes): sysroots and packages one by one, engines apart from translations of guest code,
+    everything else by folder."""
     top = cache_folder()
     found: list[tuple[str, int]] = []
     for part in sorted(names(top)):
@@ -51,8 +54,29 @@ def contents() -> list[tuple[str, int]]:
                     for name in sorted(names(os.path.join(inside, kind)))
                 ]
         else:
-            found.append((part, size_of(inside)))
+            apart = sorted(names(inside)) if part == "code" else []
+            sizes = [size_of(os.path.join(inside, name)) for name in apart]
+            found.append((part, size_of(inside) - sum(sizes)))
+            found += [(f"{part}/{name}", size) for name, size in zip(apart, sizes, strict=True)]
     return found
+
+
+def _note(part: str) -> str:
+    """How much of the translations is host code."""
+    if part != f"code/{PAGES}":
+        return ""
+    folder = os.path.join(cache_folder(), part)
+    size = sum(host_code_bytes(entry.path) for entry in os.scandir(folder) if entry.name.endswith(".pages"))
+    return f" ({size / 1e6:.1f} MB of it host code)"
+
+
+def host_code_bytes(path: str) -> int:
+    """How much host code a page file has."""
+    file = PageFile(path)
+    try:
+        return file.host_code_bytes()
+    finally:
+        file.close()
 
 
 def names(folder: str) -> list[str]:

@@ -10,10 +10,10 @@ from nexus.cli.options import FLAG, VALUE, Option, help_text, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from nexus.machine.stages import Line, Stages
-    from nexus.system.show import Piece
+    from nexus.machine.stages import Line
+    from nexus.system.show import Piece, Shown
 
 OPTIONS = [
     Option("function", FLAG, "the whole function, not just its first block"),
@@ -49,14 +49,14 @@ def main(arguments: list[str]) -> int:
         piece = show.from_image(what, parsed.value("sysroot"), parsed.flag("function"))
     else:
         piece = show.from_bytes(what, address(parsed.value("at")))
-    stages = show.blocks(piece)
+    shown = show.translate(piece)
     if parsed.flag("json"):
         import json
 
-        print(json.dumps(values(piece, stages), indent=1))
+        print(json.dumps(values(piece, shown), indent=1))
     else:
-        print("\n".join(lines(piece, stages, wants_colour())))
-    missing = [line for one in stages for line in one.missing]
+        print("\n".join(lines(piece, shown, wants_colour())))
+    missing = [line for one in shown.blocks for line in one.missing]
     if missing:
         names = "; ".join(dict.fromkeys(f"`{line.text}` ({line.code.hex(' ')})" for line in missing))
         raise Unsupported(names, f"{missing[0].at:#x}", "src/nexus/isa/x86/semantics/")
@@ -81,14 +81,14 @@ def wants_colour() -> bool:
     return bool(os.environ.get("FORCE_COLOR")) or sys.stdout.isatty()
 
 
-def lines(piece: Piece, blocks: Sequence[Stages], colour: bool) -> Iterator[str]:
+def lines(piece: Piece, shown: Shown, colour: bool) -> Iterator[str]:
     """Everything as text; a rewrite that changed nothing is only named."""
 
     def paint(code: str, text: str) -> str:
         return f"{code}{text}{PLAIN}" if colour and text else text
 
     yield paint(HEADING, piece.name)
-    for stages in blocks:
+    for stages in shown.blocks:
         yield ""
         yield paint(HEADING, f"block {stages.block.start:#x}")
         for line in stages.instructions:
@@ -112,13 +112,19 @@ def lines(piece: Piece, blocks: Sequence[Stages], colour: bool) -> Iterator[str]
                 yield f"  {paint(NAME, f'; {line.record}')}"
             yield f"  {paint(DIM, f'{line.at:4x}')}  {line.code.hex():<22} {line.text}"
 
+    size = sum(len(line.code) for line in shown.region)
+    yield ""
+    yield paint(HEADING, f"T2 compiled code, {size} bytes" if shown.region else f"no T2: {shown.why}")
+    for line in shown.region:
+        yield f"  {paint(DIM, f'{line.at:4x}')}  {line.code.hex():<22} {line.text}"
+
 
 def body(text: str) -> list[str]:
     """The IR's lines without the block's own first and last."""
     return ["  " + line for line in text.splitlines()[1:-1]]
 
 
-def values(piece: Piece, blocks: Sequence[Stages]) -> dict[str, object]:
+def values(piece: Piece, shown: Shown) -> dict[str, object]:
     """The same as plain values; addresses are hexadecimal strings."""
 
     def code(line: Line) -> dict[str, object]:
@@ -140,6 +146,8 @@ def values(piece: Piece, blocks: Sequence[Stages]) -> dict[str, object]:
                 "t1": [{**code(line), "record": line.record} for line in stages.native],
                 "no_t1": stages.why,
             }
-            for stages in blocks
+            for stages in shown.blocks
         ],
+        "t2": [code(line) for line in shown.region],
+        "no_t2": shown.why,
     }

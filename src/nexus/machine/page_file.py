@@ -100,6 +100,9 @@ class PageFile:
         every = self._index.values()
         return sum(entry[0] for entry in every), sum(entry[1] for entry in every)
 
+    def host_code_bytes(self) -> int:
+        return sum(entry[3][1] for entry in self._index.values())
+
     def records(self, page: int) -> Records | None:
         entry = self._index.get(page)
         body = b"" if entry is None else self._body(entry[2])

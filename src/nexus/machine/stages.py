@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-from iced_x86 import Decoder, Formatter, FormatterSyntax
+from iced_x86 import Decoder, FlowControl, Formatter, FormatterSyntax, Instruction
 
 from nexus.backend.interp import listing
 from nexus.base.errors import NexusError, UsageError
@@ -20,9 +20,12 @@ from nexus.machine.bare import BareT0, BareT1
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from nexus.backend.jit.unit import Unit
 
 MOST = 100  # instructions of a block, as many as a translation has at most
+_NEVER_BEYOND = (FlowControl.UNCONDITIONAL_BRANCH, FlowControl.INDIRECT_BRANCH, FlowControl.RETURN)
 _MEMORY, _SIZE, _TOP = 0x10000, 0x1000, 0x20000  # of the machine that the code is assembled for
 
 
@@ -109,6 +112,29 @@ class Translator:
             found.native = list(self._host_code(self._t1))
         return found
 
+    def region(self, found: Sequence[Stages]) -> tuple[list[Line], str]:
+        """The code of T2 for these blocks as one region, entered at the first; if there is none, why."""
+        from nexus.backend.jit.build import compile_region
+        from nexus.backend.jit.lower import Unfit
+        from nexus.backend.jit.region import Region
+
+        blocks = {stages.block.start: stages.block for stages in found}
+        try:
+            unit = compile_region(Region(found[0].block.start, blocks))
+        except Unfit as reason:
+            return [], str(reason)
+        return list(self._compiled(unit)), ""
+
+    def _compiled(self, unit: Unit) -> Iterator[Line]:
+        """The instructions of compiled code, up to a jump that no other one leads beyond; tables follow."""
+        reach = max((landing for _, landing in unit.accesses), default=0)
+        for instruction, line in self._disassembled(unit.code, unit.main):
+            yield line
+            if instruction.near_branch_target < len(unit.code):
+                reach = max(reach, instruction.near_branch_target)
+            if instruction.flow_control in _NEVER_BEYOND and instruction.next_ip > reach:
+                return
+
     def _records(self) -> Iterator[Line]:
         t0 = self._t0
         data = ctypes.string_at(t0.records, t0.size)
@@ -121,16 +147,21 @@ class Translator:
         data, offsets = bytes(code.data), list(code.offsets)
         made_from = dict(zip(offsets, code.records, strict=True))
         names = {line.at: line.text for line in self._records()}
-        for instruction in Decoder(64, data, ip=0):
+        for _, line in self._disassembled(data, 0):
+            record = made_from.get(line.at)
+            if record is not None:
+                line.record = f"+{record:03x} {' '.join(names.get(record, '').split())}"
+            yield line
+
+    def _disassembled(self, data: bytes, start: int) -> Iterator[tuple[Instruction, Line]]:
+        for instruction in Decoder(64, data[start:], ip=start):
             at = instruction.ip
-            record = made_from.get(at)
-            origin = "" if record is None else f"+{record:03x} {' '.join(names.get(record, '').split())}"
             raw = data[at : at + instruction.len]
             shown = self._format.format(instruction)
             target = instruction.near_branch_target
             if target >> 63:  # something that the code of every block shares
                 shown = f"{shown.split()[0]} -{(1 << 64) - target:#x}"
-            yield Line(at, raw, shown, origin)
+            yield instruction, Line(at, raw, shown)
 
 
 def slot_name(slot: int, vector: bool) -> str:

@@ -8,7 +8,7 @@ from nexus.base.errors import BadImage, NotFound, Unsupported, UsageError
 from nexus.isa.x86.decode import LONGEST
 from nexus.loader import directories, pe
 from nexus.loader.pe import Image
-from nexus.machine.stages import Stages, Translator
+from nexus.machine.stages import Line, Stages, Translator
 from nexus.system import packages, sysroot
 
 BASE = 0x1000  # where bytes lie that come without an address
@@ -138,7 +138,18 @@ def functions(image: Image) -> list[tuple[int, int]]:
     return [(begin, end) for begin, end, _ in iter_unpack("<III", table) if begin < end]
 
 
-def blocks(piece: Piece) -> list[Stages]:
+class Shown:
+    """The stages of a piece's blocks, and T2's code of them as one region, or why there is none."""
+
+    __slots__ = ("blocks", "region", "why")
+
+    def __init__(self, blocks: list[Stages], region: list[Line], why: str) -> None:
+        self.blocks = blocks
+        self.region = region
+        self.why = why
+
+
+def translate(piece: Piece) -> Shown:
     """The stages of the piece's first block, or of all of them one after the other."""
     translator = Translator()
     found: list[Stages] = []
@@ -149,4 +160,4 @@ def blocks(piece: Piece) -> list[Stages]:
         at = stages.block.end - piece.address
         if not piece.whole:
             break
-    return found
+    return Shown(found, *translator.region(found))

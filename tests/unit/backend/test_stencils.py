@@ -3,12 +3,16 @@ registers."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import random
+from pathlib import Path
 
 import pytest
 from iced_x86 import Decoder
 
 from nexus.backend.interp.records import variants
+from nexus.backend.stencils import engine
 from nexus.backend.stencils.build import violations
 from nexus.backend.stencils.layout import IMMEDIATE_BIAS, PIN_REGISTERS, PINNED
 from nexus.backend.stencils.registers import substitute
@@ -164,3 +168,30 @@ def test_a_constant_operand_may_be_anything() -> None:
             expected = dict(state)
             oracle.run(block, expected)
             assert architectural(t1.run(block, state)) == architectural(expected), (name, number)
+
+
+@pytest.mark.parametrize("how", ["flipped", "cut off", "another's", "empty"])
+def test_damaged_stencils_are_not_used(how: str, tmp_path: Path) -> None:
+    good = Path(engine.path_of())
+    path = tmp_path / good.name
+    data = bytearray(good.read_bytes())
+    if how == "flipped":
+        data[len(data) // 2] ^= 4
+    elif how == "cut off":
+        del data[-1000:]
+    elif how == "another's":
+        path = tmp_path / good.name.replace("stencils-", "stencils-0")
+    else:
+        data.clear()
+    path.write_bytes(data)
+    assert engine.load_if_there(str(path)) is None
+    assert not path.exists()
+
+
+def test_stencils_are_built_meanwhile_by_one_process(tmp_path: Path) -> None:
+    """Two that are asked for at once: one builds, the other sees that and ends."""
+    path = tmp_path / "stencils-0.bin"
+    with open(f"{path}.building", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert os.waitpid(engine.build_meanwhile(str(path)), 0)[1] == 0
+    assert not path.exists()

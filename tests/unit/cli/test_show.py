@@ -49,7 +49,15 @@ def test_bytes_in_any_spelling(capsys: pytest.CaptureFixture[str]) -> None:
     first, *others = (printed(capsys, *words).partition("T1 ") for words in spellings)
     assert {other[0] for other in others} == {first[0]}  # host code has addresses of this machine in it
     text = "".join(first)
-    for heading in ("block 0x1000", "IR", "after fold: the same", "after flags", "T0 records", "T1 "):
+    for heading in (
+        "block 0x1000",
+        "IR",
+        "after fold: the same",
+        "after flags",
+        "T0 records",
+        "T1 ",
+        "T2 compiled code",
+    ):
         assert f"\n{heading}" in text
     assert "add rax, rbx" in text and "\x1b" not in text
 
@@ -72,6 +80,7 @@ def test_json_has_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
     assert [rewrite["name"] for rewrite in block["rewrites"]] == ["fold", "flags"]
     assert block["t0"][1]["text"] == "flags.add.i64&add.i64 rax = rax, rbx"
     assert block["t1"] or block["no_t1"]
+    assert values["t2"] or values["no_t2"]
 
 
 def test_places_in_a_file(capsys: pytest.CaptureFixture[str], dll: str) -> None:

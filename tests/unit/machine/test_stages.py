@@ -60,6 +60,17 @@ def test_host_code_belongs_to_records(translator: Translator) -> None:
     assert all(line.code for line in stages.native)
 
 
+def test_compiled_code_ends_where_nothing_leads_on(translator: Translator) -> None:
+    """A loop: add rax,rbx; jnz -5. It is entered at its first block, jumps back, and leaves by jumps."""
+    stages = translator.stages(bytes.fromhex("4801d8 75fb"), 0x1000)
+    region, why = translator.region([stages])
+    assert not why
+    ends = [line.at + len(line.code) for line in region]
+    assert [line.at for line in region[1:]] == ends[:-1]
+    assert region[-1].text.startswith("jmp ")
+    assert all(line.code.strip(b"\0") for line in region)  # not the zeros behind it
+
+
 def test_an_instruction_without_semantics_is_named(
     translator: Translator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

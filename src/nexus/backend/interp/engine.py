@@ -189,8 +189,18 @@ def _slot(state: int, index: int) -> int:
     return _quad(state + 8 * index).value
 
 
+_key = ""
+
+
 def key() -> str:
-    """Names the blob: a checksum of everything that its code depends on."""
+    """Names the blob: a checksum of everything that its code depends on, as it was when first asked for."""
+    global _key
+    if not _key:
+        _key = _key_of_sources()
+    return _key
+
+
+def _key_of_sources() -> str:
     root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
     text = cache.processor()
     for name in _SOURCES:
