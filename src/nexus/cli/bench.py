@@ -36,10 +36,16 @@ OPTIONS = [
 
 
 def main(arguments: list[str]) -> int:
+    if arguments[:1] == ["all"]:
+        from nexus.cli import bench_all
+
+        return bench_all.main(arguments[1:])
     parsed = parse(arguments, OPTIONS, "bench", mixed=True)
     if parsed.flag("help"):
         print(
-            f"usage: nexus bench [options]\n\nprograms: {' '.join(kernels.names())}\n\n{help_text(OPTIONS)}"
+            "usage: nexus bench [options]\n"
+            "       nexus bench all [options]    one report about this machine\n\n"
+            f"programs: {' '.join(kernels.names())}\n\n{help_text(OPTIONS)}"
         )
         return 0
     if parsed.rest:

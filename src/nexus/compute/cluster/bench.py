@@ -1,99 +1,112 @@
-"""A job over all nodes beside what the same nodes do side by side without sharing it."""
+"""A job over all nodes beside the rates at which the same nodes compute meanwhile."""
 
 from __future__ import annotations
 
-import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nexus.compute.calibration import Calibration
 from nexus.compute.cluster.device import NodeDevice
-from nexus.compute.cluster.engine import cluster
-from nexus.compute.formats import Array
+from nexus.compute.cluster.engine import ClusterEngine, cluster
 from nexus.compute.job import Job
+from nexus.compute.kernels import gravity
 
 SHARE = 0.05
 """Of a core for each local node: so little that eight of them have it even where others use the machine,
 too.
 """
-SECONDS = 8.0
-PAIRS = 3
-ROWS = 64
-"""Of each node in the run that tells how many rows make SECONDS."""
+SECONDS = 10.0
+RUNS = 3
+BODIES_AT_ONCE = 64
 
 
 def measure(address: str | None, keys: str | None, count: int, size: int) -> dict[str, Any]:
-    """An fp32 product of `size` columns on the cluster at `address`, or on `count` local nodes.
+    """Gravity and an fp32 product on the cluster at `address`, or on `count` local nodes.
 
-    Each pair is one measurement of all nodes on their own, at the same time, each with rows of its own, and
-    one of the job that they share, of about SECONDS each.
+    What a job reaches is held against the sum of the rates at which the nodes compute during it (units over
+    seconds in the kernel, told by the nodes). Missing are messages, data on its way, waiting, an uneven
+    end. The product moves `size` numbers in and out for each row, gravity next to nothing.
     """
     engine = cluster(address, keys=keys, nodes=[SHARE] * count)
     with engine:
         engine.calibration = Calibration("")
         nodes = engine.membership.refresh()
-        rng = np.random.default_rng(1)
-        b = rng.standard_normal((size, size), np.float32)
-        first = rng.standard_normal((ROWS * len(nodes), size), np.float32)
-        rows = int(sum(side_by_side(nodes, first, b)) * SECONDS)
-        a = rng.standard_normal((rows, size), np.float32)
-        engine.matmul(a, b)
-        wanted, right, pairs, chunks = a @ b, True, [], 0
-        for _ in range(PAIRS):
-            alone = side_by_side(nodes, a, b)
-            got = engine.matmul(a, b)
-            assert engine.last is not None
-            right = right and bool(np.allclose(got, wanted, rtol=1e-3, atol=1e-2))
-            chunks = sum(part.chunks for part in engine.last.devices)
-            pairs.append((sum(alone), rows / engine.last.seconds, engine.last.balance))
+        jobs = [of_gravity(engine), of_products(engine, size)]
         overhead = message_seconds(nodes[0])
-    ratios = sorted(shared / alone for alone, shared, _ in pairs)
-    work = 2.0 * size * size
+        copied = sum(node.copied for node in nodes)
     return {
-        "what": f"fp32 product on {len(nodes)} nodes" + ("" if address else f", each {SHARE:g} of a core"),
-        "rows": rows,
-        "size": size,
+        "what": f"{len(nodes)} nodes" + ("" if address else f", each {SHARE:g} of a core"),
         "nodes": len(nodes),
-        "chunks": chunks,
-        "sum_of_corun_gflops_measured": [alone * work / 1e9 for alone, _, _ in pairs],
-        "cluster_gflops_measured": [shared * work / 1e9 for _, shared, _ in pairs],
-        "balance_measured": [balance for _, _, balance in pairs],
-        "of_corun_rates_measured": ratios,
-        "of_corun_rates_median": ratios[len(ratios) // 2],
+        "jobs": jobs,
         "overhead_of_a_chunk_seconds_measured": overhead,
-        "right": right,
+        "copied_bytes": copied,
+        "right": all(job["right"] for job in jobs),
     }
 
 
-def side_by_side(nodes: list[NodeDevice], a: Array, b: Array) -> list[float]:
-    """Rows per second of each node while all of them work, each on its part, in chunks of SECONDS / 4."""
-    out = np.empty((len(a), b.shape[1]), np.float32)
-    params = {"scale": 1.0, "exact": False}
-    job = Job("matmul", len(a), (a, b), out, params, work=2.0 * b.size)
-    part = len(a) // len(nodes)
-    piece = max(1, part // 4)
-    rates = [0.0] * len(nodes)
-    ready = threading.Barrier(len(nodes))
+def of_gravity(engine: ClusterEngine) -> dict[str, Any]:
+    """Accelerations of so many bodies that the nodes need about SECONDS."""
+    rng = np.random.default_rng(1)
+    params = {"softening": 0.01, "g": 1.0, "tile": 0}
 
-    def work(n: int) -> None:
-        nodes[n].prepare(job)
-        ready.wait()
-        done, began = 0, time.monotonic()
-        while time.monotonic() - began < SECONDS:
-            start = n * part + done % (part - piece + 1)
-            nodes[n].run(job, start, start + piece)
-            done += piece
-        rates[n] = done / (time.monotonic() - began)
-        nodes[n].finish(job)
+    def job(bodies: int) -> Job:
+        x, m = rng.standard_normal((bodies, 3)), rng.random(bodies)
+        work = 20.0 * bodies
+        return Job(
+            "gravity", bodies, (x, m), np.empty((bodies, 3)), params, granule=16, work=work, dtype="fp64"
+        )
 
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(len(nodes))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return rates
+    engine.run(job(2048))
+    assert engine.last is not None
+    bodies = int(2048 * max(1.0, SECONDS / engine.last.seconds) ** 0.5)
+    made = job(bodies)
+    found = runs(engine, lambda: engine.run(made))
+    again = np.empty_like(made.out)
+    gravity(made.params, made.inputs, 0, BODIES_AT_ONCE, again)
+    right = bool(np.allclose(made.out[:BODIES_AT_ONCE], again[:BODIES_AT_ONCE], rtol=1e-9))
+    return {"job": f"fp64 gravity between {bodies} bodies", "right": right, **found}
+
+
+def of_products(engine: ClusterEngine, size: int) -> dict[str, Any]:
+    """An fp32 product with so many rows that the nodes need about SECONDS."""
+    rng = np.random.default_rng(1)
+    b = rng.standard_normal((size, size), np.float32)
+    engine.matmul(rng.standard_normal((512, size), np.float32), b)
+    assert engine.last is not None
+    rows = int(512 * max(1.0, SECONDS / engine.last.seconds))
+    a = rng.standard_normal((rows, size), np.float32)
+    results: list[Any] = []
+    found = runs(engine, lambda: results.append(engine.matmul(a, b)))
+    right = bool(np.allclose(results[-1], a @ b, rtol=1e-3, atol=1e-2))
+    return {"job": f"fp32 product {rows} by {size} by {size}", "right": right, **found}
+
+
+def runs(engine: ClusterEngine, action: Callable[[], object]) -> dict[str, Any]:
+    """RUNS times the same job, after one that calibrates."""
+    action()
+    shares, balances, seconds, chunks = [], [], [], 0
+    for _ in range(RUNS):
+        nodes = list(engine.membership.nodes.values())
+        before = {node.name: node.kernel_seconds for node in nodes}
+        action()
+        report = engine.last
+        assert report is not None
+        kernels = {node.name: node.kernel_seconds - before[node.name] for node in nodes}
+        meanwhile = sum(part.units / kernels[part.device.name] for part in report.devices if part.units)
+        shares.append(report.units / report.seconds / meanwhile)
+        balances.append(report.balance)
+        seconds.append(report.seconds)
+        chunks = sum(part.chunks for part in report.devices)
+    return {
+        "chunks": chunks,
+        "seconds_measured": seconds,
+        "balance_measured": balances,
+        "of_corun_rates_measured": shares,
+        "of_corun_rates_median_measured": sorted(shares)[RUNS // 2],
+    }
 
 
 def message_seconds(node: NodeDevice, repeats: int = 25) -> float:
@@ -109,15 +122,16 @@ def message_seconds(node: NodeDevice, repeats: int = 25) -> float:
 
 
 def text(found: dict[str, Any]) -> str:
-    ratios = ", ".join(f"{ratio:.3f}" for ratio in found["of_corun_rates_measured"])
-    message = found["overhead_of_a_chunk_seconds_measured"]
-    return "\n".join(
-        [
-            f"{found['what']}: {found['rows']} by {found['size']} by {found['size']}, "
-            f"{found['chunks']} chunks",
-            f"  shared, of the sum of the nodes' co-run rates: {ratios} (measured, in pairs)",
-            f"  balance: {', '.join(f'{one:.3f}' for one in found['balance_measured'])}",
-            f"  a chunk without work takes {1e3 * message:.2f} ms (measured)",
-            f"  result {'right' if found['right'] else 'WRONG'}",
+    lines = [found["what"]]
+    for job in found["jobs"]:
+        shares, balances = (
+            ", ".join(f"{one:.3f}" for one in job[name])
+            for name in ("of_corun_rates_measured", "balance_measured")
+        )
+        lines += [
+            f"{job['job']}: {job['chunks']} chunks, {'right' if job['right'] else 'WRONG'}",
+            f"  of the sum of the nodes' rates during the job: {shares} (measured)",
+            f"  balance: {balances} (measured)",
         ]
-    )
+    message = found["overhead_of_a_chunk_seconds_measured"]
+    return "\n".join([*lines, f"a chunk without work takes {1e3 * message:.2f} ms (measured)"])

@@ -11,6 +11,7 @@ from nexus.compute.simulate.scale import GOAL
 
 WIDTH, HEIGHT = 380, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 44, 40
+NEAR = 0.95
 BLUE, PALE, GREY, RED = "#4269d0", "#c6d2f0", "#888", "#c0392b"
 
 
@@ -87,12 +88,24 @@ def curve_panel(number: int, curve: dict[str, Any], records: Sequence[dict[str, 
     panel.path([*upper, *reversed(lower)], PALE, "none")
     panel.path([(point["gpus"], point["flops"]["median"]) for point in points], "none", BLUE)
     panel.level(GOAL, "", GREY)
-    for row in beside:
-        panel.level(row["flops"], f"{row['machine']} {row['date']}, {row['benchmark']} (published)", RED)
+    for row, others in neighbours(beside):
+        names = " and ".join(one["machine"] for one in [row, *others])
+        panel.level(row["flops"], f"{names} {row['date']}, {row['benchmark']} (published)", RED)
     found = curve["at_1_eflops"]
     if "gpus" in found:
         panel.text(panel.left, panel.top - 10, crossing_text(found))
     return panel
+
+
+def neighbours(rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Records from the largest down, each with those that would lie on the same line."""
+    found: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+    for row in sorted(rows, key=lambda row: -float(row["flops"])):
+        if found and row["flops"] > NEAR * found[-1][0]["flops"]:
+            found[-1][1].append(row)
+        else:
+            found.append((row, []))
+    return found
 
 
 def crossing_text(found: dict[str, Any]) -> str:

@@ -29,7 +29,9 @@ from nexus.compute.simulate.model import Loss, Machine, Work
 NODES = 8
 WITHIN = 0.10
 RUNS = 3
-"""Real runs of one configuration; what counts is the median. A node is killed only once."""
+"""Real runs of one configuration. The quickest counts, since what else the machine does can only add to a
+run; so for the fit as for what is predicted. A node is killed only once.
+"""
 REPEATS = 5
 """Simulations of one configuration; the prediction is their median."""
 
@@ -142,12 +144,12 @@ def run(engine: ClusterEngine, configuration: Configuration) -> tuple[Report, fl
 
 
 def repeated(engine: ClusterEngine, configuration: Configuration) -> tuple[float, float, float, int]:
-    """The median run of RUNS by its seconds: those, kernel seconds, the work in seconds, chunks."""
+    """The quickest run of RUNS: its seconds, kernel seconds, the work in seconds, chunks."""
     runs = []
     for _ in range(RUNS):
         report, kernels, held = run(engine, configuration)
         runs.append((report.seconds, kernels, held, sum(row.chunks for row in report.devices)))
-    return sorted(runs)[RUNS // 2]
+    return min(runs)
 
 
 def fit(engine: ClusterEngine) -> Fit:
@@ -219,11 +221,11 @@ def validate(
                     "configuration": configuration.name,
                     "nodes": configuration.nodes,
                     "chunks_measured": sum(row.chunks for row in report.devices),
-                    "seconds_measured": seconds[len(seconds) // 2],
+                    "seconds_measured": seconds[0],
                     "all_seconds_measured": seconds,
                     "seconds_simulated": predicted,
                     "seconds_of_work_over_rates": ideal(configuration),
-                    "off": predicted / seconds[len(seconds) // 2] - 1.0,
+                    "off": predicted / seconds[0] - 1.0,
                     "recovery_seconds_measured": report.recoveries,
                 }
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from iced_x86 import Code, CpuidFeature, EncodingKind, Instruction, Mnemonic, OpCodeInfo
 
 from nexus.isa.x86.masks import NOT_COMPARED, VENDORS_DIFFER
@@ -74,6 +76,7 @@ def _known(mnemonic: int) -> list[Numbered]:
     return [code for code in codes if code not in VENDORS_DIFFER]
 
 
+@cache
 def groups() -> dict[str, list[Numbered]]:
     """Group -> the encodings in it that have semantics and can be compared with the host."""
     out: dict[str, list[Numbered]] = {}
@@ -85,6 +88,7 @@ def groups() -> dict[str, list[Numbered]]:
     return out
 
 
+@cache
 def families() -> dict[str, list[Numbered]]:
     """The same by the module of `semantics/` that the meaning is in."""
     out: dict[str, list[Numbered]] = {}
