@@ -290,7 +290,7 @@ def test_python_from_a_thread(program: str, tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_an_error_for_python_too(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*arguments: object) -> str:
+    def full(*arguments: object) -> tuple[str, int]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/cache/drives")
 
     monkeypatch.setattr("nexus.system.drive._fresh", full)

@@ -36,15 +36,7 @@ class Drive:
 
     def __init__(self, folder: str | None) -> None:
         self.kept = folder is not None
-        self.folder = _fresh() if folder is None else os.path.abspath(folder)
-        os.makedirs(self.folder, exist_ok=True)
-        self._fd = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        if not _lock(self._fd):
-            os.close(self._fd)
-            raise NexusError(
-                f"the drive {self.folder} is in use by another nexus",
-                hint="wait for it, or use another folder for --drive",
-            )
+        self.folder, self._fd = _fresh() if folder is None else _opened(os.path.abspath(folder))
         for name in FOLDERS:
             os.makedirs(os.path.join(self.folder, *name.split("\\")), exist_ok=True)
 
@@ -89,26 +81,59 @@ def volumes(
     return [private, host]
 
 
-def _fresh() -> str:
-    top = private_folder("drives")
-    for name in os.listdir(top):
-        _remove_stale(os.path.join(top, name))
-    folder = os.path.join(top, f"{os.getpid()}-{os.urandom(4).hex()}")
-    os.mkdir(folder, 0o700)
-    return folder
-
-
-def _remove_stale(path: str) -> None:
-    """Remove a drive that no living process holds."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        if _lock(fd):
-            _remove(path)
-    finally:
+def _opened(folder: str) -> tuple[str, int]:
+    """A drive that is kept, made if need be, and the descriptor that locks it."""
+    os.makedirs(folder, exist_ok=True)
+    fd = _open(os.path.realpath(folder))
+    if not _lock(fd):
         os.close(fd)
+        raise NexusError(
+            f"the drive {folder} is in use by another nexus",
+            hint="wait for it, or use another folder for --drive",
+        )
+    return folder, fd
+
+
+def _fresh() -> tuple[str, int]:
+    """A new private drive and the descriptor that locks it; those that nobody locks are removed.
+
+    The folder above is locked meanwhile: a drive that is new and not yet locked must not look forgotten.
+    """
+    top = private_folder("drives")
+    guard = _open(top)
+    try:
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        stale = _stale(top)
+        folder = os.path.join(top, f"{os.getpid()}-{os.urandom(4).hex()}")
+        os.mkdir(folder, 0o700)
+        fd = _open(folder)
+        _lock(fd)
+    finally:
+        os.close(guard)
+    for path, held in stale:
+        _remove(path)
+        os.close(held)
+    return folder, fd
+
+
+def _stale(top: str) -> list[tuple[str, int]]:
+    """Drives that no living process holds, and descriptors that hold them now."""
+    found = []
+    for name in os.listdir(top):
+        path = os.path.join(top, name)
+        try:
+            fd = _open(path)
+        except OSError:
+            continue
+        if _lock(fd):
+            found.append((path, fd))
+        else:
+            os.close(fd)
+    return found
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _lock(fd: int) -> bool:

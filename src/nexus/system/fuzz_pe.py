@@ -34,7 +34,8 @@ PROGRAMS = ("cmd.exe", "reg.exe", "xcopy.exe", "winecfg.exe", "kernel32.dll")
 START_EVERY = 25  # of the cases; about half of them are programs that headers let start
 START_SECONDS = 3
 START_MEMORY = 256 << 20
-_GRACE = 30  # s without a case ending: the process that runs them hangs
+_START_LIMIT = 15  # s of processor time, with translating
+_GRACE = 120  # s without a case ending: the process that runs them hangs
 _CHUNK = 500
 _HEADERS = 0x400
 _REPORT = 32 << 10  # bytes of a finding; what a pipe takes
@@ -198,7 +199,7 @@ def _run(sysroot: Sysroot, originals: list[Original], numbers: range, seed: int,
                 _map(target, data, source)
             if runnable and number % START_EVERY == 0:
                 started += 1
-                with guarded(case, seconds=_GRACE // 2):
+                with guarded(case, seconds=_START_LIMIT):
                     _start(sysroot, original.name, data, seed)
         tally.values = numbers[-1], started
     finally:

@@ -83,10 +83,12 @@ class Membership:
         """The nodes that are there now. Raises ComputeError when the scheduler is gone or none may take
         part.
         """
+        patience = REACH if self.client.status == "running" else PROBE
         try:
-            info = self.ask(self.client.scheduler.identity(n_workers=-1))
+            info = self.ask(self.client.scheduler.identity(n_workers=-1), patience)
         except (OSError, TimeoutError) as error:
-            raise ComputeError(f"the scheduler at {self.address} went away: {error}") from None
+            reason = f": {error}" if str(error) else ""
+            raise ComputeError(f"the scheduler at {self.address} went away{reason}") from None
         there = set(info["workers"])
         for address in list(self.nodes):
             node = self.nodes[address]
