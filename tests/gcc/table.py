@@ -75,8 +75,12 @@ def measure(only: str | None, match: str, part: int, parts: int) -> None:
 
 def page() -> str:
     """The page, from what is kept."""
-    wanted = {(case.group, case.name) for case in all_cases(None)}
-    found = {key: value for key, value in results().items() if key in wanted}
+    wanted = {(case.group, case.name): case for case in all_cases(None)}
+    found = {
+        key: value
+        for key, value in results().items()
+        if key in wanted and (value[0] != suite.UNREPORTED or suite.missing(wanted[key]))
+    }
     groups: dict[str, Counter[str]] = {}
     for (group, _), (word, _) in found.items():
         groups.setdefault(group, Counter())[word] += 1
