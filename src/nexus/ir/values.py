@@ -209,11 +209,20 @@ class Block:
     def load(self, type: Type, where: Address, aligned: bool = False, modify: bool = False) -> Value:
         """`aligned`: #GP unless the address is a multiple of the size. `modify`: the place is stored to
         next, and a fault counts as one of writing."""
-        kind = "aligned." if aligned else "modify." if modify else ""
+        if aligned:
+            return self._addressed(f"load.aligned.{type.name}", self._flat(where))
+        kind = "modify." if modify else ""
         return self._addressed(f"load.{kind}{type.name}", where)
 
     def store(self, where: Address, value: Value, aligned: bool = False) -> None:
-        self._addressed(f"store.{'aligned.' if aligned else ''}{value.type}", where, value)
+        if aligned:
+            self._addressed(f"store.aligned.{value.type}", self._flat(where), value)
+        else:
+            self._addressed(f"store.{value.type}", where, value)
+
+    def _flat(self, where: Address) -> Address:
+        """The same without an index: aligned accesses have rows for that alone."""
+        return where if where.index is None else Address(self.address(where))
 
     def _addressed(self, name: str, where: Address, *operands: Value) -> Value:
         """Emit an addressed row: `name` takes base + disp, `name` + "x" also an index. `imm` packs disp and

@@ -363,31 +363,29 @@ _PLACE = """
 %none = inttoptr i64 %wall to ptr
 %place = select i1 %ok, $p, ptr %none
 """
-for _index in (0, 1):
-    _x, _more = ("x", " i64") if _index else ("", "")
-    for _t in BUILT:
-        _here = _PLACE.replace("{low}", str(_t.bits // 8 - 1))
-        row(
-            f"load.aligned.{_t}{_x}",
-            f"i64{_more} -> {_t}",
-            f"{_here}$d = load {_t.llvm}, ptr %place, align 1",
-            _load_aligned,
-            "Load; an address that is not a multiple of the size is #GP: the fault is at MISALIGNED.",
-            effect=LOAD,
-            imm=True,
-            address=1 + _index,
-            reads=("window", "top"),
-            bits=_t.bits,
-        )
-        row(
-            f"store.aligned.{_t}{_x}",
-            f"i64{_more} {_t} ->",
-            f"{_here}store {_t.llvm} {'$c' if _index else '$b'}, ptr %place, align 1",
-            _store_aligned,
-            "Store; an address that is not a multiple of the size is #GP: the fault is at MISALIGNED.",
-            effect=STORE,
-            imm=True,
-            address=1 + _index,
-            reads=("window", "top"),
-            bits=_t.bits,
-        )
+for _t in BUILT:
+    _here = _PLACE.replace("{low}", str(_t.bits // 8 - 1))
+    row(
+        f"load.aligned.{_t}",
+        f"i64 -> {_t}",
+        f"{_here}$d = load {_t.llvm}, ptr %place, align 1",
+        _load_aligned,
+        "Load; an address that is not a multiple of the size is #GP: the fault is at MISALIGNED.",
+        effect=LOAD,
+        imm=True,
+        address=1,
+        reads=("window", "top"),
+        bits=_t.bits,
+    )
+    row(
+        f"store.aligned.{_t}",
+        f"i64 {_t} ->",
+        f"{_here}store {_t.llvm} $b, ptr %place, align 1",
+        _store_aligned,
+        "Store; an address that is not a multiple of the size is #GP: the fault is at MISALIGNED.",
+        effect=STORE,
+        imm=True,
+        address=1,
+        reads=("window", "top"),
+        bits=_t.bits,
+    )
