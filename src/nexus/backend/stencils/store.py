@@ -45,9 +45,9 @@ def pack(
 
 
 class Stencils:
-    """What was built: `core` and the constants in `pool`; by variant its form, its stencils by shape, and
-    the slots of the pinned registers that they borrow, which are read when they are wanted first. `check` tells it
-    from others."""
+    """What was built: `core`, `pool` (constants), and by variant its form, its stencils by shape, and the
+    slots of the pinned registers that they borrow; these are read when they are wanted first. `check` tells
+    it from others."""
 
     __slots__ = ("_parts", "_rest", "check", "core", "pool")
 
