@@ -2,9 +2,9 @@
 
     rbx rbp rsi rdi r8 r9 r10 r11 r13 rdx   guest's rax rcx rdx rbx rsp rbp rsi rdi r8 r9
     r14                                     the first temporary
-    xmm5..15, xmm3, xmm4                    guest's xmm0..10 (128 bits) and the first two vector temporaries
+    ymm5..15, ymm3, ymm4                    guest's ymm0..10 and the first two vector temporaries
     r12, r15                                the state, the budget
-    rax rcx, xmm0..2                        free for what a stencil computes
+    rax rcx, ymm0..2                        free for what a stencil computes
 
 rax, rcx and xmm0 are those that instructions most often have by definition. The window's host address is in
 GS.

@@ -60,8 +60,8 @@ class Stencil(Writer):
         quiet: bool = False,
         long: bool = False,
     ) -> None:
-        """`below`: immediates are less than that, if not 0. `quiet`: flags are not stored. `long`: it has to do
-        with whole vector registers, others with their lower halves."""
+        """`below`: immediates are less than that, if not 0. `quiet`: flags are not stored. `long`: it has to
+        do with whole vector registers, others with their lower halves."""
         super().__init__(bitwise)
         self.below = below
         self.quiet = quiet
