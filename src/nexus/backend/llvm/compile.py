@@ -54,8 +54,8 @@ def compile_object(
     zero_upper: bool = True,
 ) -> bytes:
     """Verify, optimise and compile a module for this host, position-independent by default; with `avx` all of
-    it may use that. Without `zero_upper`, functions leave the upper halves of vector registers as they are when
-    they end."""
+    it may use that. Without `zero_upper`, functions leave the upper halves of vector registers as they are
+    when they end."""
     if not zero_upper:
         llvm.set_option("nexus", "-x86-use-vzeroupper=0")
     llvm.initialize_native_target()

@@ -40,7 +40,7 @@ _POSITION_AT = {8: 0, 9: 1, 10: 2, 11: 3}
 # Rows that are rare, or do much: the interpreter's handler does them.
 OUTSIDE = ("string", "x87", "fx", "mmx", "mxcsr", "rcl", "rcr", "crc32c", "pdep", "pext", "cpuid")
 SHIFTS = ("shl", "shr", "sar", "rotl", "rotr")
-# Kinds of slots. A vector register holds 256 bits of its slot; a wide vector has more and is always in memory.
+# Kinds of slots. A vector register holds 256 bits of its slot; a wide vector has more, always in memory.
 SCALAR, VECTOR, WIDE = range(1, 4)
 NO_ACCESS, BASE, INDEXED = range(3)
 QUIET = "~"  # after the name of a variant that does two rows: these stencils leave the flags out
