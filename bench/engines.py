@@ -27,7 +27,8 @@ from nexus.machine.window import EXECUTE, READ, WRITE, Window  # noqa: E402
 from peers import test_programs as programs  # noqa: E402
 from peers import unicorn_cpu  # noqa: E402
 
-SIZES = {"fib": 24, "sort": 1000, "divide": 100_000, "bytes": 4000, "float": 30_000}
+SIZES = {"fib": 27, "sort": 4000, "divide": 100_000, "bytes": 400_000, "float": 300_000}
+BUFFER_BYTES = 0x8_0000
 SLICE = 1_000_000
 
 
@@ -48,7 +49,7 @@ class Host:
         self._level = level
 
     def call(self, name: str, n: int) -> int:
-        return programs.on_host(name, self._level, n)[0]
+        return programs.on_host(name, self._level, n, BUFFER_BYTES)[0]
 
 
 class Guest:
@@ -61,7 +62,7 @@ class Guest:
         self.end = programs.CODE + len(code)
         self.window.map(programs.CODE, len(code) + programs.PAGE, READ | EXECUTE)
         self.window.write_forced(programs.CODE, code + b"\x0f\x05")
-        self.window.map(programs.BUFFER, programs.PAGE, READ | WRITE)
+        self.window.map(programs.BUFFER, BUFFER_BYTES, READ | WRITE)
         self.window.map(programs.STACK, programs.STACK_BYTES, READ | WRITE)
 
     def call(self, name: str, n: int) -> int:

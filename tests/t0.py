@@ -11,10 +11,12 @@ from nexus.backend.interp.records import LOOKUP_BYTES
 from nexus.base.errors import GuestFault
 from nexus.ir.state import FIRST_TEMP, SCALAR_SLOTS, SLOTS, STATE_BYTES, VECTOR_BYTES, VECTOR_OFFSET
 from nexus.ir.values import Block
+from nexus.machine import host
 
 MEMORY_BASE = 0x10000
 MEMORY_SIZE = 0x10000
 TOP = 0x40000  # first inaccessible address; guest memory is [MEMORY_BASE, MEMORY_BASE + MEMORY_SIZE)
+GUARD = 1 << 32  # bytes on both sides of the window that are never accessible
 MACHINE_SLOTS = range(SLOTS["zero"], FIRST_TEMP)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -75,8 +77,7 @@ class T0:
     def __init__(self, base: str | None = None) -> None:
         self.engine = load(base)
         catch_faults(self.engine)
-        self._window, window = anonymous(TOP + mmap.PAGESIZE)
-        assert _libc.mprotect(window, TOP + mmap.PAGESIZE, 0) == 0
+        window = host.reserve(TOP + 2 * GUARD) + GUARD
         assert _libc.mprotect(window + MEMORY_BASE, MEMORY_SIZE, mmap.PROT_READ | mmap.PROT_WRITE) == 0
         self.memory = (ctypes.c_char * MEMORY_SIZE).from_address(window + MEMORY_BASE)
         self._state, self.state = anonymous(STATE_BYTES)

@@ -10,7 +10,7 @@ from nexus.backend.stencils.layout import PIECE, TABLE_AT
 from nexus.ir.state import SLOTS, Exit
 from nexus.ir.values import Block
 from nexus.machine import host, native
-from t0 import T0, anonymous
+from t0 import T0, TOP, anonymous
 
 CODE_BYTES = 1 << 20
 
@@ -40,15 +40,18 @@ class T1(T0):
         self.host_code = self.t1.assemble(self.code.data, links, at)
         self.t1.put(self.host_code.data, at)
         self.t1.put_copies(self.host_code.copies, record, at)
+        self.t1.put_constants(self.host_code.constants, at)
         self._entry[:16] = self.t1.enter.to_bytes(8, "little") + at.to_bytes(8, "little")
         return self.entry_at
 
     def go(self, record: int) -> dict[int, int]:
         self.engine.run(self.state, record)
         if self.slots[SLOTS["exit"]] == Exit.FAULT:
-            self.slots[SLOTS["exit_at"]] = self.records + self.host_code.record(
-                self.slots[SLOTS["exit_at"]] - self.t1.first
-            )
+            position = self.slots[SLOTS["exit_at"]] - self.t1.first
+            record = self.records + self.host_code.record(position)
+            self.slots[SLOTS["exit_at"]] = record
+            if self.slots[SLOTS["fault_address"]] == self.slots[SLOTS["window"]] + TOP:
+                self.engine.run(self.state, record)  # perhaps only its base was outside, see `source.py`
         if self.slots[SLOTS["exit"]] == Exit.LOOKUP:
             self.slots[SLOTS["exit_arg"]] -= TABLE_AT  # the only one that T0 has not got
         return self.result()

@@ -11,7 +11,7 @@ from nexus.backend.jit.region import Region
 from nexus.ir.values import Block
 from nexus.machine import host
 from nexus.machine.compiled import arena
-from nexus.machine.window import _GUARD
+from nexus.machine.window import GUARD
 from t0 import MEMORY_BASE, MEMORY_SIZE, T0, TOP
 
 
@@ -20,7 +20,7 @@ class T2(T0):
 
     def __init__(self) -> None:
         super().__init__()
-        window = host.reserve(_GUARD + TOP + _GUARD) + _GUARD
+        window = host.reserve(GUARD + TOP + GUARD) + GUARD
         host.protect(window + MEMORY_BASE, MEMORY_SIZE, mmap.PROT_READ | mmap.PROT_WRITE)
         self.memory = (ctypes.c_char * MEMORY_SIZE).from_address(window + MEMORY_BASE)
         self._machine["window"] = window

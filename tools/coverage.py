@@ -74,6 +74,8 @@ def proof(name: str, group: str, proven: dict[str, dict[str, object]]) -> str:
     if name in NOT_COMPARED:
         return f"tests: {NOT_COMPARED[name]}"
     found = [kind for kind in ("silicon", "model") if group in proven.get(kind, {})]
+    if group in proven["manual"]:
+        found.append(f"tests: by hand from the manual, {proven['manual'][group]}")
     if name in passed_by_gcc():
         found.append("GCC")
     return ", ".join(found) or "not"
@@ -125,9 +127,10 @@ def page() -> str:
             )
     parts = [_HEAD, f"{done} of {total} encodings have semantics.", "", "## Runs against silicon", ""]
     parts += [f"{proven['processor']['name']}: " + proven["processor"]["command"], ""]
-    parts += ["| group | cases | seed | differences |", "|---|--:|--:|--:|"]
+    parts += ["| group | cases | distinct instructions | seed | differences |", "|---|--:|--:|--:|--:|"]
     for group, run in sorted(proven["silicon"].items()):
-        parts.append(f"| {group} | {run['cases']:,} | {run['seed']} | 0 |")
+        numbers = f"{run['cases']:,} | {run['instructions']:,} | {run['seed']}"
+        parts.append(f"| {group} | {numbers} | 0 |")
     for group in sorted(rows):
         parts += ["", f"## {group}", "", "| mnemonic | forms | oracle | proven by |", "|---|--:|---|---|"]
         parts += rows[group]

@@ -16,7 +16,7 @@ _TRUE = {"x86_64-*-*", "i?86-*-*", "*-*-*", "*-*-mingw*", "x86_64-*-mingw*", "in
 _WITHOUT = {
     *("ia32", "lp64", "x32", "maybe_x32", "fork", "mmap", "signal", "mempcpy", "gas_hidden", "ifunc", "fpic"),
     *("pthread", "sysconf", "vma_equals_lma", "openacc", "tls_emulated", "split_stack", "masm_intel", "cet"),
-    *("string_merging", "pie", "shared", "linux", "fenv_exceptions_dfp", "dfprt", "dfp", "ucn", "mfentry"),
+    *("string_merging", "pie", "shared", "fstack_protector_enabled", "dfprt", "dfp", "ucn", "mfentry"),
 }
 # options of a test -> features of CPUID that its checks look for
 _FEATURES = {

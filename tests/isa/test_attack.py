@@ -34,7 +34,7 @@ from nexus.isa.x86 import registers as r
 from nexus.isa.x86.fuzz_state import States
 from nexus.isa.x86.operands import GENERAL
 from nexus.machine import host
-from nexus.machine.window import _GUARD as GUARD
+from nexus.machine.window import GUARD
 
 CANARY = 1 << 16  # bytes on each side of the window
 MARK = b"\xc5\x3a\x99\x17"  # what they are full of

@@ -47,10 +47,10 @@ def native(level):
     return area, ctypes.addressof(ctypes.c_char.from_buffer(area))
 
 
-def on_host(name, level, n):
+def on_host(name, level, n, size=PAGE):
     """The result of a program, and the buffer it leaves."""
     _, base = native(level)
-    buffer = ctypes.create_string_buffer(PAGE)
+    buffer = ctypes.create_string_buffer(size)
     prototype = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p, ctypes.c_uint64)
     function = prototype(base + compiled(level)[1][name])
     return function(buffer, n), buffer.raw

@@ -56,6 +56,12 @@ _MACHINE = (
     "host_stack",  # stack pointer to return to
     "host_mxcsr",
     "lookup",  # host address of the table guest address -> engine position
+    "pending",  # T1: which flags have still to be computed, see backend/stencils/layout.py; 0 at every exit
+    "pending_a",  # their operands
+    "pending_b",
+    "pending_c",
+    "resume",  # T1: host address to go on at once they are computed
+    "resume_record",  # or a record
 )
 
 SLOTS: dict[str, int] = {f"r{i}": i for i in range(32)}

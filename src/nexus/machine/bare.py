@@ -15,6 +15,7 @@ from nexus.backend.stencils import engine as stencils
 from nexus.backend.stencils.layout import PIECE
 from nexus.ir.state import SCALAR_SLOTS, SLOTS, STATE_BYTES, Exit
 from nexus.machine import faults, host, native
+from nexus.machine.window import GUARD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class BareT0:
 
     def __init__(self, base: int, size: int, top: int) -> None:
         self.engine = faults.acquire()
-        self.window = host.reserve(top + host.PAGE)
+        self.window = host.reserve(top + 2 * GUARD) + GUARD
         host.protect(self.window + base, size, host.PROT_READ | host.PROT_WRITE)
         self.memory = (ctypes.c_char * size).from_address(self.window + base)
         self.state = host.allocate(STATE_BYTES)
@@ -96,6 +97,7 @@ class BareT1(BareT0):
         self.code, self._code_at = self.t1.assemble(records, links, at), at
         self.t1.put(self.code.data, at)
         self.t1.put_copies(self.code.copies, record, at)
+        self.t1.put_constants(self.code.constants, at)
         entry = self.t1.enter.to_bytes(8, "little") + at.to_bytes(8, "little")
         ctypes.memmove(self._entry, entry, len(entry))
         return self._entry
@@ -104,4 +106,9 @@ class BareT1(BareT0):
         super().start(entry)
         slots = self.slots
         if slots[SLOTS["exit"]] == Exit.FAULT:
-            slots[SLOTS["exit_at"]] = self.records + self.code.record(slots[SLOTS["exit_at"]] - self._code_at)
+            record = self.records + self.code.record(slots[SLOTS["exit_at"]] - self._code_at)
+            slots[SLOTS["exit_at"]] = record
+            if slots[SLOTS["fault_address"]] == self.window + self.top:
+                self.engine.run(
+                    self.state, record
+                )  # perhaps only its base was outside (`stencils/source.py`)

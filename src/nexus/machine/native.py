@@ -50,7 +50,7 @@ def take_piece(interpreter: Interpreter) -> int:
             _range = host.reserve(2 * PIECE * _PIECES)
             end = _range + 2 * PIECE * _PIECES
             _free.extend(range(_range, end, 2 * PIECE))
-            stencils.claim(interpreter, _range, end)
+            stencils.claim(interpreter, _range, end, 2 * PIECE)
         if not _free:
             raise host.HostMemoryError(f"more than {_PIECES} processes with code at once")
         return _free.pop()
@@ -171,7 +171,7 @@ class HostCodes:
         at = self._next
         code = self.engine.assemble(records, links, at)
         self.engine.put(code.data, at)
-        self._add(Native(block, at, len(code.data), self._piece, code, None), code.copies)
+        self._add(Native(block, at, len(code.data), self._piece, code, None), code)
         self._advance(len(code.data))
 
     def place(self, code: bytes, natives: Iterable[tuple[Translation, int, int, Parts]]) -> None:
@@ -180,12 +180,15 @@ class HostCodes:
         self.engine.put(self.engine.front(at) + code[FRONT:], at)
         for block, begin, size, parts in natives:
             native = Native(block, at + begin, size, at, None, parts)
-            self._add(native, native.code.copies if parts[-1] else ())
+            self._add(native, native.code if parts[6] or parts[7] else None)  # copies or constants
         self._advance(len(code))
 
-    def _add(self, native: Native, copies: Iterable[int]) -> None:
+    def _add(self, native: Native, code: HostCode | None) -> None:
+        """`code` if it has data."""
         block = native.block
-        self.engine.put_copies(tuple(copies), block.record, native.address)
+        if code is not None:
+            self.engine.put_copies(code.copies, block.record, native.address)
+            self.engine.put_constants(code.constants, native.address)
         entering = self.engine.enter.to_bytes(8, "little") + native.address.to_bytes(8, "little")
         ctypes.memmove(block.record, entering, len(entering))
         block.native = native

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _PC, _EFLAGS, _ZERO = SLOTS["pc"], SLOTS["eflags"], SLOTS["zero"]
 _WINDOW, _TOP, _LOOKUP, _BUDGET = SLOTS["window"], SLOTS["top"], SLOTS["lookup"], SLOTS["budget"]
 _MXCSR = SLOTS["mxcsr"]
+_FAULT_ADDRESS = SLOTS["fault_address"]
 _EXIT, _EXIT_ARG, _EXIT_AT = SLOTS["exit"], SLOTS["exit_arg"], SLOTS["exit_at"]
 _STEPPED = FLAG_TF | FLAG_AC  # with these, every instruction is looked at
 _UNKNOWN_ADDRESS = (1 << 64) - 1  # what a #GP reports, which has no address
@@ -240,9 +241,13 @@ class Vcpu:
     def _fault(self, state: CpuState, at: int) -> Stop | None:
         """A memory access failed: for good, or because we wanted to see the write."""
         slots = state.slots
-        slots[_EXIT_AT] = self.translations.record_at(slots[_EXIT_AT])
+        position = slots[_EXIT_AT]
+        slots[_EXIT_AT] = self.translations.record_at(position)
         slots[_PC], not_done = self.translations.locate(slots[_EXIT_AT])
         slots[_BUDGET] += not_done + 1
+        if position != slots[_EXIT_AT] and slots[_FAULT_ADDRESS] == self.window.host + self.window.top:
+            # host code refuses a base above `top`, wherever the displacement leads; the records know better
+            return self._once(state, at, 1, True)
         fault = self._engine.fault(at)
         if slots[_EXIT_ARG] != SIGBUS and self.window.admit(fault.address, fault.write):
             return self._once(state, at, 1, False)

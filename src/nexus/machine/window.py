@@ -1,7 +1,8 @@
 """The memory of one guest process: a reserved stretch of host address space.
 
-Guest address a lies at host address `host + a`, for 0 <= a < `top`; above `top` is a guard the host never
-maps, so an engine that clamps addresses to `top` cannot leave the window. Three layers per page:
+Guest address a lies at host address `host + a`, for 0 <= a < `top`; below 0 and above `top` are guards the
+host never maps, so an engine that clamps addresses to `top`, or adds 32 bits to one that is not above it,
+cannot leave the window. Three layers per page:
 
 - what the guest may do (`access`): the guest kernel's decision, kept as runs;
 - locks: pages the guest may write but whose first write we must see, because translated code was made from
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 READ, WRITE, EXECUTE = 1, 2, 4
 CODE, WATCH, ALIAS = 1, 2, 4
 
-_GUARD = 4 << 30  # on both sides; what engines add to an address they have looked at is less (`backend/jit`)
+GUARD = 4 << 30  # on both sides; what engines add to an address they have looked at is less (`backend/jit`)
 _SCRATCH = 64 * 1024
 _MAPPINGS_LIMIT = 48_000  # of the 65,530 a host process may have; Python and the libraries need some
 
@@ -46,7 +47,6 @@ class Window:
         "_access",
         "_host_access",
         "_locks",
-        "_reserved",
         "_scratch",
         "_scratch_at",
         "_scratch_view",
@@ -64,13 +64,12 @@ class Window:
         """Reserve `size` bytes, or half as often as it takes where the host has less address space."""
         while True:
             try:
-                self.host = host.reserve(size + _GUARD + _GUARD) + _GUARD
+                self.host = host.reserve(size + GUARD + GUARD) + GUARD
                 break
             except HostMemoryError:
                 if size <= 1 << 32:
                     raise
                 size >>= 1
-        self._reserved = size + _GUARD
         self.top = size
         self._access: IntervalMap[int | None] = IntervalMap(None)
         self._host_access: IntervalMap[int] = IntervalMap(0)
@@ -89,7 +88,7 @@ class Window:
     def close(self) -> None:
         """Give everything back; from then on every access of the kernel is a GuestFault."""
         if self.top:
-            host.release(self.host - _GUARD, self._reserved + _GUARD)
+            host.release(self.host - GUARD, self.top + 2 * GUARD)
             Window._mappings -= len(self._host_access)
             self._drop_views(0, self.top)
             self.top = 0

@@ -32,7 +32,6 @@ _SOURCES = (
         "backend/interp/handlers.py",
         "backend/interp/runtime.py",
         "backend/interp/build.py",
-        "backend/stencils/layout.py",
     ),
 )
 

@@ -320,9 +320,9 @@ def module(rows: Iterable[Row]) -> str:
     return text + declarations(text) + tail + attributes()
 
 
-def attributes() -> str:
+def attributes(more: str = "") -> str:
     """Of functions: #0 for all, #1 for those of rows with `avx`."""
-    common = 'nounwind "no-builtins"'
+    common = f'nounwind "no-builtins" {more}'
     return (
         f"attributes #0 = {{ {common} }}\n"
         f'attributes #1 = {{ {common} "target-features"="{features(avx=True)}" }}\n'

@@ -82,7 +82,9 @@ def head(row: Row) -> str:
 
 def testable(row: Row) -> bool:
     """Can a branch absorb it?"""
-    return row.result is I1 and (head(row) == "cond" or (head(row) in COMPARES and len(row.operands) == 2))
+    return row.result is I1 and (
+        head(row) in ("cond", "zero", "negative") or (head(row) in COMPARES and len(row.operands) == 2)
+    )
 
 
 def takes_immediate(row: Row) -> bool:

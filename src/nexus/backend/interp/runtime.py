@@ -5,19 +5,21 @@ run(state, record)          runs until an exit. The guest's MXCSR and x87 contro
 guarded_copy(to, from, n)   copies; returns how many bytes were not copied because of a fault
 on_signal(number, info, c)  the SIGSEGV and SIGBUS handler: a guest access that faults becomes an exit, one in
                             guarded_copy its return; anything else goes to the handler that was there before
+native                      where host code of T1 lies: begin, end, size of a piece less one; a fault there is
+                            left through the beginning of its piece
 previous                    what that was: for SIGSEGV, then SIGBUS, the kernel's {handler, flags} as two u64
 
-A fault belongs to the guest if the instruction is one of a handler and the address lies in the window; the
-state is then found in r12, which handlers never change (`build.py` checks the machine code).
+A fault belongs to the guest if the instruction is one of a handler (or of T1) and the address lies in the
+window or beside it; the state is then found in r12, which handlers never change (`build.py` checks the
+machine code).
 """
 
 from __future__ import annotations
 
-from nexus.backend.stencils.layout import PIN_CONTEXT, PINNED
 from nexus.ir.state import SLOTS, Exit
 
 HANDLERS_BEGIN, HANDLERS_END = "handlers_begin", "handlers_end"
-GUARD = 4096  # bytes above `top` that are never accessible; an access that starts below it may end there
+REACH = 1 << 32  # bytes on both sides of the window where nothing else is
 
 _RUN = """
 push %rbp
@@ -83,21 +85,9 @@ ret
 _R12, _RIP, _ERR = 40 + 8 * 4, 40 + 8 * 16, 40 + 8 * 19
 
 
-def _spill(number: int, slot: int, register: int) -> str:
-    """Copy a general register of the interrupted code into a slot of the state."""
-    return f"""
-  %from{number} = getelementptr i8, ptr %context, i64 {40 + 8 * register}
-  %value{number} = load i64, ptr %from{number}
-  %to{number} = getelementptr i64, ptr %state, i64 {slot}
-  store i64 %value{number}, ptr %to{number}"""
-
-
-_PINS = enumerate(zip(PINNED, PIN_CONTEXT, strict=True))
-_SPILL = "".join(_spill(number, slot, register) for number, (slot, register) in _PINS)
-
 _ON_SIGNAL = f"""
 @previous = dso_local global [4 x i64] zeroinitializer
-@native = dso_local global [2 x i64] zeroinitializer
+@native = dso_local global [3 x i64] zeroinitializer
 @compiled = dso_local global [4 x i64] zeroinitializer
 declare dso_local void @fault_exit()
 declare dso_local void @copy_instruction()
@@ -174,8 +164,9 @@ handler:
   %window = load i64, ptr %window.p
   %top.p = getelementptr i64, ptr %state, i64 {SLOTS["top"]}
   %top = load i64, ptr %top.p
-  %offset = sub i64 %address, %window
-  %end = add i64 %top, {GUARD}
+  %begin = sub i64 %window, {REACH}
+  %offset = sub i64 %address, %begin
+  %end = add i64 %top, {2 * REACH}
   %in.window = icmp ult i64 %offset, %end
   br i1 %in.window, label %guest, label %foreign
 guest:
@@ -183,9 +174,15 @@ guest:
 spill:
   %at.p = getelementptr i64, ptr %state, i64 {SLOTS["exit_at"]}
   store i64 %rip, ptr %at.p
-{_SPILL}
+  %native.first = load i64, ptr @native
+  %native.offset = sub i64 %rip, %native.first
+  %native.piece.p = getelementptr i64, ptr @native, i64 2
+  %native.piece = load i64, ptr %native.piece.p
+  %native.rest = and i64 %native.offset, %native.piece
+  %native.leave = sub i64 %rip, %native.rest
   br label %noted
 noted:
+  %go.on = phi i64 [ ptrtoint (ptr @fault_exit to i64), %guest ], [ %native.leave, %spill ]
   %fault.p = getelementptr i64, ptr %state, i64 {SLOTS["fault_address"]}
   store i64 %address, ptr %fault.p
   %err.p = getelementptr i8, ptr %context, i64 {_ERR}
@@ -199,7 +196,7 @@ noted:
   %signal = zext i32 %number to i64
   %arg.p = getelementptr i64, ptr %state, i64 {SLOTS["exit_arg"]}
   store i64 %signal, ptr %arg.p
-  store i64 ptrtoint (ptr @fault_exit to i64), ptr %rip.p
+  store i64 %go.on, ptr %rip.p
   ret void
 foreign:
   %is.bus = icmp eq i32 %number, 7

@@ -196,7 +196,7 @@ def survey(block: Block, plans: Plans) -> Survey:
                 for slot in plans[condition.row].reads:
                     next_read[slot] = i
                 args = condition.args
-                if args and is_immediate(args[-1]):
+                if args and plans[condition.row].branch_imm and is_immediate(args[-1]):
                     args = args[:-1]
         elif kind == TRAP_IF:
             next_fault = i

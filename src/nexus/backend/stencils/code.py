@@ -9,7 +9,7 @@ from nexus.backend.stencils.layout import PIECE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    Parts = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes]
+    Parts = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes]
 
 
 class HostCode:
@@ -19,9 +19,10 @@ class HostCode:
     The displacement at `sites[i]` leads to the exit at `exits[i]` and belongs to the guest address
     `targets[i]`; those at `bases` lead to the code that a piece begins with. `copies` are records that the
     interpreter does in place, as four numbers: the offset in the data, the offset and size of the original,
-    where to go on after it. Nothing else in the code depends on where it lies."""
+    where to go on after it; `constants` are the offset in the data, in the pool that all share, and the size.
+    Nothing else in the code depends on where it lies."""
 
-    __slots__ = ("bases", "copies", "data", "exits", "offsets", "records", "sites", "targets")
+    __slots__ = ("bases", "constants", "copies", "data", "exits", "offsets", "records", "sites", "targets")
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -32,6 +33,7 @@ class HostCode:
         self.targets = array("Q")
         self.bases = array("I")
         self.copies = array("I")
+        self.constants = array("I")
 
     def record(self, offset: int) -> int:
         """The record (its offset) that the instruction at an offset of the code, or what is at PIECE + an
@@ -50,6 +52,7 @@ class HostCode:
             self.targets.tobytes(),
             self.bases.tobytes(),
             self.copies.tobytes(),
+            self.constants.tobytes(),
         )
 
     @classmethod
@@ -63,4 +66,5 @@ class HostCode:
         found.targets.frombytes(parts[4])
         found.bases.frombytes(parts[5])
         found.copies.frombytes(parts[6])
+        found.constants.frombytes(parts[7])
         return found

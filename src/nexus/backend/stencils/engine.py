@@ -2,7 +2,8 @@
 given.
 
 The memory has two addresses: `write` to put code there, `run` where the same pages are executable. It begins
-with `leave_code` and `enter_code`. PIECE bytes behind `run` is memory for data, which is not executable.
+with `base_code` (`source.py`) and the records that compute pending flags. PIECE bytes behind `run` is memory
+for data, which is not executable.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from contextlib import suppress
 
 from nexus.backend import cache
 from nexus.backend.interp import engine as interp
+from nexus.backend.stencils import layout
 from nexus.backend.stencils.layout import FRONT, PIECE
 from nexus.backend.stencils.store import DamagedStencils, Stencils
 from nexus.base.errors import NexusError
+from nexus.ir.state import SLOTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
     from nexus.backend.stencils.assemble import Assembler, Links
     from nexus.backend.stencils.code import HostCode
 
-_SOURCES = tuple(f"backend/stencils/{name}.py" for name in ("build", "layout", "source", "store"))
+_MADE_BY = ("build", "layout", "registers", "source", "store", "tidy")
+_SOURCES = tuple(f"backend/stencils/{name}.py" for name in _MADE_BY)
 _AT_HWCAP2, _FSGSBASE = 26, 2
 
 _libc = ctypes.CDLL(None)
@@ -36,10 +40,11 @@ _libc.getauxval.restype = ctypes.c_ulong
 _libc.getauxval.argtypes = (ctypes.c_ulong,)
 
 
-def claim(interpreter: Interpreter, begin: int, end: int) -> None:
-    """From now on, the interpreter's fault handler takes these host addresses for code of T1."""
-    bounds = (ctypes.c_uint64 * 2).from_address(interpreter.symbols["native"])
-    bounds[0], bounds[1] = begin, end
+def claim(interpreter: Interpreter, begin: int, end: int, piece: int) -> None:
+    """From now on, the interpreter's fault handler takes these host addresses for code of T1, each `piece`
+    bytes (a power of two) one engine's."""
+    bounds = (ctypes.c_uint64 * 3).from_address(interpreter.symbols["native"])
+    bounds[0], bounds[1], bounds[2] = begin, end, piece - 1
 
 
 def available() -> bool:
@@ -53,11 +58,22 @@ class Engine:
     def __init__(self, stencils: Stencils, interpreter: Interpreter, write: int, run: int) -> None:
         self._stencils, self._interpreter, self._run = stencils, interpreter, run
         self._move = write - run
-        leave = _padded(stencils.core["leave_code"][0])
-        enter = _padded(stencils.core["enter_code"][0])
-        self.put(leave + enter, run)
-        self.enter = run + len(leave)
-        self.first = self.enter + len(enter)
+        code, holes = stencils.core["base_code"]
+        table = len(code) + -len(code) % 32
+        base = bytearray(code)
+        for at, _, _, _ in holes:  # where that table is
+            struct.pack_into("<Q", base, at, run + table)
+        base = base.ljust(table + 32, b"\0")  # numbers begin at 1
+        for number, name in enumerate(layout.DEFERRED):
+            a, b = SLOTS["pending_a"], SLOTS["pending_b"]
+            if number >= len(layout.FULL):
+                a = b = SLOTS["pending_c"]
+            base += struct.pack(
+                "<4Q", interpreter.symbols[name], a << 8 | b << 16, run + layout.SETTLE_NEXT, 0
+            )
+        self.put(base, run)
+        self.enter = run + layout.ENTER
+        self.first = run + len(base)
         self._assembler: Assembler | None = None
 
     @property
@@ -69,10 +85,11 @@ class Engine:
         """Host code for a block's records, to run at `at`."""
         if self._assembler is None:
             from nexus.backend.stencils.assemble import Assembler
+            from nexus.backend.stencils.plan import Plans
 
             built = self._stencils
             handlers = {address: name for name, address in self._interpreter.symbols.items()}
-            self._assembler = Assembler(built.forms, built.stencils, handlers, self._run)
+            self._assembler = Assembler(Plans(built, handlers), self._run)
         return self._assembler.assemble(records, links, at)
 
     def put(self, code: bytes | bytearray, at: int) -> None:
@@ -84,20 +101,22 @@ class Engine:
         return ctypes.string_at(at, size)
 
     def front(self, at: int) -> bytes:
-        """FRONT bytes at `at` that lead to what the piece begins with: to `leave_code`."""
-        return (b"\xe9" + struct.pack("<i", self._run - (at + 5))).ljust(FRONT, b"\xcc")
+        """FRONT bytes at `at` that lead to what the piece begins with."""
+        jumps = (b"\xe9" + struct.pack("<i", self._run - (at + 5)) for _ in layout.ENTRIES)
+        return b"".join(jumps).ljust(FRONT, b"\xcc")
 
     def put_way_back(self, at: int, record: int) -> int:
         """Host code that goes on at a record, with everything in the state as at a block's end; how many
-        bytes it has."""
+        bytes it takes, or its data does."""
         code, holes = self._stencils.core["outside"]
         changed = bytearray(code)
-        for where, _, _, _ in holes:
-            struct.pack_into("<i", changed, where, PIECE - (where + 4))
+        for where, _, what, _ in holes:
+            to = PIECE if what == "h_copy" else self._run + layout.OUTSIDE - at
+            struct.pack_into("<i", changed, where, to - (where + 4))
         self.put(changed, at)
         going = struct.pack("<QQQ", self._interpreter.symbols["goto"], 0, record)
         ctypes.memmove(at + PIECE, going, len(going))
-        return len(changed)
+        return max(len(changed), len(going))
 
     def put_copies(self, copies: Sequence[int], records: int, at: int) -> None:
         """The data of the host code at `at`: copies of the block's records, which lie at `records`, each with
@@ -108,13 +127,15 @@ class Engine:
             returning = struct.pack("<QQ", self.enter, at + back)
             ctypes.memmove(at + PIECE + data + size, returning, len(returning))
 
+    def put_constants(self, constants: Sequence[int], at: int) -> None:
+        """The constants of the host code at `at` (`HostCode.constants`)."""
+        for index in range(0, len(constants), 3):
+            data, place, size = constants[index : index + 3]
+            ctypes.memmove(at + PIECE + data, self._stencils.pool[place : place + size], size)
+
     def link(self, site: int, target: int) -> None:
         """Make the jump with its displacement at `site` go to `target`."""
         ctypes.c_int32.from_address(site + self._move).value = target - site - 4
-
-
-def _padded(code: bytes) -> bytes:
-    return code + bytes(-len(code) % 16)
 
 
 def key() -> str:

@@ -1,10 +1,14 @@
 """The LLVM text of the stencils. Imported only to build them.
 
 A stencil's operands are parameters (pinned registers) or slots of the state at an offset that is a hole;
-which of them is what is the stencil's *shape*, one letter for the result and each scalar operand: `m` a slot
-in memory, a digit a pinned register; the result has the digit of an operand when it is in the same register.
-All stencils are `preserve_none` functions with the parameters of `layout.py` that end in a tail call to
-`next`.
+which of them is what is the stencil's *shape*, one letter for the result and each operand: `m` a slot in
+memory, a digit a register; two have the same digit when they are in the same register. All stencils are
+`preserve_none` functions with the same parameters, a register for the result and for each operand, and end in
+a tail call to `next`; parameters that the shape does not name are anything, and their registers free.
+
+An access with a base only relies on the base being not above `top`: the assembler puts a `check` before it,
+unless there was one, and displacements stay inside the guards beside the window (`machine/window.py`). With
+an index the stencil checks the sum itself and goes to `taken`, an access that faults, if it is outside.
 """
 
 from __future__ import annotations
@@ -17,37 +21,48 @@ from nexus.backend.interp.handlers import CONVENTION, Writer
 from nexus.backend.interp.pairs import operands_of
 from nexus.backend.interp.records import Variant, head
 from nexus.backend.llvm.expand import declarations
-from nexus.backend.stencils.layout import IMMEDIATE_BIAS, PARAMETERS, PIN_OF, PIN_PARAMETERS, PINNED, TABLE_AT
-from nexus.ir.ops.table import Row
-from nexus.ir.state import SLOTS, Exit
+from nexus.backend.stencils import layout
+from nexus.backend.stencils.layout import IMMEDIATE_BIAS, PIN_OF
+from nexus.ir.ops.table import PURE, Row
+from nexus.ir.state import FLAGS, SLOTS, VECTOR_BYTES, VECTOR_OFFSET, Exit
 from nexus.ir.types import I1, I64, V128, Type
 
-_TYPES = {"state": "ptr"}
-SIGNATURE = ", ".join(f"{_TYPES.get(name, 'i64')} %{name}" for name in PARAMETERS)
+SCALARS = tuple(f"p{n}" for n in range(4))
+VECTORS = tuple(f"x{n}" for n in range(4))
+_PAIR = "<2 x i64>"
+_TYPES = {"state": "ptr", **dict.fromkeys(SCALARS, "i64"), **dict.fromkeys(VECTORS, _PAIR)}
+SIGNATURE = ", ".join(f"{type} %{name}" for name, type in _TYPES.items())
 HOLES = ("h_d", "h_a", "h_b", "h_c", "h_imm")
 _HOLE_AT = {8: "h_d", 9: "h_a", 10: "h_b", 11: "h_c"}
 _POSITION_AT = {8: 0, 9: 1, 10: 2, 11: 3}
 # Rows that are rare, or do much: the interpreter's handler does them.
 OUTSIDE = ("string", "x87", "fx", "mmx", "mxcsr", "rcl", "rcr", "crc32c", "pdep", "pext", "cpuid")
 SHIFTS = ("shl", "shr", "sar", "rotl", "rotr")
-# Rows worth a stencil only with their operands in memory.
-UNPINNED = ("atomic", "shld", "shrd", "divs", "divu")
+# Kinds of slots. A wide vector is always in memory; UPPER is what a register does not hold of a vector slot.
+SCALAR, VECTOR, WIDE, UPPER = range(1, 5)
+NO_ACCESS, BASE, INDEXED = range(3)
+QUIET = "~"  # after the name of a variant that does two rows: these stencils leave the flags out
+# what a record means for the flags; deferred ones are COUNT and above
+NONE, TOUCHES, SETS, DEFERRABLE = range(4)
 
 
 class Stencil(Writer):
     """A handler whose record fields are holes. `where`: for the result and operands a, b, c, `m` or a
     digit."""
 
-    def __init__(self, where: tuple[str, ...], bitwise: bool = False, below: int = 0) -> None:
-        """`below`: immediates are less than that, if not 0."""
+    def __init__(
+        self, where: tuple[str, ...], bitwise: bool = False, below: int = 0, quiet: bool = False
+    ) -> None:
+        """`below`: immediates are less than that, if not 0. `quiet`: flags are not stored."""
         super().__init__(bitwise)
         self.below = below
+        self.quiet = quiet
         self.where = where
-        self.values = {name: f"%{name}" for name in PIN_PARAMETERS}
+        self.values = {name: f"%{name}" for name in _TYPES}
 
-    def _pin(self, offset: int) -> str:
+    def _pin(self, offset: int, type: Type) -> str:
         place = self.where[_POSITION_AT[offset]]
-        return "" if place == "m" else f"p{place}"
+        return "" if place == "m" else f"{'x' if type.is_vector else 'p'}{place}"
 
     def slot(self, offset: int, vector: bool) -> str:
         return self.op(
@@ -55,22 +70,32 @@ class Stencil(Writer):
         )
 
     def read(self, offset: int, type: Type) -> str:
-        pin = "" if type.is_vector else self._pin(offset)
-        if not pin:
-            return super().read(offset, type)
-        return self.values[pin] if type is I64 else self.op(f"trunc i64 {self.values[pin]} to {type.llvm}")
+        pin = self._pin(offset, type)
+        if pin and type.is_vector:
+            return self.op(f"bitcast {_PAIR} {self.values[pin]} to {type.llvm}")
+        if pin:
+            return (
+                self.values[pin] if type is I64 else self.op(f"trunc i64 {self.values[pin]} to {type.llvm}")
+            )
+        return super().read(offset, type)
 
     def write(self, offset: int, type: Type, value: str) -> None:
-        pin = "" if type.is_vector else self._pin(offset)
-        if not pin:
-            super().write(offset, type, value)
-        else:
+        pin = self._pin(offset, type)
+        if pin and type.is_vector:
+            self.values[pin] = self.op(f"bitcast {type.llvm} {value} to {_PAIR}")
+        elif pin:
             self.values[pin] = value if type is I64 else self.op(f"zext {type.llvm} {value} to i64")
+        else:
+            super().write(offset, type, value)
+
+    def store_field(self, name: str, value: str | int) -> None:
+        if not (self.quiet and name in FLAGS):
+            super().store_field(name, value)
 
     def immediate(self, type: Type = I64) -> str:
         wide = self.op(f"add i64 ptrtoint (ptr @h_imm to i64), {IMMEDIATE_BIAS}")
-        if self.below:
-            self.do(f"call void @llvm.assume(i1 {self.op(f'icmp ult i64 {wide}, {self.below}')})")
+        if self.below:  # which LLVM then need not test
+            wide = self.op(f"and i64 {wide}, {self.below - 1}")
         return wide if type is I64 else self.op(f"trunc i64 {wide} to {type.llvm}")
 
     def literal(self, type: Type = I64, second: bool = False) -> str:
@@ -78,16 +103,25 @@ class Stencil(Writer):
         return wide if type is I64 else self.op(f"trunc i64 {wide} to {type.llvm}")
 
     def access(self, row: Row, address: str) -> str:
-        clamped = self.op(f"call i64 @llvm.umin.i64(i64 {address}, i64 %top)")
+        if accesses(row) == INDEXED:
+            # volatile, or a row that needs `top` as well would hold it in a register of its own
+            top = self.op(f"load volatile i64, ptr {self.field('top')}, align 8")
+            outside = self.op(f"icmp ugt i64 {address}, {top}")
+            self.do(f"br i1 {outside}, label %wild, label %inside, !prof !1")
+            self.do("wild:")
+            self.tail("@taken")
+            self.do("inside:")
         plain = ".aligned." not in row.name and ".mask." not in row.name
         if head(row) in ("load", "store") and plain:
-            return "ptr addrspace(256) " + self.op(f"inttoptr i64 {clamped} to ptr addrspace(256)")
+            return "ptr addrspace(256) " + self.op(f"inttoptr i64 {address} to ptr addrspace(256)")
         window = self.op(f"inttoptr i64 {self.load_field('window')} to ptr")
-        return "ptr " + self.op(f"getelementptr i8, ptr {window}, i64 {clamped}")
+        return "ptr " + self.op(f"getelementptr i8, ptr {window}, i64 {address}")
 
     def tail(self, target: str, kind: str = "musttail") -> None:
-        values = {**self.values, "state": "%state", "top": "%top"}
-        arguments = ", ".join(f"{_TYPES.get(name, 'i64')} {values[name]}" for name in PARAMETERS)
+        arguments = ", ".join(
+            f"{type} {self.values[name] if name == 'state' or name[1] in self.where else 'poison'}"
+            for name, type in _TYPES.items()
+        )
         self.do(f"{kind} call {CONVENTION} void {target}({arguments})")
         self.do("ret void")
 
@@ -95,6 +129,15 @@ class Stencil(Writer):
         self.tail("@next")
 
     def dispatch_either(self, condition: str) -> None:
+        # so that LLVM does not pass on what it knows of an operand on one of the ways, but the operand
+        for place in sorted(set(self.where) - {"m"}):
+            for name, type in ((f"p{place}", "i64"), (f"x{place}", _PAIR)):
+                kept = self.values[name]
+                if kept == f"%{name}" and any(name in line for line in self.lines):
+                    register = "r" if type == "i64" else "x"
+                    self.values[name] = self.op(
+                        f'call {type} asm sideeffect "", "={register},0"({type} {kept})'
+                    )
         self.do(f"br i1 {condition}, label %yes, label %no")
         self.ends()
 
@@ -119,6 +162,13 @@ class Stencil(Writer):
         return f'define {CONVENTION} void @"{name}"({SIGNATURE}) #{int(avx)} {{\n  {body}\n}}\n'
 
 
+def accesses(row: Row) -> int:
+    """How the stencils of a row get at the guest's memory."""
+    if not row.address or row.effect == PURE:
+        return NO_ACCESS
+    return BASE if row.address == 1 else INDEXED
+
+
 def operands(v: Variant) -> tuple[Type | None, tuple[Type, ...]]:
     """The type of the result and those of the operands that are in slots."""
     if head(v.row) == "put":
@@ -133,6 +183,27 @@ def operands(v: Variant) -> tuple[Type | None, tuple[Type, ...]]:
     return (None if v.branches else result), found
 
 
+def kind(type: Type | None) -> int:
+    """SCALAR, VECTOR, WIDE or, without one, 0."""
+    if type is None:
+        return 0
+    return SCALAR if not type.is_vector else VECTOR if type is V128 else WIDE
+
+
+def flags(v: Variant) -> tuple[int, bool]:
+    """What a variant means for the flags: NONE, TOUCHES (reads or sets some), SETS (all of them, or
+    DEFERRABLE + the position in `layout.DEFERRED`; and whether those are the flags of its result."""
+    rows = [v.row] if v.second is None else [v.row, v.second]
+    for row in rows:
+        if row.name in layout.DEFERRED and not (v.branches and v.second is None):
+            return DEFERRABLE + layout.DEFERRED.index(row.name), row is v.second
+    reads = {name for row in rows for name in row.reads} & set(FLAGS)
+    writes = {name for row in rows for name in row.writes} & set(FLAGS)
+    if writes == set(FLAGS) and not reads and not v.row.address:
+        return SETS, False
+    return (TOUCHES if reads or writes or v.row.indirect else NONE), False
+
+
 def shapes(v: Variant) -> list[str]:
     """The shapes that a variant is compiled for; none if the interpreter does it."""
     rows = [v.row] if v.second is None else [v.row, v.second]
@@ -140,16 +211,16 @@ def shapes(v: Variant) -> list[str]:
     if head(v.row) in OUTSIDE or len(v.row.operands) > 3 or touched & set(PIN_OF) or v.row.indirect:
         return []
     result, found = operands(v)
-    places = ["m"] if result is None or result.is_vector else ["m", "0"]
-    choices = [
-        ("m",) if type.is_vector or head(v.row) in UNPINNED else ("m", str(i + 1))
-        for i, type in enumerate(found)
-    ]
+    if head(v.row) == "clear":
+        return ["m"]
     out = []
-    for chosen in product(*choices):
-        out += [place + "".join(chosen) for place in places]
+    for chosen in product(*(("m",) if kind(t) == WIDE else ("m", str(i + 1)) for i, t in enumerate(found))):
+        places = ["m"] if result is None or kind(result) == WIDE else ["m", "0"]
         if len(places) == 2:
-            out += [place + "".join(chosen) for place in chosen if place != "m"]
+            places += [p for p, t in zip(chosen, found, strict=True) if p != "m" and kind(t) == kind(result)]
+        out += [place + "".join(chosen) for place in places]
+        if chosen == ("1", "2") and kind(found[0]) == kind(found[1]) and not v.branches:
+            out += [place + "11" for place in places if place != "2"]
     return out
 
 
@@ -158,25 +229,53 @@ def limit(v: Variant) -> int:
     return v.row.bits if v.imm_last and head(v.row) in SHIFTS else 0
 
 
-def stencil(v: Variant, shape: str, name: str) -> str:
-    below = limit(v)
-    w = Stencil((*shape, *"mmmm"), head(v.row) in records.BITWISE, below)
+def stencil(v: Variant, shape: str, name: str, quiet: bool = False) -> str:
+    w = Stencil((*shape, *"mmmm"), head(v.row) in records.BITWISE, limit(v), quiet)
     before = handlers.handler(v, w) if v.second is None else handlers.pair_handler(v, w)
     return before.replace(f'@"{v.name}"', f'@"{name}"', 1)
 
 
 def _control(name: str, shape: str) -> Stencil:
     w = Stencil((*shape, *"mmmm"))
-    if name == "enter":
-        left = w.op(f"sub i64 {w.load_field('budget')}, {w.immediate()}")
-        w.store_field("budget", left)
-        spent = w.op(f"icmp slt i64 {left}, 0")
-        w.do(f"br i1 {spent}, label %yes, label %no, !prof !1")
+    if name == "enter":  # the budget is in the result's register
+        left = w.values["p0"] = w.op(f"sub i64 %p0, {w.immediate()}")
+        w.do(f"br i1 {w.op(f'icmp slt i64 {left}, 0')}, label %yes, label %no, !prof !1")
         w.ends()
     elif name == "spent":
-        w.store_field("budget", w.op(f"add i64 {w.load_field('budget')}, {w.immediate()}"))
+        w.values["p0"] = w.op(f"add i64 %p0, {w.immediate()}")
         w.store_field("pc", w.literal())
         w.leave(Exit.BUDGET)
+    elif name == "check":  # is an address that is going to be a base not above `top`?
+        outside = w.op(f"icmp ugt i64 {w.read(9, I64)}, {w.load_field('top')}")
+        w.do(f"br i1 {outside}, label %yes, label %no, !prof !1")
+        w.ends()
+    elif name in ("wild_load", "wild_store"):  # fault
+        wall = w.op(f"inttoptr i64 {w.load_field('top')} to ptr addrspace(256)")
+        w.do(
+            f"store volatile i8 0, ptr addrspace(256) {wall}"
+            if name == "wild_store"
+            else f"%none = load volatile i8, ptr addrspace(256) {wall}"
+        )
+        w.tail("@leave")
+    elif name in ("settled", "settled_high"):  # are there pending flags, or such in the high half?
+        # each half as wide as it may have been written, or the load waits for that
+        high = w.op(f"getelementptr i8, ptr {w.field('pending')}, i64 4")
+        number = w.op(f"load volatile i32, ptr {high}, align 4")
+        if name == "settled":
+            low = w.op(f"load volatile i32, ptr {w.field('pending')}, align 8")
+            number = w.op(f"or i32 {number}, {low}")
+        w.do(f"br i1 {w.op(f'icmp ne i32 {number}, 0')}, label %yes, label %no, !prof !1")
+        w.ends()
+    elif name == "settle":
+        w.do('call void asm sideeffect "callq settle", ""()')
+        w.tail("@next")
+    elif name == "pend_high":
+        where = w.op(f"getelementptr i8, ptr {w.field('pending')}, i64 4")
+        w.do(f"store i32 {w.op(f'trunc i64 {w.immediate()} to i32')}, ptr {where}, align 4")
+        w.tail("@next")
+    elif name == "outside":
+        w.do('call void asm sideeffect "leaq h_copy(%rip), %rax", "~{rax}"()')
+        w.tail("@outside")
     elif name == "branch":
         w.dispatch_either(w.read(9, I1))
     elif name == "link":
@@ -184,7 +283,7 @@ def _control(name: str, shape: str) -> Stencil:
         w.store_field("pc", w.literal())
         w.leave(Exit.LINK)
     elif name == "jump":
-        handlers.jump(w, w.tail, TABLE_AT)
+        handlers.jump(w, w.tail, layout.TABLE_AT)
     elif name == "trap_if":
         w.do(f"br i1 {w.read(9, I1)}, label %yes, label %no, !prof !1")
         w.ends()
@@ -196,62 +295,72 @@ def _control(name: str, shape: str) -> Stencil:
     return w
 
 
-def _slot_pointer(w: Writer, slot: int) -> str:
-    return w.op(f"getelementptr inbounds i64, ptr %state, i64 {slot}")
+def _base_code() -> str:
+    """What a piece of T1's memory begins with (`layout.FAULT` and so on; T0's convention is state r12, record
+    r13, window r14, top r15).
 
-
-def _leave() -> str:
-    """Put the pinned registers back into the state and return to the interpreter's `run`."""
-    w = Stencil(())
-    for name, slot in zip(PIN_PARAMETERS, PINNED, strict=True):
-        w.do(f"store i64 %{name}, ptr {_slot_pointer(w, slot)}, align 8")
-    w.do("ret void")
-    return w.function("leave_code")
-
-
-def _load_all(w: Stencil) -> None:
-    for name, slot in zip(PIN_PARAMETERS, PINNED, strict=True):
-        w.values[name] = w.op(f"load i64, ptr {_slot_pointer(w, slot)}, align 8")
-
-
-def _enter_code() -> str:
-    """The handler of a record that holds the address of T1 code: enters it. It also goes on after a handler
-    of the interpreter that ran in its place."""
-    w = Stencil(())
-    window = w.load_field("window")
-    # wrgsbase rax
-    w.do(f'call void asm sideeffect ".byte 0xf3, 0x48, 0x0f, 0xae, 0xd8", "{{rax}}"(i64 {window})')
-    _load_all(w)
-    where = w.op("getelementptr i8, ptr %record, i64 8")
-    w.tail(w.op(f"load ptr, ptr {where}, align 8"), "tail")
-    body = "\n  ".join(w.lines)
-    return f'define {CONVENTION} void @"enter_code"({handlers.PARAMETERS}) #0 {{\n  {body}\n}}\n'
-
-
-def _outside() -> str:
-    """Run the record at the hole `h_copy` with the interpreter's handler: a copy whose next record comes back
-    here, or the first one of a block, where records go on."""
-    w = Stencil(())
-    for name, slot in zip(PIN_PARAMETERS, PINNED, strict=True):
-        w.do(f"store i64 %{name}, ptr {_slot_pointer(w, slot)}, align 8")
-    record = w.op('call ptr asm "leaq h_copy(%rip), $0", "=r"()')
-    handler = w.op(f"load ptr, ptr {record}, align 16")
-    window = w.op(f"inttoptr i64 {w.load_field('window')} to ptr")
-    w.do(f"tail call {CONVENTION} void {handler}(ptr %state, ptr {record}, ptr {window}, i64 %top)")
-    w.do("ret void")
-    return w.function("outside")
+    fault   after a fault: the host's stack as `run` left it, then leave
+    leave   registers into the state, pending flags computed, back to `run`
+    enter   the handler of a record that holds the address of host code: enters it. It also goes on after a
+            handler of the interpreter that ran in its place
+    settle  called by host code: computes pending flags
+    settle_next   the handler after each that computes them
+    outside       computes pending flags and goes on at the record at rax; one comes back with enter
+    """
+    at = {name: 8 * index for name, index in SLOTS.items()}
+    gprs = [(8 * slot, f"%{pin.lower()}") for slot, pin in PIN_OF.items()]
+    gprs.append((at["budget"], f"%{layout.BUDGET.lower()}"))
+    vectors = [
+        (VECTOR_OFFSET + VECTOR_BYTES * s, f"%{pin.lower()}") for s, pin in layout.VECTOR_PIN_OF.items()
+    ]
+    spill = [f"movq {r}, {o}(%r12)" for o, r in gprs] + [f"movaps {r}, {o}(%r12)" for o, r in vectors]
+    reload = [f"movq {o}(%r12), {r}" for o, r in gprs] + [f"movaps {o}(%r12), {r}" for o, r in vectors]
+    as_t0 = [f"movq {at['window']}(%r12), %r14", f"movq {at['top']}(%r12), %r15"]
+    pending, resume, record = at["pending"], at["resume"], at["resume_record"]
+    lines = [
+        *(f".byte 0xe9; .long {label}f-.-4" for label in (1, 2, 3, 4, 5, 6)),
+        *("1:", f"movq {at['host_stack']}(%r12), %rsp", "subq $$8, %rsp"),
+        *("2:", *spill, "jmp 5f"),
+        *(
+            "3:",
+            "movq 8(%r13), %rax",
+            f"movq {at['window']}(%r12), %rcx",
+            "wrgsbase %rcx",
+            *reload,
+            "jmp *%rax",
+        ),
+        *("4:", f"popq {resume}(%r12)", *spill),
+        "5:",
+        *(f"movl {pending}(%r12), %eax", f"movl $$0, {pending}(%r12)", "testl %eax, %eax", "jne 7f"),
+        *(f"movl {pending + 4}(%r12), %eax", f"movl $$0, {pending + 4}(%r12)", "testl %eax, %eax", "jne 7f"),
+        *(f"movq {record}(%r12), %r13", "testq %r13, %r13", "jne 9f"),
+        *(f"movq {resume}(%r12), %rax", "testq %rax, %rax", "jne 8f", "ret"),
+        *("7:", *as_t0, "shlq $$5, %rax", "movabsq $$h_lit, %r13", "addq %rax, %r13", "jmp *(%r13)"),
+        *("8:", f"movq $$0, {resume}(%r12)", *reload, "jmp *%rax"),
+        *("6:", f"movq %rax, {record}(%r12)", *spill, "jmp 5b"),
+        *("9:", f"movq $$0, {record}(%r12)", *as_t0, "jmp *(%r13)"),
+    ]
+    text = "\\0A".join(lines)
+    return (
+        f'define {CONVENTION} void @"base_code"() naked nounwind {{\n  '
+        f'call void asm sideeffect "{text}", ""()\n  unreachable\n}}\n'
+    )
 
 
 CONTROL_SHAPES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("enter", "spent", "trap", "link", "exit"), ("m",)),
-    **dict.fromkeys(("branch", "jump", "trap_if"), ("mm", "m1")),
+    **dict.fromkeys(("wild_load", "wild_store", "settled", "settled_high", "settle", "pend_high"), ("m",)),
+    **dict.fromkeys(("trap", "link", "exit"), ("m",)),
+    **dict.fromkeys(("enter", "spent"), ("0",)),
+    **dict.fromkeys(("branch", "trap_if", "check"), ("mm", "m1")),
+    "jump": ("m1",),
+    "outside": ("",),
 }
 
 
 def module(rows: Iterable[Row]) -> tuple[str, dict[str, tuple[str, str]]]:
     """The text, and for each function's name the variant and shape it is for."""
-    parts = [_leave(), _enter_code(), _outside()]
-    index: dict[str, tuple[str, str]] = {name: (name, "") for name in ("leave_code", "enter_code", "outside")}
+    parts = [_base_code()]
+    index: dict[str, tuple[str, str]] = {"base_code": ("base_code", "")}
     for name, found in CONTROL_SHAPES.items():
         for shape in found:
             symbol = f"s{len(index)}"
@@ -259,17 +368,21 @@ def module(rows: Iterable[Row]) -> tuple[str, dict[str, tuple[str, str]]]:
             parts.append(_control(name, shape).function(symbol))
     for row in rows:
         for v in records.variants(row):
+            quiet = v.second is not None
             for shape in shapes(v):
                 symbol = f"s{len(index)}"
-                index[symbol] = v.name, shape
-                parts.append(stencil(v, shape, symbol))
+                index[symbol] = v.name + QUIET * quiet, shape
+                parts.append(stencil(v, shape, symbol, quiet))
     text = "".join(parts)
     holes = "".join(f"@{name} = external hidden global i8\n" for name in HOLES)
-    types = ", ".join(_TYPES.get(name, "i64") for name in PARAMETERS)
-    ends = "".join(f"declare {CONVENTION} void @{name}({types})\n" for name in ("next", "taken", "leave"))
+    types = ", ".join(_TYPES.values())
+    ends = "".join(f"declare {CONVENTION} void @{name}({types})\n" for name in ENDS)
     tail = '!0 = !{}\n!1 = !{!"branch_weights", i32 1, i32 1000000}\n'
-    tail += handlers.attributes()
+    # the tuning of a processor for which a LEA of three parts is one step
+    tail += handlers.attributes('"tune-cpu"="znver3"')
     return holes + ends + text + declarations(text) + tail, index
 
+
+ENDS = ("next", "taken", "leave", "outside")
 
 __all__ = ["CONTROL_SHAPES", "module", "operands", "shapes"]

@@ -82,57 +82,11 @@ $d = select i1 %bad, i64 %other, i64 %q""",
     "Signed quotient rounded towards zero; 0 when the divisor is 0, modulo 2**64 for the one overflow.",
 )
 
-# Two steps of long division with 32-bit digits (Knuth, volume 2, 4.3.1, algorithm D) of %n1:%n0 by %v, where
-# %n1 < %v and %v is not 0. A trial digit is at most 2 too large once the divisor's top bit is set.
-_DIGIT = """
-%qN = udiv i64 %uN, %v1
-%rN = urem i64 %uN, %v1
-%bigNa = icmp ugt i64 %qN, 4294967295
-%pNa = mul i64 %qN, %v0
-%shNa = shl i64 %rN, 32
-%cmpNa = or i64 %shNa, %lowN
-%gtNa = icmp ugt i64 %pNa, %cmpNa
-%fixNa = or i1 %bigNa, %gtNa
-%decNa = zext i1 %fixNa to i64
-%qNb = sub i64 %qN, %decNa
-%addNa = select i1 %fixNa, i64 %v1, i64 0
-%rNb = add i64 %rN, %addNa
-%smallNb = icmp ult i64 %rNb, 4294967296
-%tryNb = and i1 %fixNa, %smallNb
-%bigNb = icmp ugt i64 %qNb, 4294967295
-%pNb = mul i64 %qNb, %v0
-%shNb = shl i64 %rNb, 32
-%cmpNb = or i64 %shNb, %lowN
-%gtNb = icmp ugt i64 %pNb, %cmpNb
-%badNb = or i1 %bigNb, %gtNb
-%fixNb = and i1 %badNb, %tryNb
-%decNb = zext i1 %fixNb to i64
-%dN = sub i64 %qNb, %decNb
+# The host's division of %n1:%n0 by %v, where %n1 < %v: it cannot trap.
+_LONG = """
+%pair = call { i64, i64 } asm "divq $4", "={rax},={rdx},0,1,r,~{flags}"(i64 %n0, i64 %n1, i64 %v)
+%quotient = extractvalue { i64, i64 } %pair, 0
 """
-_LONG = (
-    """
-%shift = call i64 @llvm.ctlz.i64(i64 %v, i1 false)
-%vn = shl i64 %v, %shift
-%v1 = lshr i64 %vn, 32
-%v0 = and i64 %vn, 4294967295
-%u1 = call i64 @llvm.fshl.i64(i64 %n1, i64 %n0, i64 %shift)
-%low = shl i64 %n0, %shift
-%low1 = lshr i64 %low, 32
-%low2 = and i64 %low, 4294967295
-"""
-    + _DIGIT.replace("N", "1")
-    + """
-%up2 = shl i64 %u1, 32
-%in2 = or i64 %up2, %low1
-%back2 = mul i64 %d1, %vn
-%u2 = sub i64 %in2, %back2
-"""
-    + _DIGIT.replace("N", "2")
-    + """
-%dh = shl i64 %d1, 32
-%quotient = add i64 %dh, %d2
-"""
-)
 
 
 def _quotient_u(w: int, high: int, low: int, by: int) -> int:

@@ -27,6 +27,14 @@ def sub_flags(w: int, a: int, b: int, borrow: int = 0) -> dict[str, int]:
     return {"cf": a < b + borrow, "of": (a ^ b) & (a ^ result) & 1 << w - 1 != 0, **_rest(w, result, a, b)}
 
 
+def product_flags(w: int, a: int, b: int, signs: bool) -> dict[str, int]:
+    """Flags of the low half of a product, of signed numbers if `signs`."""
+    product = signed(a, w) * signed(b, w) if signs else a * b
+    result = product & (1 << w) - 1
+    lost = (signed(result, w) if signs else result) != product
+    return {"cf": lost, "of": lost, **_rest(w, result, 0, 0), "af": 0}
+
+
 _RESULT = "$new.nz = {sext %r}\n%pf = {zext %r}\n$new.pf = and i64 %pf, 255\n"
 _AF = """
 %ab = xor {T} $a, $b
@@ -115,6 +123,23 @@ family(
     "The flags of and, or, xor, test with this result: CF, OF (and AF, undefined on hardware) are 0.",
     writes=FLAGS,
 )
+for _name, _intrinsic, _signed in (("imul", "smul", True), ("mul", "umul", False)):
+    family(
+        INTEGERS,
+        f"flags.{_name}.{{t}}",
+        "{t} {t} ->",
+        f"%m = call {{{{T}}, i1}} @llvm.{_intrinsic}.with.overflow.{{t}}({{T}} $a, {{T}} $b)"
+        """
+%r = extractvalue {{T}, i1} %m, 0
+%v = extractvalue {{T}, i1} %m, 1
+$new.cf = zext i1 %v to i64
+$new.of = zext i1 %v to i64
+$new.af = add i64 0, 0
+""" + _RESULT,
+        lambda w, state, a, b, signs=_signed: product_flags(w, a, b, signs),
+        "The flags of a product: CF and OF if it does not fit; the others (undefined) are of its low half.",
+        writes=FLAGS,
+    )
 family(
     INTEGERS,
     "flags.result.{t}",

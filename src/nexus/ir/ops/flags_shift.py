@@ -4,7 +4,7 @@ Counts are already masked to 0..31 (0..63 for 64 bits). A flags row comes twice:
 not to be 0, no flag is read for that) and `.cl` (a count of 0 leaves every flag as it is).
 
 What the manual leaves undefined: OF of a shift by more than 1 is what the formula for 1 says of the final
-result; AF stays.
+result; AF is 0.
 """
 
 from collections.abc import Callable
@@ -78,12 +78,17 @@ def _result(w: int, result: int) -> Flags:
     return {"nz": signed(result, w) & (1 << 64) - 1, "pf": result & 255}
 
 
+def _shifted(w: int, result: int) -> Flags:
+    return {**_result(w, result), "af": 0}
+
+
 def _top(w: int, value: int) -> int:
     return value >> (w - 1) & 1
 
 
-SHIFT = ("cf", "of", "nz", "pf")
+SHIFT = ("cf", "of", "nz", "pf", "af")
 ROTATE = ("cf", "of")
+_SHIFTED = _RESULT + "$new.af = add i64 0, 0\n"
 # %s is the value shifted by one less than the count (in 64 bits), so the last bit out is still there
 _BEFORE = "%n64 = {zext $b}\n%less = sub i64 %n64, 1\n%before = and i64 %less, 63\n"
 _BEFORE += "%wide = {EXT $a}\n%s = OP i64 %wide, %before\n"
@@ -93,7 +98,7 @@ _TOP = "%top = lshr {T} %r, {m}\n%top64 = {zext %top}\n"
 def _shift_family(name: str, op: str, tail: str, oracle: Callable[..., Flags], doc: str) -> None:
     for t in INTEGERS:
         extend = "zext" if op != "ashr" else "sext"
-        text = _BEFORE.replace("{EXT $a}", f"{{{extend} $a}}").replace("OP", op) + tail + _RESULT
+        text = _BEFORE.replace("{EXT $a}", f"{{{extend} $a}}").replace("OP", op) + tail + _SHIFTED
         text = text.replace(
             "{trunc %full}", "add i64 %full, 0" if t is I64 else f"trunc i64 %full to {t.llvm}"
         )
@@ -102,17 +107,17 @@ def _shift_family(name: str, op: str, tail: str, oracle: Callable[..., Flags], d
 
 def _shl(w: int, state: Flags, a: int, n: int) -> Flags:
     result, carry = a << n & (1 << w) - 1, a << n >> w & 1
-    return {"cf": carry, "of": _top(w, result) ^ carry, **_result(w, result)}
+    return {"cf": carry, "of": _top(w, result) ^ carry, **_shifted(w, result)}
 
 
 def _shr(w: int, state: Flags, a: int, n: int) -> Flags:
     result = a >> n
-    return {"cf": a >> (n - 1) & 1, "of": _top(w, result ^ result << 1), **_result(w, result)}
+    return {"cf": a >> (n - 1) & 1, "of": _top(w, result ^ result << 1), **_shifted(w, result)}
 
 
 def _sar(w: int, state: Flags, a: int, n: int) -> Flags:
     value = signed(a, w)
-    return {"cf": value >> (n - 1) & 1, "of": 0, **_result(w, value >> n & (1 << w) - 1)}
+    return {"cf": value >> (n - 1) & 1, "of": 0, **_shifted(w, value >> n & (1 << w) - 1)}
 
 
 _shift_family(
@@ -250,7 +255,7 @@ def _double_right(w: int, a: int, b: int, n: int) -> tuple[int, int]:
 def _double_flags(double: Callable[[int, int, int, int], tuple[int, int]]) -> Callable[..., Flags]:
     def oracle(w: int, state: Flags, a: int, b: int, n: int) -> Flags:
         result, carry = double(w, a, b, n)
-        return {"cf": carry, "of": _top(w, result ^ a), **_result(w, result)}
+        return {"cf": carry, "of": _top(w, result ^ a), **_shifted(w, result)}
 
     return oracle
 
@@ -302,7 +307,7 @@ for _t in (I16, I32, I64):
             + _out
             + "%last64 = trunc i128 %last to i64\n$new.cf = and i64 %last64, 1\n"
             + _sign
-            + _RESULT,
+            + _SHIFTED,
             _double_flags(_double),
             f"The flags of {_name.upper()}.",
             SHIFT,

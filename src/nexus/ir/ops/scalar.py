@@ -100,6 +100,16 @@ _COMPARE = {
 for _name, (_doc, _oracle) in _COMPARE.items():
     family(INTEGERS, _name + ".{t}", "{t} {t} -> i1", f"$d = icmp {_name} {{T}} $a, $b", _oracle, _doc)
 
+family(INTEGERS, "zero.{t}", "{t} -> i1", "$d = icmp eq {T} $a, 0", lambda w, a: a == 0, "Is it zero?")
+family(
+    INTEGERS,
+    "negative.{t}",
+    "{t} -> i1",
+    "$d = icmp slt {T} $a, 0",
+    lambda w, a: signed(a, w) < 0,
+    "Is it less than zero, as a signed number?",
+)
+
 for _wide in (I64, I32, I16, I8, I1):
     for _narrow in (I1, I8, I16, I32):
         if _narrow.bits >= _wide.bits:

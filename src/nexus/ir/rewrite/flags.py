@@ -4,7 +4,8 @@ A row that sets flags is dropped if every flag it sets is set again before it is
 can fault (a fault shows the guest its flags). What is left moves up, before the op whose result belongs to
 it, as far as its operands and the instruction allow: then the result can overwrite the register that the
 flags needed. A condition of flags that a compare (`flags.sub`) or test (`flags.logic`) set becomes the
-compare itself, if the guest's registers did not change in between.
+compare itself, if the guest's registers did not change in between; one of the result (is it zero, is it
+negative) asks the result.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ _VECTOR_SLOTS = frozenset(
 
 # condition -> compare of the operands of flags.sub
 _AFTER_SUB = {"cond.e": "eq", "cond.b": "ult", "cond.be": "ule", "cond.l": "slt", "cond.le": "sle"}
+# condition -> test of the result
+_OF_RESULT = {"cond.e": "zero", "cond.s": "negative"}
+_RESULTS = {"flags.add": "add", "flags.sub": "sub", "flags.inc": "add", "flags.dec": "sub"}
 # condition -> compare of the operand of flags.logic with 0
 _AFTER_LOGIC = {"cond.e": "eq", "cond.be": "eq", "cond.s": "slt", "cond.l": "slt", "cond.le": "sle"}
 
@@ -110,7 +114,7 @@ def _look_after(block: Block, setter: Value, at: int, end: int) -> bool:
         elif kind == _OTHER:
             seen = True
             same = same and not op.row.writes
-        elif not same or not _compare(ops, op, setter, index):
+        elif not (same and _compare(ops, op, setter, index)) and not _test(ops, op, setter, at, index):
             seen = True
     return seen
 
@@ -126,5 +130,20 @@ def _compare(ops: list[Value], op: Value, setter: Value, index: int) -> bool:
         for other in ops[:index]:
             if other.row is zero and other.imm == 0:
                 op.row, op.args = ROWS[f"{_AFTER_LOGIC[op.row.name]}.{width}"], (setter.args[0], other)
+                return True
+    return False
+
+
+def _test(ops: list[Value], op: Value, setter: Value, at: int, index: int) -> bool:
+    """Turn a condition into a test of the result that the flags belong to, if that is computed in between."""
+    head, _, width = setter.row.name.rpartition(".")
+    if op.row.name not in _OF_RESULT or head not in _RESULTS:
+        return False
+    row = ROWS[f"{_RESULTS[head]}.{width}"]
+    for other in ops[at + 1 : index]:
+        if other.row is row and other.args[: len(setter.args)] == setter.args:
+            last = other.args[-1]
+            if len(setter.args) == 2 or (last.row.name.startswith("const.") and last.imm == 1):
+                op.row, op.args = ROWS[f"{_OF_RESULT[op.row.name]}.{width}"], (other,)
                 return True
     return False

@@ -214,30 +214,22 @@ def _wide_type(type: Type) -> Type:
     return {8: I16, 16: I32, 32: I64}[type.bits]
 
 
-def _set_carry_and_overflow(i: Ins, lost: Value) -> None:
-    """CF = OF = whether the upper half says something; SF, ZF, AF, PF (undefined) stay."""
-    i.set_flag(r.CF, lost)
-    i.set_flag(r.OF, lost)
-
-
 @semantics("MUL")
 def mul(i: Ins) -> None:
     b = i.read(0)
     type = i.type(0)
     a = i.get(r.RAX, type)
     if type is I64:
-        low, high = a * b, i.block.emit("mulhu.i64", a, b)
+        i.set(r.RAX, a * b)
+        i.set(r.RDX, i.block.emit("mulhu.i64", a, b))
     else:
-        wide = _wide_type(type)
-        product = a.zext(wide) * b.zext(wide)
+        product = a.zext(_wide_type(type)) * b.zext(_wide_type(type))
         if type is I8:
             i.set(r.RAX, product)
-            _set_carry_and_overflow(i, (product >> 8).ne(0))
-            return
-        low, high = product.trunc(type), (product >> type.bits).trunc(type)
-    i.set(r.RAX, low)
-    i.set(r.RDX, high)
-    _set_carry_and_overflow(i, high.ne(0))
+        else:
+            i.set(r.RAX, product.trunc(type))
+            i.set(r.RDX, (product >> type.bits).trunc(type))
+    i.flags("mul", a, b)
 
 
 @semantics("IMUL")
@@ -249,22 +241,19 @@ def imul(i: Ins) -> None:
         b, a = i.read(1), i.read(0)
     else:
         b, a = i.read(1), i.read(2)
-    if type is I64:
-        low, high = a * b, i.block.emit("mulhs.i64", a, b)
-        lost = high.ne(low.sar(63))
-    else:
-        wide = _wide_type(type)
-        product = a.sext(wide) * b.sext(wide)
-        low, high = product.trunc(type), (product >> type.bits).trunc(type)
-        lost = product.ne(low.sext(wide))
     if i.count > 1:
-        i.write(0, low)
-    elif type is I8:
-        i.set(r.RAX, product)
+        i.write(0, a * b)
+    elif type is I64:
+        i.set(r.RAX, a * b)
+        i.set(r.RDX, i.block.emit("mulhs.i64", a, b))
     else:
-        i.set(r.RAX, low)
-        i.set(r.RDX, high)
-    _set_carry_and_overflow(i, lost)
+        product = a.sext(_wide_type(type)) * b.sext(_wide_type(type))
+        if type is I8:
+            i.set(r.RAX, product)
+        else:
+            i.set(r.RAX, product.trunc(type))
+            i.set(r.RDX, (product >> type.bits).trunc(type))
+    i.flags("imul", a, b)
 
 
 @semantics("MULX")
