@@ -102,6 +102,43 @@ def packed(n: int) -> int:
     return total
 
 
+def image_filter(n: int) -> int:
+    width, height = 256, 64
+
+    def filtered(image: list[list[int]], old: list[list[int]], constant: int) -> list[list[int]]:
+        out = [row[:] for row in old]
+        for y in range(1, height + 1):
+            for x in range(32, width + 32):
+                up, down, left, right = image[y - 1][x], image[y + 1][x], image[y][x - 1], image[y][x + 1]
+                out[y][x] = (
+                    up ^ down if left == right else min(255, (up + down + left + right >> 2) + constant)
+                )
+        return out
+
+    image = [[(x * 7 + y * 13) & 255 for x in range(width + 64)] for y in range(height + 2)]
+    other = [row[:] for row in image]
+    for number in range(n):
+        other = filtered(image, other, number & 255)
+        image = filtered(other, image, 3)
+    total = 0
+    for row in image[1 : height + 1]:
+        for value in row[32 : width + 32]:
+            total = (total * 31 + value) & U64
+    return total
+
+
+def matrix(n: int) -> int:
+    size = 96  # every product and sum is a small multiple of 1/128, hence exact in single precision
+    a = [i % 17 * 0.125 - 1.0 for i in range(size * size)]
+    b = [i % 13 * 0.0625 - 0.375 for i in range(size * size)]
+    total = 0
+    for row in range(size):
+        for column in range(size):
+            value = n * sum(a[row * size + k] * b[k * size + column] for k in range(size))
+            total = (total * 31 + int(value * 16.0)) & U64
+    return total
+
+
 REFERENCES: dict[str, tuple[Callable[[int], int], int]] = {
     "sieve": (sieve, 2),
     "crc32": (crc32, 5),
@@ -111,5 +148,7 @@ REFERENCES: dict[str, tuple[Callable[[int], int], int]] = {
     "sha256": (sha256, 40),
     "dispatch": (dispatch, 30),
     "packed": (packed, 9),
+    "filter": (image_filter, 3),
+    "matrix": (matrix, 2),
 }
 """kernel -> the function, and an n that takes every engine well under a second"""

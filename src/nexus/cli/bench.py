@@ -102,11 +102,15 @@ def run(
         except contenders.Absent as reason:
             absent[name] = str(reason)
     rows: list[Row] = []
+    for name in names:
+        if not contenders.can_run(NATIVE, name):
+            absent[name] = "this processor has no AVX2"
+    names = [name for name in names if name not in absent]
     total = len(names) * len(levels)
     with Progress("bench") as progress:
-        for name in names:
-            for level in levels:
-                done = len(rows) // len(makers)
+        for place, name in enumerate(names):
+            for number, level in enumerate(levels):
+                done = place * len(levels) + number
                 show = partial(shown, progress, f"[{'#' * (20 * done // total):20}]")
                 show(f"building {name} -O{level}")
                 kernel = Kernel(name, level, kernels.compiler(python))

@@ -114,6 +114,15 @@ def test_what_is_absent_is_said_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert contenders.is_qemu("./usr/bin/qemu-x86_64-static") and not contenders.is_qemu("usr/bin/qemu-x86")
 
 
+def test_kernels_that_need_avx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unicorn has none; without it on the host there is nothing to compare with."""
+    monkeypatch.setattr(contenders, "host_flags", lambda: frozenset(("sse2",)))
+    assert contenders.can_run("native", "fib") and contenders.can_run("unicorn", "fib")
+    assert not contenders.can_run("native", "matrix")
+    assert not contenders.can_run("unicorn", "matrix")
+    assert contenders.can_run("t1", "matrix")
+
+
 def test_unknown_names_are_refused() -> None:
     for words in (["--kernel", "nope"], ["--engine", "t9"], ["--level", "3"], ["sieve"]):
         with pytest.raises(UsageError):

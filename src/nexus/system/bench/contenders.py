@@ -10,9 +10,10 @@ import tempfile
 
 from nexus.base.errors import NexusError
 from nexus.base.folders import CHECKOUT, private_folder
+from nexus.isa.x86.native import host_flags
 from nexus.system.apt import Apt
 from nexus.system.archives import unpack_deb
-from nexus.system.bench.kernels import Kernel
+from nexus.system.bench.kernels import AVX, Kernel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,6 +101,15 @@ def maker(name: str, python: str) -> Callable[[Kernel], Contender]:
         raise Absent("Wine is not installed")
     environment = {**os.environ, "WINEDEBUG": "-all"}
     return lambda kernel: Command([wine, kernel.exe], kernel, environment)
+
+
+def can_run(name: str, kernel: str) -> bool:
+    """Whether a contender has the instructions of a kernel: Unicorn has no AVX, and the host may lack it."""
+    if kernel not in AVX:
+        return True
+    if name == NATIVE:
+        return {"avx2", "fma"} <= host_flags()
+    return name != "unicorn"
 
 
 def find_qemu() -> str:

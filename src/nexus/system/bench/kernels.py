@@ -12,6 +12,7 @@ from nexus.base.folders import CHECKOUT, private_folder
 
 FOLDER = os.path.join(CHECKOUT, "bench", "kernels")
 LEVELS = (0, 2)
+AVX = ("filter", "matrix")  # those that need AVX2 and FMA
 WINDOWS, LINUX = "x86_64-windows-gnu", "x86_64-linux-musl"
 # No checks that zig adds, no calls of library functions in place of loops, and the same sums everywhere.
 FLAGS = ("-fno-sanitize=all", "-fno-builtin", "-fno-stack-protector", "-ffp-contract=off", "-w", "-s")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from nexus.base.errors import NexusError
 from nexus.system.bench import statistics
-from nexus.system.bench.contenders import NATIVE, Contender
+from nexus.system.bench.contenders import NATIVE, Contender, can_run
 from nexus.system.bench.kernels import Kernel
 
 TYPE_CHECKING = False
@@ -77,6 +77,8 @@ def measure(
         full = calibrate(native, seconds * 1.1)
         contenders: list[tuple[Row, Contender]] = []
         for name, make in makers.items():
+            if not can_run(name, kernel.name):
+                continue
             progress(f"{kernel}: preparing {name}")
             contender = make(kernel)
             opened.append(contender)
