@@ -30,7 +30,7 @@ def test_damaged_images(dlls: Sysroot) -> None:
 
 @pytest.mark.parametrize("part", range(8))
 def test_hostile_system_calls(dlls: Sysroot, part: int) -> None:
-    fuzz.fuzz_syscalls(dlls, 40, seed=1, names=sorted(SYSCALLS)[part::8])
+    fuzz.fuzz_syscalls(dlls, 200, seed=1, names=sorted(SYSCALLS)[part::8])
 
 
 def test_a_closed_machine_leaves_no_descriptor_open(dlls: Sysroot) -> None:

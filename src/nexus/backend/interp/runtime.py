@@ -113,8 +113,8 @@ other:
   %native.above = icmp uge i64 %rip, %native.begin
   %native.below = icmp ult i64 %rip, %native.end
   %in.native = and i1 %native.above, %native.below
-  br i1 %in.native, label %handler, label %range2
-range2:
+  br i1 %in.native, label %handler, label %regions
+regions:
   %unit.begin = load i64, ptr @compiled
   %unit.end.p = getelementptr i64, ptr @compiled, i64 1
   %unit.end = load i64, ptr %unit.end.p

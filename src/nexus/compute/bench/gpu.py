@@ -160,7 +160,7 @@ def bandwidth(count: int) -> list[Row]:
         engine = Engine([device], checks=CHECKED, seed=1)
         there = library.upload(matrix)
         kernel, ours, copy = in_turns(
-            [
+            [  # all called before the loop goes on
                 repeated(lambda: library.transform(points, turned, out)),  # noqa: B023
                 repeated(lambda: engine.transform(points, there)),  # noqa: B023
                 repeated(lambda: out.__setitem__(slice(None), points)),  # noqa: B023
