@@ -12,7 +12,7 @@ immediates) is plain Python and may be branched on.
 from __future__ import annotations
 
 from nexus.ir.ops.table import ROWS, Row
-from nexus.ir.types import I64, INTEGER_OF_BITS, Type
+from nexus.ir.types import I64, INTEGER_OF_BITS, V256, V512, Type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,15 +151,17 @@ class Address:
 class Block:
     """A translated stretch of guest code under construction, then input of the rewrites and engines."""
 
-    __slots__ = ("cleared", "consts", "end", "marks", "ops", "start")
+    __slots__ = ("cleared", "consts", "end", "marks", "ops", "start", "wide")
 
-    def __init__(self, start: int = 0) -> None:
+    def __init__(self, start: int = 0, wide: bool = True) -> None:
+        """`wide`: there may be something in vector registers above bit 256 (the guest has AVX-512)."""
         self.start = start
+        self.wide = wide
         self.end = start  # guest address after the last instruction
         self.ops: list[Value] = []
         self.marks: list[tuple[int, int]] = []
         self.consts: dict[int, Value] = {}
-        self.cleared: set[int] = set()  # vector slots that are known to be zero above their low 128 bits
+        self.cleared: dict[int, int] = {}  # vector slot -> the bits above which it is known to be zero
 
     def mark(self, address: int) -> None:
         """The ops that follow belong to the guest instruction at `address`."""
@@ -191,14 +193,16 @@ class Block:
     def put(self, slot: int, value: Value) -> None:
         """Scalar slot: store zero-extended to 64 bits. Vector slot: replace the low part, keep the rest."""
         self.emit(f"put.{value.type}", value, imm=slot)
-        if slot in self.cleared and value.type is not None and value.type.bits > 128:
-            self.cleared.discard(slot)
+        if slot in self.cleared and value.type is not None and value.type.is_vector:
+            self.cleared[slot] = max(self.cleared[slot], value.type.bits)
 
-    def clear(self, slot: int) -> None:
-        """Zero a vector slot above its low 128 bits, unless it is known to be zero there."""
-        if slot not in self.cleared:
-            self.cleared.add(slot)
-            self.emit("clear.v128", imm=slot)
+    def clear(self, slot: int, type: Type) -> None:
+        """Zero a vector slot above its low part, unless it is known to be zero there."""
+        if type is V512 or (type is V256 and not self.wide):
+            return
+        if self.cleared.get(slot, V512.bits) > type.bits:
+            self.cleared[slot] = type.bits
+            self.emit(f"clear.{type}", imm=slot)
 
     # memory ----------------------------------------------------------------------------------------
 

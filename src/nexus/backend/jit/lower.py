@@ -12,7 +12,6 @@ from nexus.backend.jit.region import Region
 from nexus.backend.jit.writer import Writer, entrance
 from nexus.backend.llvm.expand import declarations
 from nexus.ir.state import SLOTS, VECTOR_BYTES, VECTOR_OFFSET
-from nexus.ir.types import V128
 
 _PC, _BUDGET = SLOTS["pc"], SLOTS["budget"]
 
@@ -50,7 +49,7 @@ class Slots:
             for op in block.ops:
                 head, row = op.row.name.partition(".")[0], op.row
                 if head == "clear":
-                    widths[op.imm] = max(widths.get(op.imm, 0), V128.bits)
+                    widths[op.imm] = max(widths.get(op.imm, 0), row.bits)
                     self.written_vectors.add(op.imm)
                 elif head in ("get", "put"):
                     type = row.operands[0] if head == "put" else row.result

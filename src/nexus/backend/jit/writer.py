@@ -17,7 +17,7 @@ from nexus.backend.jit.region import ALL_FLAGS, liveness
 from nexus.backend.llvm.expand import expand
 from nexus.ir.ops import CONTROL, LOAD, STORE
 from nexus.ir.state import SLOTS, VECTOR_BYTES
-from nexus.ir.types import I1, I64, TYPES, V128, V256, V512, Type
+from nexus.ir.types import I1, I64, TYPES, V256, V512, Type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _PC, _BUDGET = SLOTS["pc"], SLOTS["budget"]
 _OUTSIDE = ("x87", "fx", "mmx", "mxcsr", "string", "atomic", "cpuid")
-_PARTLY = ("load.mask.", "store.mask.", "load.if.")
+_PARTLY = ("load.mask.", "store.mask.", "load.if.", "v.compress.", "v.expand.")
 _SMALL_STEPS = ("add.i64", "sub.i64")
 
 
@@ -138,13 +138,13 @@ class Writer:
         self.vectors[slot] = value
         self.changed_vectors.add(slot)
 
-    def clear(self, slot: int) -> None:
-        """Zero a vector slot above its low 128 bits: what the region does not use of it in memory."""
-        f, whole = self.f, self.f.slots.vectors.get(slot, access.held(V128))
-        lanes = int(whole[1 : whole.index(" ")])
-        if lanes > 2:
+    def clear(self, slot: int, bits: int) -> None:
+        """Zero a vector slot above its low bits: what the region does not use of it in memory."""
+        f, whole = self.f, self.f.slots.vectors[slot]
+        lanes, keep = int(whole[1 : whole.index(" ")]), bits // 64
+        if lanes > keep:
             old = self.vectors.get(slot) or f.op(f"load {whole}, ptr %x{slot}")
-            kept = ", ".join(f"i32 {min(lane, 2) + (lane >= 2) * (lanes - 2)}" for lane in range(lanes))
+            kept = ", ".join(f"i32 {lane if lane < keep else lanes}" for lane in range(lanes))
             zeros = f"{whole} zeroinitializer"
             self.vectors[slot] = f.op(f"shufflevector {whole} {old}, {zeros}, <{lanes} x i32> <{kept}>")
             self.changed_vectors.add(slot)
@@ -219,7 +219,7 @@ class Writer:
         elif head == "put":
             self.put(op)
         elif head == "clear":
-            self.clear(op.imm)
+            self.clear(op.imm, row.bits)
         elif head == "lea":
             root, offset = self.address(op)
             self.values[op] = f.op(f"add i64 {root}, {offset}") if offset else root

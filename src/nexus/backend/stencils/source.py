@@ -25,7 +25,7 @@ from nexus.backend.stencils import layout
 from nexus.backend.stencils.layout import IMMEDIATE_BIAS, PIN_OF
 from nexus.ir.ops.table import PURE, Row
 from nexus.ir.state import FLAGS, SLOTS, VECTOR_BYTES, VECTOR_OFFSET, Exit
-from nexus.ir.types import I1, I64, V128, V256, Type
+from nexus.ir.types import I1, I64, V128, V256, V512, Type
 
 SCALARS = tuple(f"p{n}" for n in range(4))
 VECTORS = tuple(f"x{n}" for n in range(4))
@@ -111,7 +111,8 @@ class Stencil(Writer):
     def clear(self, offset: int, width: int) -> None:
         pin = self._pin(offset, V256)
         if pin:  # what is above the register is in the slot
-            self.values[pin] = self.resized(self.resized(self.values[pin], _FOUR, _PAIR), _PAIR, _FOUR)
+            if width < V256.bits:
+                self.values[pin] = self.resized(self.resized(self.values[pin], _FOUR, _PAIR), _PAIR, _FOUR)
             width = V256.bits
         super().clear(offset, width)
 
@@ -138,7 +139,8 @@ class Stencil(Writer):
             self.do("wild:")
             self.tail("@taken")
             self.do("inside:")
-        plain = ".aligned." not in row.name and ".mask." not in row.name
+        wide = row.operands[-1] is V512  # stored by halves
+        plain = ".aligned." not in row.name and ".mask." not in row.name and not wide
         if head(row) in ("load", "store") and plain:
             return "ptr addrspace(256) " + self.op(f"inttoptr i64 {address} to ptr addrspace(256)")
         window = self.op(f"inttoptr i64 {self.load_field('window')} to ptr")
@@ -246,6 +248,8 @@ def shapes(v: Variant) -> list[str]:
     if head(v.row) in OUTSIDE or len(v.row.operands) > 3 or touched & set(PIN_OF) or v.row.indirect:
         return []
     result, found = operands(v)
+    if WIDE in map(kind, (result, *found)) and head(v.row) not in ("put", "load", "store"):
+        return []
     out = []
     for chosen in product(*(("m",) if kind(t) == WIDE else ("m", str(i + 1)) for i, t in enumerate(found))):
         places = ["m"] if result is None or kind(result) == WIDE else ["m", "0"]

@@ -12,7 +12,7 @@ from nexus.ir.ops.float_model import CHOP, F32, F64, FORMAT_OF_BITS, NEAREST
 from nexus.ir.ops.scalar import signed
 from nexus.ir.ops.table import row
 from nexus.ir.ops.vector import BUILT, LONG_ENOUGH, each, join, lanes, split
-from nexus.ir.types import V128
+from nexus.ir.types import V128, V512
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def _packed(
     """Rows from lanes of LLVM type `source` to `target`, as many as both vectors have room for, zero above
     them; the narrower lanes are in a vector of `LONG_ENOUGH`.
 
-    `short` is an LLVM expression of the 128-bit row with the vector `%x`, or for both rows with {n} lanes in
+    `short` is an LLVM expression of the 128-bit row with the vector `%x`, or for all rows with {n} lanes in
     `%y`; `long` that of the 256-bit row where it is another one.
     """
     bits, out = _LLVM_BITS[source], _LLVM_BITS[target]
@@ -51,9 +51,24 @@ def _packed(
         text = f"%x = bitcast {take.llvm} $a to <{there} x {source}>\n"
         text += f"%y = shufflevector <{there} x {source}> %x, <{there} x {source}> poison, "
         text += f"<{count} x i32> <{lowest_lanes}>\n"
-        text += f"%r = {(long if vector is not V128 and long else short).replace('{n}', str(count))}\n"
+        if long and vector is V512:
+            text += _in_halves(long, source, there, target, count)
+        else:
+            text += f"%r = {(long if vector is not V128 and long else short).replace('{n}', str(count))}\n"
         text += f"$d = bitcast <{results} x {target}> %r to {give.llvm}"
         row(f"v.{name}.{vector}", f"{take} -> {give}", text, oracle, doc, bits=vector.bits)
+
+
+def _in_halves(long: str, source: str, there: int, target: str, count: int) -> str:
+    """`%r` from the expression for 256 bits on both halves of `%x`."""
+    text, each = "", count // 2
+    for half in (0, 1):
+        taken = ", ".join(f"i32 {half * each + i}" for i in range(there // 2))
+        text += f"%x{half} = shufflevector <{there} x {source}> %x, <{there} x {source}> poison, "
+        text += f"<{there // 2} x i32> <{taken}>\n%r{half} = {long.replace('%x', f'%x{half}')}\n"
+    both = ", ".join(f"i32 {i}" for i in range(count))
+    part = f"<{each} x {target}>"
+    return text + f"%r = shufflevector {part} %r0, {part} %r1, <{count} x i32> <{both}>\n"
 
 
 def _integer(fmt: Format, bits: int, mode: int) -> Callable[[int], int]:

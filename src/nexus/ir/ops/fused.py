@@ -11,12 +11,14 @@ from nexus.ir.ops.float_arithmetic import lowest
 from nexus.ir.ops.float_model import F16, F32, FORMAT_OF_BITS, NEAREST
 from nexus.ir.ops.table import row
 from nexus.ir.ops.vector import BUILT, LONG_ENOUGH, each, join, lanes, split
+from nexus.ir.types import V512
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from nexus.ir.ops.vector import Oracle
+    from nexus.ir.types import Type
 
 _THREE = "{v} {v} {v} -> {v}"
 FORMS = {"fmadd": (False, False), "fmsub": (False, True), "fnmadd": (True, False), "fnmsub": (True, True)}
@@ -91,6 +93,23 @@ for _name, _first in (("fmaddsub", True), ("fmsubadd", False)):
 HALF_ROUNDINGS = (0, 1, 2, 3, 4)
 """The immediates of VCVTPS2PH that differ: a mode, or 4 for MXCSR's."""
 
+
+def _to_halves(type: Type, imm: int) -> str:
+    """VCVTPS2PH, by 256 bits at most."""
+    lanes = type.bits // 32
+    text = f"%x = bitcast {type.llvm} $a to <{lanes} x float>\n"
+    call = f"call <8 x i16> @llvm.x86.vcvtps2ph.{min(type.bits, 256)}(<{min(lanes, 8)} x float> "
+    if type is not V512:
+        return text + f"%r = {call}%x, i32 {imm})\n$d = bitcast <8 x i16> %r to i128"
+    for half in (0, 8):
+        places = ", ".join(f"i32 {half + i}" for i in range(8))
+        text += f"%x{half} = shufflevector <16 x float> %x, <16 x float> poison, <8 x i32> <{places}>\n"
+        text += f"%r{half} = {call}%x{half}, i32 {imm})\n"
+    places = ", ".join(f"i32 {i}" for i in range(16))
+    text += f"%r = shufflevector <8 x i16> %r0, <8 x i16> %r8, <16 x i32> <{places}>\n"
+    return text + "$d = bitcast <16 x i16> %r to i256"
+
+
 for _t in BUILT:
     _n, _short = _t.bits // 32, LONG_ENOUGH[_t]
     _halves, _room = f"<{_n} x half>", f"<{_short.bits // 16} x half>"
@@ -115,9 +134,7 @@ for _t in BUILT:
         row(
             f"v.cvt{_imm}.f32.f16.{_t}",
             f"{_t} -> {_short}",
-            f"%x = bitcast {_t.llvm} $a to <{_n} x float>\n"
-            f"%r = call <8 x i16> @llvm.x86.vcvtps2ph.{_t.bits}(<{_n} x float> %x, i32 {_imm})\n"
-            f"$d = bitcast <8 x i16> %r to {_short.llvm}",
+            _to_halves(_t, _imm),
             _narrow,
             "Single to half precision, rounded as the name says (the immediate of VCVTPS2PH).",
             bits=_t.bits,

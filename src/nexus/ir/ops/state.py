@@ -20,6 +20,28 @@ for _t in (I1, *INTEGERS, V128, V256, V512):
     )
     row(f"put.{_t}", f"{_t} ->", "", None, "Set state slot imm.", effect=STATE, imm=True, bits=_t.bits)
 
+# The host stores the halves one after the other: across pages only when both are known to be writable.
+_STORE_512 = """
+br label %start
+%start:
+%host = ptrtoint $p to i64
+%in = and i64 %host, 4095
+%crosses = icmp ugt i64 %in, 4032
+br i1 %crosses, label %look, label %go
+%look:
+%same = atomicrmw or $p, i8 0 monotonic
+%rest = sub i64 4096, %in
+%other = getelementptr i8, $p, i64 %rest
+%too = atomicrmw or ptr %other, i8 0 monotonic
+br label %go
+%go:
+%x = bitcast i512 {value} to <8 x i64>
+%l = shufflevector <8 x i64> %x, <8 x i64> poison, <4 x i32> <i32 0, i32 1, i32 2, i32 3>
+%h = shufflevector <8 x i64> %x, <8 x i64> poison, <4 x i32> <i32 4, i32 5, i32 6, i32 7>
+%second = getelementptr i8, $p, i64 32
+store volatile <4 x i64> %h, ptr %second, align 1
+store volatile <4 x i64> %l, $p, align 1
+"""
 for _index in (0, 1):
     _x, _i = ("x", " i64") if _index else ("", "")
     row(
@@ -44,10 +66,11 @@ for _index in (0, 1):
             address=1 + _index,
             bits=_t.bits,
         )
+        _value = "$c" if _index else "$b"
         row(
             f"store.{_t}{_x}",
             f"i64{_i} {_t} ->",
-            f"store {_t.llvm} {'$c' if _index else '$b'}, $p, align 1",
+            _STORE_512.replace("{value}", _value) if _t is V512 else f"store {_t.llvm} {_value}, $p, align 1",
             lambda w, memory, address, value: memory.store(address, w // 8, value),
             "Store, little-endian, any alignment.",
             effect=STORE,
@@ -56,17 +79,18 @@ for _index in (0, 1):
             bits=_t.bits,
         )
 
-row(
-    "clear.v128",
-    "->",
-    "",
-    None,
-    "Zero what is above the low 128 bits of vector slot imm.",
-    effect=STATE,
-    imm=True,
-    bits=V128.bits,
-    avx=True,
-)
+for _t in (V128, V256):
+    row(
+        f"clear.{_t}",
+        "->",
+        "",
+        None,
+        f"Zero what is above the low {_t.bits} bits of vector slot imm.",
+        effect=STATE,
+        imm=True,
+        bits=_t.bits,
+        avx=True,
+    )
 
 row("goto", "->", "", None, "Continue at guest address imm.", effect=CONTROL, imm=True)
 row(

@@ -7,7 +7,7 @@ first operand (x86's scalar instructions). Bitwise rows have no lanes and are ca
 
 `lanes` writes a row per lane type and per vector type in `BUILT`. Rows that shuffle do it inside each
 128-bit part, as x86 does at every width. A template that names lane counts or instructions of x86 is for
-128 bits; the rows of wider vectors do the same to each part (`by_parts`).
+128 bits, or for 256 where AVX has the same; the rows of wider vectors do the same to each part (`by_parts`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import re
 
 from nexus.ir.ops.scalar import signed
 from nexus.ir.ops.table import ROWS, Row, family, row
-from nexus.ir.types import V128, V256, Type
+from nexus.ir.types import V128, V256, V512, VECTORS, Type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,12 +25,17 @@ if TYPE_CHECKING:
 
     Oracle = Callable[..., Any]
 
-BUILT = (V128, V256)
-WIDER = BUILT[1:]
-LONG_ENOUGH = {V128: V128, V256: V128}
+BUILT = VECTORS
+LONG_ENOUGH = {V128: V128, V256: V128, V512: V256}
 """The type of the source of a row that makes lanes of such a vector out of lanes of half their width."""
 LLVM_LANES = {"f32": "float", "f64": "double"}
+_AT_MOST_256 = re.compile(r"@llvm\.x86\.|\basm\b")
 LANE_BITS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "i128": 128, "f32": 32, "f64": 64}
+
+
+def holding(bits: int) -> Type:
+    """The shortest vector type with room for so many bits."""
+    return next(t for t in BUILT if t.bits >= bits)
 
 
 def split(value: int, lane: int, width: int) -> list[int]:
@@ -123,21 +128,25 @@ def lanes(
     doc: str,
     wide: bool = True,
     parts: bool | None = None,
+    only: Type | None = None,
     **kw: Any,
 ) -> None:
-    """Add a row per lane type in `kinds` and vector type in `BUILT` (not `wide`: of 128 bits only;
-    `parts` tells whether wider ones are done `by_parts`, where the template does not show it).
+    """Add a row per lane type in `kinds` and vector type in `BUILT` (not `wide`: of 128 bits only; `only` of
+    one; `parts` tells whether wider ones are done `by_parts`, where the template does not show it).
 
     In name and signature: `{v}` vector type, `{e}` lane name. In the template also `{V}` the vector's LLVM
     integer, `{E}` LLVM lane, `{b}` its bits, `{m}` bits - 1, `{h}` bits / 2, `{n}` lane count, `{2n}` twice
     that, `{L}` = <n x E>, `{I}` = <n x ib>, `{E2}` = i2b, `{B}` = <n x i2b>, `{bools}` = <n x i1>, `{bytes}`
     the vector's bytes, `{s}` the letters of x86's float intrinsics, and the index vectors of `_shuffles`.
-    Vector operands stand ready as `%a`, `%b`, `%c` of type {L}; the template defines `%d` of type {L}, unless
+    `{mask b}` makes `%m`, of type {bools}, from the i64 operand b. Vector operands stand ready as `%a`, `%b`,
+    `%c` of type {L}; the template defines `%d` of type {L}, unless
     it defines `$d` itself. `oracle` gets the lane's bits and makes the row's oracle.
     """
     longer = _SHORT.sub(_longer, template)
     fixed = _FIXED.search(longer) is not None if parts is None else parts
-    for vector in BUILT[:1] if fixed or not wide else BUILT:
+    halves = _AT_MOST_256.search(longer) is not None
+    types = BUILT[:1] if fixed or not wide else BUILT[:2] if halves else BUILT
+    for vector in types if only is None else (only,):
         for kind in kinds.split():
             full = signature.replace("{v}", vector.name).replace("{e}", kind)
             row(
@@ -149,7 +158,7 @@ def lanes(
                 bits=vector.bits,
                 **kw,
             )
-            if fixed and wide:
+            if wide and (fixed or (vector is V256 and halves)):
                 by_parts(name.replace("{v}", vector.name).replace("{e}", kind))
 
 
@@ -167,41 +176,47 @@ def _longer(match: re.Match[str]) -> str:
 
 
 def by_parts(name: str) -> None:
-    """Add rows that do what the row `name` of 128-bit vectors does to each 128-bit part of wider ones."""
+    """Add rows that do what the row `name` does to each part of that size of wider vectors."""
     base = ROWS[name]
-    for wide in WIDER:
-        types = [wide.name if t is V128 else t.name for t in base.operands]
+    part = base.result
+    assert part is not None
+    for wide in BUILT[BUILT.index(part) + 1 :]:
+        types = [wide.name if t is part else t.name for t in base.operands]
         row(
-            name.replace("v128", wide.name),
+            name.replace(part.name, wide.name),
             f"{' '.join(types)} -> {wide.name}",
-            _template_of_parts(base, wide),
-            _oracle_of_parts(base, wide) if base.oracle else None,
+            _template_of_parts(base, part, wide),
+            _oracle_of_parts(base, part, wide) if base.oracle else None,
             base.doc,
             imm=base.has_imm,
             bits=wide.bits,
         )
 
 
-def _template_of_parts(base: Row, wide: Type) -> Callable[[], str]:
-    whole, part = f"<{wide.bits // 64} x i64>", "<2 x i64>"
-    letters = [letter for letter, t in zip("abc", base.operands, strict=False) if t is V128]
+def _template_of_parts(base: Row, type: Type, wide: Type) -> Callable[[], str]:
+    per = type.bits // 64
+    whole, part = f"<{wide.bits // 64} x i64>", f"<{per} x i64>"
+    letters = [letter for letter, t in zip("abc", base.operands, strict=False) if t is type]
 
     def make() -> str:
         lines = [f"%w.{letter} = bitcast {wide.llvm} ${letter} to {whole}" for letter in letters]
         done = []
-        for at in range(0, wide.bits // 64, 2):
+        for at in range(0, wide.bits // 64, per):
             mark = f"p{at}."
             text = re.sub(r"%([A-Za-z_])", rf"%{mark}\1", base.template)
             for letter in letters:
                 lines += (
                     f"%v{mark}{letter} = shufflevector {whole} %w.{letter}, {whole} poison, "
-                    f"<2 x i32> <i32 {at}, i32 {at + 1}>",
-                    f"%i{mark}{letter} = bitcast {part} %v{mark}{letter} to i128",
+                    f"<{per} x i32> {_indices(range(at, at + per))}",
+                    f"%i{mark}{letter} = bitcast {part} %v{mark}{letter} to {type.llvm}",
                 )
                 text = re.sub(rf"\${letter}\b", f"%i{mark}{letter}", text)
-            lines += (re.sub(r"\$d\b", f"%i{mark}d", text), f"%v{mark}d = bitcast i128 %i{mark}d to {part}")
+            lines += (
+                re.sub(r"\$d\b", f"%i{mark}d", text),
+                f"%v{mark}d = bitcast {type.llvm} %i{mark}d to {part}",
+            )
             done.append(f"%v{mark}d")
-        size, level = 2, 0
+        size, level = per, 0
         while len(done) > 1:
             joined = []
             for index in range(0, len(done), 2):
@@ -216,19 +231,26 @@ def _template_of_parts(base: Row, wide: Type) -> Callable[[], str]:
     return make
 
 
-def _oracle_of_parts(base: Row, wide: Type) -> Oracle:
+def _oracle_of_parts(base: Row, type: Type, wide: Type) -> Oracle:
     def oracle(width: int, *operands: int) -> int:
         out = 0
-        for at in range(0, width, 128):
+        for at in range(0, width, type.bits):
             part = [
-                value >> at & V128.mask if type is V128 else value
-                for value, type in zip(operands, base.operands, strict=False)
+                value >> at & type.mask if t is type else value
+                for value, t in zip(operands, base.operands, strict=False)
             ]
             assert base.oracle is not None
-            out |= (base.oracle(128, *part, *operands[len(part) :]) & V128.mask) << at
+            out |= (base.oracle(type.bits, *part, *operands[len(part) :]) & type.mask) << at
         return out
 
     return oracle
+
+
+def mask_text(letter: str, count: int) -> str:
+    """`%m`: one i1 per lane, from the low bits of the i64 operand."""
+    if count == 64:
+        return f"%m = bitcast i64 ${letter} to <64 x i1>"
+    return f"%ms = trunc i64 ${letter} to i{count}\n%m = bitcast i{count} %ms to <{count} x i1>"
 
 
 def _later(template: str, signature: str, kind: str, vector: Type) -> Callable[[], str]:
@@ -258,6 +280,7 @@ def _expanded(template: str, signature: str, kind: str, vector: Type) -> str:
         "{bytes}": str(vector.bits // 8),
         "{s}": "d" if kind == "f64" else "s",
         "{sse}": "sse2" if kind == "f64" else "sse",
+        **{f"{{mask {letter}}}": mask_text(letter, count) for letter in "bc"},
         **_shuffles(bits, vector.bits),
     }
     for key, value in names.items():
@@ -302,8 +325,10 @@ __all__ = [
     "LONG_ENOUGH",
     "by_parts",
     "each",
+    "holding",
     "join",
     "lanes",
+    "mask_text",
     "parts",
     "signed",
     "split",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nexus.ir.ops.scalar import signed
 from nexus.ir.ops.table import row
-from nexus.ir.ops.vector import BUILT, each, join, lanes, parts, split
+from nexus.ir.ops.vector import BUILT, LANE_BITS, each, join, lanes, parts, split
 from nexus.ir.state import FLAGS
 
 TYPE_CHECKING = False
@@ -36,7 +36,7 @@ def _plain(kinds: str, name: str, template: str, function: Callable[[int, int, i
 
 _plain("i8 i16 i32 i64", "add", "add {L} %a, %b", lambda w, a, b: a + b, "Sum per lane.")
 _plain("i8 i16 i32 i64", "sub", "sub {L} %a, %b", lambda w, a, b: a - b, "Difference per lane.")
-_plain("i16 i32", "mul", "mul {L} %a, %b", lambda w, a, b: a * b, "Low half of the product per lane.")
+_plain("i16 i32 i64", "mul", "mul {L} %a, %b", lambda w, a, b: a * b, "Low half of the product per lane.")
 
 for _name, _llvm, _fix, _sum in (
     ("sadd_sat", "sadd.sat", clamp_signed, True),
@@ -72,7 +72,7 @@ for _name, _signed, _best in (
         return best(signed(a, w), signed(b, w)) if is_signed else best(a, b)
 
     _plain(
-        "i8 i16 i32",
+        "i8 i16 i32 i64",
         _name,
         f"call {{L}} @llvm.{_name}.v{{n}}{{e}}({{L}} %a, {{L}} %b)",
         _extreme,
@@ -201,7 +201,7 @@ lanes(
     "Unsigned average per lane, rounded up.",
 )
 lanes(
-    "i8 i16 i32",
+    "i8 i16 i32 i64",
     "v.abs.{e}.{v}",
     "{v} -> {v}",
     "%d = call {L} @llvm.abs.v{n}{e}({L} %a, i1 false)",
@@ -289,16 +289,15 @@ for _name, _llvm, _out in (("shl", "shl", "left"), ("shr", "lshr", "right, logic
             _same_count(_shift),
             f"Every lane shifted {_out} by the same count; 0 when the count reaches the lane.",
         )
-lanes(
-    "i16 i32",
-    "v.sar.{e}.{v}",
-    "{v} i64 -> {v}",
-    "%n = call i64 @llvm.umin.i64(i64 $b, i64 {m})\n%k = trunc i64 %n to {E}\n"
-    + _SPLAT
-    + "%d = ashr {L} %a, %many",
-    _same_count(lambda lane, x, count: signed(x, lane) >> min(count, lane - 1)),
-    "Every lane shifted right, arithmetic, by the same count, which saturates.",
-)
+for _kinds, _resize in (("i16 i32", "%k = trunc i64 %n to {E}\n"), ("i64", "%k = add i64 %n, 0\n")):
+    lanes(
+        _kinds,
+        "v.sar.{e}.{v}",
+        "{v} i64 -> {v}",
+        "%n = call i64 @llvm.umin.i64(i64 $b, i64 {m})\n" + _resize + _SPLAT + "%d = ashr {L} %a, %many",
+        _same_count(lambda lane, x, count: signed(x, lane) >> min(count, lane - 1)),
+        "Every lane shifted right, arithmetic, by the same count, which saturates.",
+    )
 
 lanes(
     "i16",
@@ -330,8 +329,8 @@ lanes(
     imm=True,
 )
 
-for _lane in ("i8", "f32", "f64"):
-    _bits = {"i8": 8, "f32": 32, "f64": 64}[_lane]
+for _lane in ("i8", "i16", "f32", "f64"):
+    _bits = LANE_BITS[_lane]
     for _t in BUILT:
         _n = _t.bits // _bits
         _sign = (
@@ -341,14 +340,19 @@ for _lane in ("i8", "f32", "f64"):
         row(
             f"v.movemask.{_lane}.{_t}",
             f"{_t} -> i64",
-            _sign + f"%m = bitcast <{_n} x i1> %s to i{_n}\n$d = zext i{_n} %m to i64",
+            _sign
+            + (
+                "$d = bitcast <64 x i1> %s to i64"
+                if _n == 64
+                else f"%m = bitcast <{_n} x i1> %s to i{_n}\n$d = zext i{_n} %m to i64"
+            ),
             lambda w, a, bits=_bits, width=_t.bits: sum(
                 (x >> bits - 1) << i for i, x in enumerate(split(a, bits, width))
             ),
             "The sign bits of the lanes, gathered.",
         )
 
-for _t in BUILT:
+for _t in BUILT[:2]:
     row(
         f"flags.test.{_t}",
         f"{_t} {_t} ->",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from nexus.base.errors import GuestFault
 from nexus.ir.ops.scalar import signed
 from nexus.ir.ops.table import LOAD, STORE, row
-from nexus.ir.ops.vector import BUILT, LONG_ENOUGH, by_parts, each, join, lanes, parts, split
+from nexus.ir.ops.vector import BUILT, by_parts, each, holding, join, lanes, parts, split
 from nexus.ir.ops.vector_integer import clamp_signed, clamp_unsigned
 from nexus.ir.types import I8, I16, I32, I64
 
@@ -215,7 +215,8 @@ for _kind, _half, _lows, _highs in (("i16", "i8", -128, 127), ("i32", "i16", -32
 for _small, _big in (("i8", 16), ("i8", 32), ("i8", 64), ("i16", 32), ("i16", 64), ("i32", 64)):
     _bits = int(_small[1:])
     for _t in BUILT:
-        _n, _from_type = _t.bits // _big, LONG_ENOUGH[_t]
+        _n = _t.bits // _big
+        _from_type = holding(_n * _bits)
         for _op in ("sext", "zext"):
 
             def _extend(

@@ -6,8 +6,8 @@ from __future__ import annotations
 from nexus.base.errors import GuestFault
 from nexus.ir.ops.scalar import signed
 from nexus.ir.ops.table import LOAD, STORE, row
-from nexus.ir.ops.vector import BUILT, each, join, lanes, split
-from nexus.ir.types import I32, I64, INTEGERS, V128, V256
+from nexus.ir.ops.vector import BUILT, by_parts, each, holding, join, lanes, split
+from nexus.ir.types import INTEGERS, V128, V256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,26 +15,31 @@ if TYPE_CHECKING:
 
     from nexus.ir.oracle import Memory
 
-_WHOLE, _HALF = "<4 x i64>", "<2 x i64>"
-_SPLIT = f"%x = bitcast i256 $a to {_WHOLE}\n%h = shufflevector {_WHOLE} %x, {_WHOLE} poison, <2 x i32> "
-
-for _name, _from in (("low", 0), ("high", 2)):
+for _t in BUILT[1:]:
+    _half_type = holding(_t.bits // 2)
+    _n = _t.bits // 64
+    _whole, _half = f"<{_n} x i64>", f"<{_n // 2} x i64>"
+    for _name, _from in (("low", 0), ("high", _n // 2)):
+        _places = ", ".join(f"i32 {_from + i}" for i in range(_n // 2))
+        row(
+            f"v.{_name}.{_t}",
+            f"{_t} -> {_half_type}",
+            f"%x = bitcast {_t.llvm} $a to {_whole}\n"
+            f"%h = shufflevector {_whole} %x, {_whole} poison, <{_n // 2} x i32> <{_places}>\n"
+            f"$d = bitcast {_half} %h to {_half_type.llvm}",
+            lambda w, a, at=64 * _from: a >> at,
+            f"The {_name} half.",
+        )
+    _places = ", ".join(f"i32 {i}" for i in range(_n))
     row(
-        f"v.{_name}.v256",
-        "v256 -> v128",
-        f"{_SPLIT}<i32 {_from}, i32 {_from + 1}>\n$d = bitcast {_HALF} %h to i128",
-        lambda w, a, at=64 * _from: a >> at,
-        f"The {_name} half.",
+        f"v.join.{_t}",
+        f"{_half_type} {_half_type} -> {_t}",
+        f"%x = bitcast {_half_type.llvm} $a to {_half}\n%y = bitcast {_half_type.llvm} $b to {_half}\n"
+        f"%z = shufflevector {_half} %x, {_half} %y, <{_n} x i32> <{_places}>\n"
+        f"$d = bitcast {_whole} %z to {_t.llvm}",
+        lambda w, a, b: a | b << w // 2,
+        "A vector of its low and its high half.",
     )
-row(
-    "v.join.v256",
-    "v128 v128 -> v256",
-    f"%x = bitcast i128 $a to {_HALF}\n%y = bitcast i128 $b to {_HALF}\n"
-    f"%z = shufflevector {_HALF} %x, {_HALF} %y, <4 x i32> <i32 0, i32 1, i32 2, i32 3>\n"
-    f"$d = bitcast {_WHOLE} %z to i256",
-    lambda w, a, b: a | b << 128,
-    "A vector of its low and its high half.",
-)
 for _t in BUILT:
     for _i in INTEGERS:
         _n = _t.bits // _i.bits
@@ -62,7 +67,7 @@ row(
     "32-bit lanes of a chosen by the low three bits of b's lanes (VPERMD).",
 )
 row(
-    "v.permute_all.i64.v256",
+    "v.permute_quads.v256",
     "v256 -> v256",
     """
 %k1 = insertelement <4 x i64> poison, i64 $imm, i64 0
@@ -80,6 +85,7 @@ $d = bitcast <8 x i32> %r to i256
     "64-bit lanes chosen by the four fields of imm (VPERMQ).",
     imm=True,
 )
+by_parts("v.permute_quads.v256")
 
 # every lane its own way --------------------------------------------------------------------------------
 
@@ -96,7 +102,7 @@ def _lookup(lane: int) -> Callable[..., int]:
 
 
 for _kind, _bits, _letter in (("float", 32, "s"), ("double", 64, "d")):
-    for _t in BUILT:
+    for _t in BUILT[:2]:
         _values = f"<{_t.bits // _bits} x {_kind}>"
         _by = f"<{_t.bits // _bits} x i{_bits}>"
         row(
@@ -109,12 +115,13 @@ for _kind, _bits, _letter in (("float", 32, "s"), ("double", 64, "d")):
             "Lanes of a, inside each 128 bits, chosen by b's lanes (VPERMILPS, VPERMILPD).",
             avx=True,
         )
+    by_parts(f"v.lookup.i{_bits}.v256")
 for _name, _llvm, _shift in (
     ("shlv", "shl", lambda w, a, b: a << b if b < w else 0),
     ("shrv", "lshr", lambda w, a, b: a >> b if b < w else 0),
 ):
     lanes(
-        "i32 i64",
+        "i16 i32 i64",
         f"v.{_name}.{{e}}.{{v}}",
         "{v} {v} -> {v}",
         "%ok = icmp ult {L} %b, splat ({e} {b})\n%k = select {bools} %ok, {L} %b, {L} zeroinitializer\n"
@@ -124,7 +131,7 @@ for _name, _llvm, _shift in (
         avx=True,
     )
 lanes(
-    "i32",
+    "i16 i32 i64",
     "v.sarv.{e}.{v}",
     "{v} {v} -> {v}",
     "%k = call {L} @llvm.umin.v{n}{e}({L} %b, {L} splat ({e} {m}))\n%d = ashr {L} %a, %k",
@@ -161,7 +168,7 @@ def _masked_store(lane: int) -> Callable[..., None]:
     return oracle
 
 
-for _t in BUILT:
+for _t in BUILT[:2]:
     for _bits, _letter in ((32, "d"), (64, "q")):
         _masked, _wide = f"<{_t.bits // _bits} x i{_bits}>", ".256" if _t is V256 else ""
         _ready = f"%m = bitcast {_t.llvm} $b to {_masked}\n"
@@ -191,7 +198,7 @@ for _t in BUILT:
             bits=_t.bits,
             avx=True,
         )
-for _i in (I32, I64):
+for _i in INTEGERS:
     row(
         f"load.if.{_i}",
         f"i64 i1 {_i} -> {_i}",

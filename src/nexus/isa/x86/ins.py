@@ -17,6 +17,7 @@ from nexus.isa.x86 import registers as r
 from nexus.isa.x86.operands import (
     GENERAL,
     IMMEDIATES,
+    MASK,
     MEMORY_KINDS,
     MEMORY_TYPE,
     SEGMENT,
@@ -32,10 +33,11 @@ _CONDITIONS = ("o", "b", "e", "be", "s", "p", "l", "le")
 class Ins:
     """`raw` is iced's instruction, `address` its guest address, `next` the one after it.
 
-    `vex`: it is one of AVX, whose first operand is only written, and which clears the rest of a vector
-    register that it writes."""
+    `vex`: it is one of AVX or AVX-512, whose first operand is only written, and which clears the rest of a
+    vector register that it writes. `evex`: it has what the encoding of AVX-512 has. `mask`: the slot of its
+    mask register, 0 without one; `zeroing`: what the mask leaves out is cleared, not kept."""
 
-    __slots__ = ("_address", "address", "block", "ended", "next", "raw", "vex")
+    __slots__ = ("_address", "address", "block", "ended", "evex", "mask", "next", "raw", "vex", "zeroing")
 
     def __init__(self, raw: Instruction, block: Block) -> None:
         self.raw = raw
@@ -44,6 +46,9 @@ class Ins:
         self.next: int = raw.next_ip
         self.ended = False
         self.vex = raw.encoding != EncodingKind.LEGACY
+        self.evex = raw.encoding == EncodingKind.EVEX
+        self.mask = MASK[raw.op_mask] if self.evex and raw.op_mask else 0
+        self.zeroing: bool = self.evex and raw.zeroing_masking
         self._address: Address | None = None
 
     # what the operands are -------------------------------------------------------------------------
@@ -65,6 +70,9 @@ class Ins:
     def is_vector(self, n: int) -> bool:
         return self.is_register(n) and self.raw.op_register(n) in VECTOR
 
+    def is_mask(self, n: int) -> bool:
+        return self.is_register(n) and self.raw.op_register(n) in MASK
+
     def is_immediate(self, n: int) -> bool:
         return self.raw.op_kind(n) in IMMEDIATES
 
@@ -80,6 +88,8 @@ class Ins:
                 return VECTOR[register][1]
             if register in SEGMENT:
                 return I16
+            if register in MASK:
+                return I64
         elif kind in MEMORY_KINDS:
             found = MEMORY_TYPE.get(self.raw.memory_size)
             if found is not None:
@@ -142,6 +152,8 @@ class Ins:
                 return self.block.get(type or width, number)
             if register in SEGMENT:
                 return self.block.get(type or I16, SEGMENT[register])
+            if register in MASK:
+                return self.block.get(type or I64, MASK[register])
             raise self.unsupported(f"operand {n}")
         if kind in MEMORY_KINDS:
             return self.block.load(type or self.type(n), self.memory(n))
@@ -157,7 +169,7 @@ class Ins:
 
     def write(self, n: int, value: Value) -> None:
         """Operand `n` := value. A memory operand is stored; above the value a vector register keeps what it
-        has, or is cleared by an instruction of AVX."""
+        has, or is cleared by an instruction of AVX; a mask register is cleared."""
         kind = self.raw.op_kind(n)
         if kind == OpKind.REGISTER:
             register = self.raw.op_register(n)
@@ -172,6 +184,9 @@ class Ins:
             if register in VECTOR:
                 self.set_vector(VECTOR[register][0], value)
                 return
+            if register in MASK:
+                self.block.put(MASK[register], value)
+                return
         elif kind in MEMORY_KINDS:
             self.block.store(self.memory(n), value)
             return
@@ -181,8 +196,8 @@ class Ins:
         """Write a vector register; above the value it keeps what it has, or is cleared by an instruction of
         AVX."""
         self.block.put(number, value)
-        if self.vex and value.type is V128:
-            self.block.clear(number)
+        if self.vex and value.type is not None:
+            self.block.clear(number, value.type)
 
     # addresses -------------------------------------------------------------------------------------
 

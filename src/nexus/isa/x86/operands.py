@@ -25,6 +25,9 @@ for _first, _type in ((Register.XMM0, V128), (Register.YMM0, V256), (Register.ZM
     for _number in range(32):
         VECTOR[_first + _number] = (_number, _type)
 
+MASK: dict[int, int] = {Register.K0 + n: r.K0 + n for n in range(r.MASKS)}
+"""iced mask register -> slot"""
+
 SEGMENT: dict[int, int] = {
     Register.ES: r.ES,
     Register.CS: r.CS,

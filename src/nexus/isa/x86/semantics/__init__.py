@@ -16,6 +16,8 @@ from nexus.isa.x86.semantics import (
     arithmetic,
     avx,
     bits,
+    evex_integer,
+    evex_moves,
     extended,
     far,
     float_compare,
@@ -24,6 +26,7 @@ from nexus.isa.x86.semantics import (
     galois,
     gather,
     moves,
+    opmask,
     refused,
     segments,
     sha,
@@ -58,6 +61,9 @@ MODULES = (
     sse_string,
     float_compare,
     avx,
+    opmask,
+    evex_integer,
+    evex_moves,
     gather,
     fused,
     galois,
@@ -69,7 +75,7 @@ MODULES = (
     x87_control,
 )
 
-ENCODINGS = (EncodingKind.LEGACY, EncodingKind.VEX)
+ENCODINGS = (EncodingKind.LEGACY, EncodingKind.VEX, EncodingKind.EVEX)
 """What the functions are made for; other encodings of the same mnemonics are not implemented."""
 
 

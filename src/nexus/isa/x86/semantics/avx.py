@@ -3,9 +3,10 @@ own, masked moves, clearing. (Forms of SSE instructions with three operands are 
 
 from __future__ import annotations
 
-from nexus.ir.types import I64, INTEGER_OF_BITS
+from nexus.ir.types import I64, INTEGER_OF_BITS, V128
 from nexus.ir.values import Value
 from nexus.isa.x86.ins import Ins
+from nexus.isa.x86.semantics import masking
 from nexus.isa.x86.semantics.sse_operands import (
     control,
     full,
@@ -15,6 +16,7 @@ from nexus.isa.x86.semantics.sse_operands import (
     two,
     vector_const,
     whole,
+    width,
     write,
 )
 from nexus.isa.x86.table import register, semantics
@@ -23,7 +25,7 @@ from nexus.isa.x86.table import register, semantics
 @semantics("VZEROUPPER")
 def vzeroupper(i: Ins) -> None:
     for number in range(16):
-        i.block.clear(number)
+        i.block.clear(number, V128)
 
 
 @semantics("VZEROALL")
@@ -70,7 +72,10 @@ def vperm2(i: Ins) -> None:
 def _broadcast(name: str, bits: int) -> None:
     def spread(i: Ins) -> None:
         type = INTEGER_OF_BITS[bits]
-        value = i.block.load(type, i.memory(1)) if i.is_memory(1) else lane(full(i, 1), bits)
+        if i.is_memory(1):
+            value = masking.element(i, 1, bits, width(i).bits // bits)
+        else:
+            value = i.read(1, type) if i.is_general(1) else lane(full(i, 1), bits)
         write(i, 0, i.block.emit(row(i, f"v.splat.{type}"), value))
 
     register(name, spread)
@@ -95,12 +100,16 @@ def vbroadcast128(i: Ins) -> None:
 @semantics("VPERMD", "VPERMPS")
 def vpermd(i: Ins) -> None:
     order, value = two(i)
-    write(i, 0, i.block.emit("v.permute_all.i32.v256", value, order))
+    write(i, 0, i.block.emit(row(i, "v.permute_all.i32"), value, order))
 
 
 @semantics("VPERMQ", "VPERMPD")
 def vpermq(i: Ins) -> None:
-    write(i, 0, i.block.emit("v.permute_all.i64.v256", full(i, 1), imm=control(i)))
+    if i.is_immediate(2):
+        write(i, 0, i.block.emit(row(i, "v.permute_quads"), full(i, 1), imm=control(i)))
+    else:
+        order, value = two(i)
+        write(i, 0, i.block.emit(row(i, "v.permute_all.i64"), value, order))
 
 
 @semantics("VPERMILPS")

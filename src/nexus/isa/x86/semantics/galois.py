@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nexus.ir.types import V128
 from nexus.ir.values import Value
 from nexus.isa.x86.ins import Ins
 from nexus.isa.x86.semantics.sse_operands import control, row, two, vector_const, whole, width, write
@@ -17,7 +16,7 @@ _UNSHIFTED = sum((i - 4 * (i % 4)) % 16 << 8 * i for i in range(16))
 def _everywhere(i: Ins, number: int) -> Value:
     """A 128-bit constant in every part of a vector."""
     part = vector_const(i, number)
-    return part if width(i) is V128 else whole([part, part])
+    return whole([part] * (width(i).bits // 128))
 
 
 @vector_semantics("GF2P8MULB")

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from nexus.ir.ops.vector import LANE_BITS
 from nexus.ir.types import I32, I64, INTEGER_OF_BITS, V128
 from nexus.ir.values import Value
 from nexus.isa.x86 import helpers
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.ins import GENERAL_PROTECTION, Exit, Ins
+from nexus.isa.x86.semantics import masking
 from nexus.isa.x86.semantics.sse_operands import (
     control,
     enter_mmx,
@@ -21,60 +23,81 @@ from nexus.isa.x86.semantics.sse_operands import (
     width,
     write,
 )
-from nexus.isa.x86.table import register, register_vectors, semantics, vector_semantics
+from nexus.isa.x86.table import Semantics, register, register_vectors, semantics, vector_semantics
 
-_FORMS = (("PS", "f32", 128), ("PD", "f64", 128), ("SS", "f32x1", 32), ("SD", "f64x1", 64))
-
-
-def second(i: Ins, bits: int) -> Value:
-    """The second source, of which `bits` count: 128 stand for all."""
-    n = first(i) + 1
-    return low(i, n, bits) if bits < 128 else full(i, n)
+_FORMS = (("PS", "f32"), ("PD", "f64"), ("SS", "f32x1"), ("SD", "f64x1"))
+_ONES = {32: 0x3F800000, 64: 0x3FF0000000000000}
+"""1.0 by the bits of a lane."""
 
 
-def sources(i: Ins, bits: int) -> tuple[Value, Value]:
-    """Both sources; `bits` is how much of the second one counts."""
-    return full(i, first(i)), second(i, bits)
+def number(i: Ins, n: int, kind: str) -> Value:
+    """Operand `n` as a source of floating-point numbers: of lanes "f32" or "f64", or only the lowest one
+    ("f32x1", "f64x1")."""
+    bits, scalar = LANE_BITS[kind.partition("x")[0]], kind.endswith("x1")
+    value = low(i, n, bits) if scalar else full(i, n)
+    return masking.quiet(i, value, bits, scalar)
 
 
-def _both(name: str, operation: str, bits: int) -> None:
+def sources(i: Ins, kind: str) -> tuple[Value, Value]:
+    """Both sources; of scalar instructions all of the first one counts."""
+    n, bits = first(i), LANE_BITS[kind.partition("x")[0]]
+    one = masking.quiet(i, full(i, n), bits, kind.endswith("x1"))
+    return one, number(i, n + 1, kind)
+
+
+def _both(name: str, operation: str, kind: str) -> None:
     """first = operation(first, second)."""
 
     def lanes(i: Ins) -> None:
-        write(i, 0, i.block.emit(row(i, operation), *sources(i, bits)))
+        write(i, 0, i.block.emit(row(i, operation), *sources(i, kind)))
 
     register_vectors(name, lanes)
 
 
-def _one(name: str, operation: str) -> None:
+def _quotient(name: str, kind: str) -> None:
+    """Where the mask leaves a lane out, 0 is divided by 1."""
+    bits = LANE_BITS[kind.partition("x")[0]]
+
     def lanes(i: Ins) -> None:
-        write(i, 0, i.block.emit(row(i, operation), full(i, 1)))
+        a, b = sources(i, kind)
+        if i.mask:
+            one = i.block.emit(f"v.splat.i{bits}.{b.type}", i.const(INTEGER_OF_BITS[bits], _ONES[bits]))
+            b = i.block.emit(f"v.merge.i{bits}.{b.type}", b, one, masking.taken(i))
+        write(i, 0, i.block.emit(row(i, f"v.div.{kind}"), a, b))
 
     register_vectors(name, lanes)
 
 
-for _suffix, _kind, _bits in _FORMS:
-    for _name in ("ADD", "SUB", "MUL", "DIV", "MIN", "MAX"):
-        _both(_name + _suffix, f"v.{_name.lower()}.{_kind}", _bits)
-    if _bits == 128:
-        _one("SQRT" + _suffix, f"v.sqrt.{_kind}")
+def _one(name: str, operation: str, kind: str) -> None:
+    def lanes(i: Ins) -> None:
+        write(i, 0, i.block.emit(row(i, operation), number(i, 1, kind)))
+
+    register_vectors(name, lanes)
+
+
+for _suffix, _kind in _FORMS:
+    for _name in ("ADD", "SUB", "MUL", "MIN", "MAX"):
+        _both(_name + _suffix, f"v.{_name.lower()}.{_kind}", _kind)
+    _quotient("DIV" + _suffix, _kind)
+    if not _kind.endswith("x1"):
+        _one("SQRT" + _suffix, f"v.sqrt.{_kind}", _kind)
         for _name in ("HADD", "HSUB", "ADDSUB"):
-            _both(_name + _suffix, f"v.{_name.lower()}.{_kind}", 128)
+            _both(_name + _suffix, f"v.{_name.lower()}.{_kind}", _kind)
     else:
-        _both("SQRT" + _suffix, f"v.sqrt.{_kind}", _bits)
+        _both("SQRT" + _suffix, f"v.sqrt.{_kind}", _kind)
 for _name in ("RCP", "RSQRT"):
-    _one(_name + "PS", f"v.{_name.lower()}.f32")
-    _both(_name + "SS", f"v.{_name.lower()}.f32x1", 32)
+    _one(_name + "PS", f"v.{_name.lower()}.f32", "f32")
+    _both(_name + "SS", f"v.{_name.lower()}.f32x1", "f32x1")
 
 
-def _round(name: str, kind: str, bits: int) -> None:
+def _round(name: str, kind: str) -> None:
     def lanes(i: Ins) -> None:
         mode = control(i) & 15
         operation = row(i, f"v.round{mode & 12 if mode & 4 else mode}.{kind}")
-        if bits == 128:
-            write(i, 0, i.block.emit(operation, full(i, 1)))
+        if kind.endswith("x1"):
+            write(i, 0, i.block.emit(operation, *sources(i, kind)))
         else:
-            write(i, 0, i.block.emit(operation, *sources(i, bits)))
+            write(i, 0, i.block.emit(operation, full(i, 1)))
 
     register_vectors(name, lanes)
 
@@ -86,8 +109,8 @@ def _dot(name: str, kind: str) -> None:
     register_vectors(name, lanes)
 
 
-for _suffix, _kind, _bits in _FORMS:
-    _round("ROUND" + _suffix, _kind, _bits)
+for _suffix, _kind in _FORMS:
+    _round("ROUND" + _suffix, _kind)
 _dot("DPPS", "f32")
 _dot("DPPD", "f64")
 
@@ -103,6 +126,19 @@ for _name in ("COMI", "UCOMI"):
     _ordered(_name + "SS", f"flags.{_name.lower()}.f32", 32)
     _ordered(_name + "SD", f"flags.{_name.lower()}.f64", 64)
 
+
+def converted(operation: str, source: int, target: int) -> Semantics:
+    """A packed conversion between lanes of these bits."""
+
+    def lanes(i: Ins) -> None:
+        whole, wider = width(i).bits, max(source, target)
+        value = low(i, 1, whole * source // wider) if source < target else full(i, 1)
+        value = masking.quiet(i, value, source)
+        write(i, 0, i.block.emit(row(i, operation), value), target, whole // wider)
+
+    return lanes
+
+
 # conversions: packed ones by the widths of their lanes
 for _name, _operation, _from, _to in (
     ("CVTDQ2PS", "cvt.i32.f32", 32, 32),
@@ -114,15 +150,10 @@ for _name, _operation, _from, _to in (
     ("CVTPS2PD", "cvt.f32.f64", 32, 64),
     ("CVTPD2PS", "cvt.f64.f32", 64, 32),
 ):
+    register_vectors(_name, converted(f"v.{_operation}", _from, _to))
 
-    def _convert(i: Ins, operation: str = f"v.{_operation}", widens: bool = _from < _to) -> None:
-        value = low(i, 1, width(i).bits // 2) if widens else full(i, 1)
-        write(i, 0, i.block.emit(row(i, operation), value))
-
-    register_vectors(_name, _convert)
-
-_both("CVTSS2SD", "v.cvt.f32x1.f64x1", 32)
-_both("CVTSD2SS", "v.cvt.f64x1.f32x1", 64)
+_both("CVTSS2SD", "v.cvt.f32x1.f64x1", "f32x1")
+_both("CVTSD2SS", "v.cvt.f64x1.f32x1", "f64x1")
 
 
 def _to_integer(name: str, operation: str, kind: str, bits: int) -> None:

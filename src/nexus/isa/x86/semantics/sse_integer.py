@@ -23,7 +23,7 @@ from nexus.isa.x86.semantics.sse_operands import (
     width,
     write,
 )
-from nexus.isa.x86.table import register_vectors, vector_semantics
+from nexus.isa.x86.table import Semantics, register, register_vectors, vector_semantics
 
 # mnemonic -> row without its vector type; first operand = row(first, second)
 _BINARY = {
@@ -138,23 +138,29 @@ for _bits, _letters in ((8, "BW"), (16, "WD"), (32, "DQ")):
     _interleave("PUNPCKH" + _letters, _bits, True)
 
 
-def _shift(name: str, operation: str) -> None:
+def _shifted(operation: str) -> Semantics:
     """The count is an immediate, or the low 64 bits of the second source."""
 
     def lanes(i: Ins) -> None:
         n = first(i)
         value = full(i, n)
-        count = i.const(I64, control(i)) if i.is_immediate(n + 1) else lane(full(i, n + 1), 64)
+        if i.is_immediate(n + 1):
+            count = i.const(I64, control(i))
+        elif i.evex and i.is_memory(n + 1):  # which no mask is for
+            count = lane(i.block.load(V128, i.memory(n + 1)), 64)
+        else:
+            count = lane(full(i, n + 1), 64)
         write(i, 0, i.block.emit(row(i, operation), value, count))
 
-    register_vectors(name, lanes)
+    return lanes
 
 
 for _letter, _bits in (("W", 16), ("D", 32), ("Q", 64)):
-    _shift("PSLL" + _letter, f"v.shl.i{_bits}")
-    _shift("PSRL" + _letter, f"v.shr.i{_bits}")
-_shift("PSRAW", "v.sar.i16")
-_shift("PSRAD", "v.sar.i32")
+    register_vectors("PSLL" + _letter, _shifted(f"v.shl.i{_bits}"))
+    register_vectors("PSRL" + _letter, _shifted(f"v.shr.i{_bits}"))
+register_vectors("PSRAW", _shifted("v.sar.i16"))
+register_vectors("PSRAD", _shifted("v.sar.i32"))
+register("VPSRAQ", _shifted("v.sar.i64"))
 
 
 def _byte_shift(name: str, operation: str) -> None:

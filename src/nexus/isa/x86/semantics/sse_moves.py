@@ -7,6 +7,7 @@ from iced_x86 import Mnemonic
 from nexus.ir.types import I32, I64, INTEGER_OF_BITS, V128
 from nexus.ir.values import Address, Value
 from nexus.isa.x86.ins import Ins
+from nexus.isa.x86.semantics import masking
 from nexus.isa.x86.semantics.sse_operands import (
     control,
     enter_mmx,
@@ -29,7 +30,7 @@ def _whole(aligned: bool) -> Semantics:
     def move(i: Ins) -> None:
         value = full(i, 1, aligned)
         if i.is_memory(0):
-            i.block.store(i.memory(0), value, aligned)
+            masking.store(i, 0, value, aligned)
         else:
             write(i, 0, value)
 
@@ -40,6 +41,10 @@ for _name in ("MOVAPS", "MOVAPD", "MOVDQA", "MOVNTPS", "MOVNTPD", "MOVNTDQ", "MO
     register_vectors(_name, _whole(aligned=True))
 for _name in ("MOVUPS", "MOVUPD", "MOVDQU", "LDDQU"):
     register_vectors(_name, _whole(aligned=False))
+for _name in ("VMOVDQA32", "VMOVDQA64"):
+    register(_name, _whole(aligned=True))
+for _name in ("VMOVDQU8", "VMOVDQU16", "VMOVDQU32", "VMOVDQU64"):
+    register(_name, _whole(aligned=False))
 
 
 @vector_semantics("MOVD", "MOVQ")
@@ -75,7 +80,7 @@ def movnti(i: Ins) -> None:
 def _scalar(i: Ins, bits: int) -> None:
     """From memory clears the rest, between registers keeps it."""
     if i.is_memory(0):
-        i.write(0, lane(full(i, 1), bits))
+        masking.store(i, 0, full(i, 1), lane=bits, count=1)
     elif i.is_memory(1):
         write(i, 0, low(i, 1, bits))
     else:
