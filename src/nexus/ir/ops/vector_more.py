@@ -1,4 +1,4 @@
-"""Lanes as AVX-512 has them: 64-bit integers everywhere, counts of bits, shifts of pairs, sums of products."""
+"""Lanes as AVX-512 has them: counts of bits, shifts of pairs, sums of products, all lanes with all."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def _multishift_text() -> str:
         at = 8 * byte
         text += f"%s{byte} = lshr {{L}} %a, splat (i64 {at})\n"
         text += f"%r{byte} = call {{L}} @llvm.fshr.v{{n}}{{e}}({{L}} %b, {{L}} %b, {{L}} %s{byte})\n"
-        text += f"%u{byte} = and {{L}} %r{byte}, splat (i64 255)\n%p{byte} = shl {{L}} %u{byte}, splat (i64 {at})\n"
+        text += f"%u{byte} = and {{L}} %r{byte}, splat (i64 255)\n"
+        text += f"%p{byte} = shl {{L}} %u{byte}, splat (i64 {at})\n"
         text += f"%o{byte} = or {{L}} %p{byte}, " + (f"%o{byte - 1}\n" if byte else "zeroinitializer\n")
     return text + "%d = or {L} %o7, zeroinitializer"
 
@@ -119,7 +120,8 @@ def _dot_text(size: int, is_signed: bool, saturate: bool) -> str:
     if wide:
         text, total = "%aw = sext {L} %a to {B}\n", "%aw"
     for at in range(0, 32, size):
-        text += f"%x{at} = shl {{L}} %b, splat (i32 {32 - size - at})\n%y{at} = shl {{L}} %c, splat (i32 {32 - size - at})\n"
+        up = 32 - size - at
+        text += f"%x{at} = shl {{L}} %b, splat (i32 {up})\n%y{at} = shl {{L}} %c, splat (i32 {up})\n"
         text += f"%u{at} = {'ashr' if is_signed else 'lshr'} {{L}} %x{at}, splat (i32 {32 - size})\n"
         text += f"%v{at} = ashr {{L}} %y{at}, splat (i32 {32 - size})\n%p{at} = mul {{L}} %u{at}, %v{at}\n"
         product = f"%p{at}"
@@ -233,10 +235,10 @@ def _dbsad(lane: int, a: list[int], b: list[int]) -> int:
 
 
 def _dbsad_text() -> str:
-    one = [4 * (word // 2) + t for t in range(4) for word in range(8)]
-    other = [8 * (word // 4) + word % 4 + t for t in range(4) for word in range(8)]
+    first = [4 * (word // 2) + t for t in range(4) for word in range(8)]
+    second = [8 * (word // 4) + word % 4 + t for t in range(4) for word in range(8)]
     text = ""
-    for name, source, places in (("x", "a", one), ("y", "b", other)):
+    for name, source, places in (("x", "a", first), ("y", "b", second)):
         text += f"%{name} = shufflevector <16 x i8> %{source}, <16 x i8> poison, <32 x i32> <"
         text += ", ".join(f"i32 {p}" for p in places) + ">\n"
     text += "%big = call <32 x i8> @llvm.umax.v32i8(<32 x i8> %x, <32 x i8> %y)\n"

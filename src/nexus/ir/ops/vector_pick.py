@@ -9,6 +9,8 @@ from nexus.ir.ops.vector_integer import clamp_signed, clamp_unsigned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nexus.ir.ops.vector import Oracle
 
 
@@ -109,7 +111,7 @@ for _t in BUILT:
 
 # narrower lanes ----------------------------------------------------------------------------------------
 
-_LIMITS = {"narrow": "", "narrow_s": "s", "narrow_u": "u"}
+_HOW = {"narrow": "cut", "narrow_s": "saturated (signed)", "narrow_u": "saturated (unsigned)"}
 
 
 def _narrow(wide: int, small: int, how: str) -> Oracle:
@@ -145,15 +147,18 @@ def _narrow_text(bits: int, wide: int, small: int, how: str) -> str:
     return text + f"$d = bitcast <{there} x i{small}> %z to {room.llvm}"
 
 
+def _later(bits: int, wide: int, small: int, how: str) -> Callable[[], str]:
+    return lambda: _narrow_text(bits, wide, small, how)
+
+
 for _t in BUILT:
     for _wide, _small in ((16, 8), (32, 8), (32, 16), (64, 8), (64, 16), (64, 32)):
-        for _how, _limit in _LIMITS.items():
+        for _how, _doc in _HOW.items():
             row(
                 f"v.{_how}.i{_wide}.i{_small}.{_t}",
                 f"{_t} -> {holding(_t.bits * _small // _wide)}",
-                lambda bits=_t.bits, wide=_wide, small=_small, how=_how: _narrow_text(bits, wide, small, how),
+                _later(_t.bits, _wide, _small, _how),
                 _narrow(_wide, _small, _how),
-                f"Lanes of {_wide} bits made {_small} wide, "
-                f"{ {'': 'cut', 's': 'saturated (signed)', 'u': 'saturated (unsigned)'}[_limit] }, zero above.",
+                f"Lanes of {_wide} bits made {_small} wide, {_doc}, zero above.",
                 bits=_t.bits,
             )

@@ -1,5 +1,5 @@
-"""Integers of AVX-512 that no earlier form has: logic by lanes, comparisons into masks, rotations, bits, sums of
-products. (Forms of SSE and AVX instructions are where those are.)"""
+"""Integers of AVX-512 that no earlier form has: logic by lanes, comparisons into masks, rotations, bits, sums
+of products. (Forms of SSE and AVX instructions are where those are.)"""
 
 from __future__ import annotations
 

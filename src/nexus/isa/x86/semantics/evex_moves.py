@@ -1,4 +1,5 @@
-"""Moving lanes as AVX-512 does: 128-bit and 256-bit parts, permutations of whole vectors, narrowing, packing."""
+"""Moving lanes as AVX-512 does: 128-bit and 256-bit parts, permutations of whole vectors, narrowing,
+packing."""
 
 from __future__ import annotations
 

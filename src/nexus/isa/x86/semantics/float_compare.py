@@ -1,5 +1,5 @@
-"""Floating-point comparisons that leave a mask, in a vector or in a mask register: the 8 predicates of SSE and
-the 32 of AVX."""
+"""Floating-point comparisons that leave a mask, in a vector or in a mask register: the 8 predicates of SSE
+and the 32 of AVX."""
 
 from __future__ import annotations
 

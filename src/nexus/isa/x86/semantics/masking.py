@@ -17,6 +17,10 @@ from nexus.ir.types import I64, INTEGER_OF_BITS, V128, Type
 from nexus.ir.values import Value
 from nexus.isa.x86.ins import Ins
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any as Numbered  # a number of one of iced's enums, which its stubs call classes
+
 LANES: dict[int, int] = {}
 """Mnemonic -> bits of the lanes that its mask counts, where memory has others or scalars."""
 SCALARS: dict[int, int] = {Mnemonic.VMOVSS: 32, Mnemonic.VMOVSD: 64}
@@ -44,80 +48,18 @@ GROUPED: dict[int, int] = {}
 _note(GROUPED, 64, "VPMULDQ VPMULUDQ")
 _note(GROUPED, 32, "VPDPBUSD VPDPBUSDS VPDPWSSD VPDPWSSDS")
 LANES |= GROUPED
-for _name in [
-    "VPACKSSWB",
-    "VPACKUSWB",
-    "VPACKSSDW",
-    "VPACKUSDW",
-    "VPSHUFB",
-    "VPSHUFD",
-    "VPSHUFHW",
-    "VPSHUFLW",
-    "VSHUFPS",
-    "VSHUFPD",
-    "VPALIGNR",
-    "VPUNPCKLBW",
-    "VPUNPCKLWD",
-    "VPUNPCKLDQ",
-    "VPUNPCKLQDQ",
-    "VPUNPCKHBW",
-    "VPUNPCKHWD",
-    "VPUNPCKHDQ",
-    "VPUNPCKHQDQ",
-    "VUNPCKLPS",
-    "VUNPCKLPD",
-    "VUNPCKHPS",
-    "VUNPCKHPD",
-    "VPMADDWD",
-    "VPMADDUBSW",
-    "VPSADBW",
-    "VDBPSADBW",
-    "VMOVDDUP",
-    "VMOVSLDUP",
-    "VMOVSHDUP",
-    "VPERMB",
-    "VPERMW",
-    "VPERMD",
-    "VPERMQ",
-    "VPERMPS",
-    "VPERMPD",
-    "VPERMILPS",
-    "VPERMILPD",
-    "VPERMI2B",
-    "VPERMI2W",
-    "VPERMI2D",
-    "VPERMI2Q",
-    "VPERMI2PS",
-    "VPERMI2PD",
-    "VPERMT2B",
-    "VPERMT2W",
-    "VPERMT2D",
-    "VPERMT2Q",
-    "VPERMT2PS",
-    "VPERMT2PD",
-    "VALIGND",
-    "VALIGNQ",
-    "VSHUFF32X4",
-    "VSHUFF64X2",
-    "VSHUFI32X4",
-    "VSHUFI64X2",
-    "VINSERTF32X4",
-    "VINSERTF64X2",
-    "VINSERTF32X8",
-    "VINSERTF64X4",
-    "VINSERTI32X4",
-    "VINSERTI64X2",
-    "VINSERTI32X8",
-    "VINSERTI64X4",
-    "VPCONFLICTD",
-    "VPCONFLICTQ",
-    "VPMULTISHIFTQB",
-    "VPSHUFBITQMB",
-    "VGF2P8AFFINEQB",
-    "VGF2P8AFFINEINVQB",
-    "VCVTNE2PS2BF16",
-]:
-    WHOLE.add(getattr(Mnemonic, _name))
+for _names in (
+    "VPACKSSWB VPACKUSWB VPACKSSDW VPACKUSDW VPSHUFB VPSHUFD VPSHUFHW VPSHUFLW VSHUFPS",
+    "VSHUFPD VPALIGNR VPUNPCKLBW VPUNPCKLWD VPUNPCKLDQ VPUNPCKLQDQ VPUNPCKHBW VPUNPCKHWD",
+    "VPUNPCKHDQ VPUNPCKHQDQ VUNPCKLPS VUNPCKLPD VUNPCKHPS VUNPCKHPD VPMADDWD VPMADDUBSW",
+    "VPSADBW VDBPSADBW VMOVDDUP VMOVSLDUP VMOVSHDUP VPERMB VPERMW VPERMD VPERMQ VPERMPS",
+    "VPERMPD VPERMILPS VPERMILPD VPERMI2B VPERMI2W VPERMI2D VPERMI2Q VPERMI2PS VPERMI2PD",
+    "VPERMT2B VPERMT2W VPERMT2D VPERMT2Q VPERMT2PS VPERMT2PD VALIGND VALIGNQ VSHUFF32X4",
+    "VSHUFF64X2 VSHUFI32X4 VSHUFI64X2 VINSERTF32X4 VINSERTF64X2 VINSERTF32X8 VINSERTF64X4",
+    "VINSERTI32X4 VINSERTI64X2 VINSERTI32X8 VINSERTI64X4 VPCONFLICTD VPCONFLICTQ",
+    "VPMULTISHIFTQB VPSHUFBITQMB VGF2P8AFFINEQB VGF2P8AFFINEINVQB VCVTNE2PS2BF16",
+):
+    WHOLE |= {getattr(Mnemonic, name) for name in _names.split()}
 
 
 class Shape:
@@ -126,7 +68,7 @@ class Shape:
 
     __slots__ = ("bits", "broadcast", "lane", "scalar")
 
-    def __init__(self, code: int) -> None:
+    def __init__(self, code: Numbered) -> None:
         described = OpCodeInfo(code)
         info = MemorySizeInfo(described.memory_size)
         self.broadcast = MemorySizeInfo(described.broadcast_memory_size).size * 8
@@ -136,7 +78,7 @@ class Shape:
 
 
 @cache
-def shape(code: int) -> Shape:
+def shape(code: Numbered) -> Shape:
     """Of the memory operand that this encoding has, or would have."""
     return Shape(code)
 

@@ -3,8 +3,8 @@
 An MMX register is the significand of an x87 register; as a value it is 128 bits with zeros above 64, so that
 lane rows serve both forms. The AVX form of an instruction with two operands has three: what the other forms
 read and write in the first one is in the second and the first. Memory operands of the SSE forms must be
-aligned unless an instruction says otherwise, those of the AVX forms only if it says so. What the EVEX encoding
-adds is in `masking.py`.
+aligned unless an instruction says otherwise, those of the AVX forms only if it says so. What the EVEX
+encoding adds is in `masking.py`.
 """
 
 from __future__ import annotations
