@@ -59,7 +59,7 @@ F16 = Format(16, 11)
 F32 = Format(32, 24)
 F64 = Format(64, 53)
 F80 = Format(80, 64, explicit=True)
-FORMAT_OF_BITS = {32: F32, 64: F64, 80: F80}
+FORMAT_OF_BITS = {16: F16, 32: F32, 64: F64, 80: F80}
 
 
 class Number:

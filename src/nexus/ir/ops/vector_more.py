@@ -238,9 +238,9 @@ def _dbsad_text() -> str:
     first = [4 * (word // 2) + t for t in range(4) for word in range(8)]
     second = [8 * (word // 4) + word % 4 + t for t in range(4) for word in range(8)]
     text = ""
-    for name, source, places in (("x", "a", first), ("y", "b", second)):
+    for name, source, chosen in (("x", "a", first), ("y", "b", second)):
         text += f"%{name} = shufflevector <16 x i8> %{source}, <16 x i8> poison, <32 x i32> <"
-        text += ", ".join(f"i32 {p}" for p in places) + ">\n"
+        text += ", ".join(f"i32 {p}" for p in chosen) + ">\n"
     text += "%big = call <32 x i8> @llvm.umax.v32i8(<32 x i8> %x, <32 x i8> %y)\n"
     text += "%small = call <32 x i8> @llvm.umin.v32i8(<32 x i8> %x, <32 x i8> %y)\n"
     text += "%diff = sub <32 x i8> %big, %small\n%w = zext <32 x i8> %diff to <32 x i16>\n"

@@ -5,7 +5,7 @@ The modules below are imported for their registrations; a new one is added to th
 
 from __future__ import annotations
 
-from iced_x86 import EncodingKind, Instruction
+from iced_x86 import EncodingKind, Instruction, RoundingControl
 
 from nexus.base.errors import Unsupported
 from nexus.ir.state import Exit
@@ -16,6 +16,7 @@ from nexus.isa.x86.semantics import (
     arithmetic,
     avx,
     bits,
+    evex_float,
     evex_integer,
     evex_moves,
     extended,
@@ -25,6 +26,7 @@ from nexus.isa.x86.semantics import (
     fused,
     galois,
     gather,
+    masking,
     moves,
     opmask,
     refused,
@@ -42,7 +44,7 @@ from nexus.isa.x86.semantics import (
     x87,
     x87_control,
 )
-from nexus.isa.x86.table import SEMANTICS
+from nexus.isa.x86.table import SEMANTICS, Semantics
 
 MODULES = (
     moves,
@@ -66,6 +68,7 @@ MODULES = (
     evex_moves,
     gather,
     fused,
+    evex_float,
     galois,
     aes,
     sha,
@@ -99,10 +102,28 @@ def lower(instruction: Instruction, block: Block) -> bool:
             i.trap(Exit.UNIMPLEMENTED if refused.reason(instruction) is None else Exit.ILLEGAL)
         return True
     try:
-        function(i)
+        if i.evex and (instruction.rounding_control or instruction.suppress_all_exceptions):
+            _rounded(i, function)
+        else:
+            function(i)
     except Unsupported:  # a form of operands that the function does not know
         i.trap(Exit.UNIMPLEMENTED)
     return i.ended
 
+
+def _rounded(i: Ins, function: Semantics) -> None:
+    """The instruction with the rounding that is in it, if it has one, and without exceptions."""
+    mode = _ROUNDINGS.get(i.raw.rounding_control)
+    before = masking.begin(i, mode)
+    function(i)
+    masking.resume(i, before)
+
+
+_ROUNDINGS = {
+    RoundingControl.ROUND_TO_NEAREST: 0,
+    RoundingControl.ROUND_DOWN: 1,
+    RoundingControl.ROUND_UP: 2,
+    RoundingControl.ROUND_TOWARD_ZERO: 3,
+}
 
 __all__ = ["ENCODINGS", "SEMANTICS", "lower"]

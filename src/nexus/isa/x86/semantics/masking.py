@@ -222,3 +222,21 @@ def address(i: Ins, index: Value) -> Value:
 def memory_type(i: Ins) -> Type:
     """The vector type that has room for the memory operand without its broadcast."""
     return holding(shape(i.raw.code).bits)
+
+
+# rounding ----------------------------------------------------------------------------------------------
+
+
+def begin(i: Ins, mode: int | None) -> Value:
+    """Round by `mode`, if given, from here on; what is returned is for `resume`."""
+    before = i.block.emit("mxcsr.read")
+    if mode is not None:
+        i.block.emit("mxcsr.round", imm=mode)
+    return before
+
+
+def resume(i: Ins, before: Value, kept: int = 0) -> None:
+    """Round as before; of the exceptions since then those in `kept` stay."""
+    if kept:
+        before = before | i.block.emit("mxcsr.read") & kept
+    i.block.emit("mxcsr.load", before)
