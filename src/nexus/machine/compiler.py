@@ -44,9 +44,12 @@ class Compiler:
         os.close(requests)
         os.close(answers)
 
-    def ask(self, entry: int, starts: list[int], stops: list[int], pages: dict[int, bytes]) -> None:
-        """Have the region around `entry` compiled, made of blocks at `starts` and ending before `stops`."""
-        data = marshal.dumps((entry, starts, stops, pages))
+    def ask(
+        self, entry: int, starts: list[int], stops: list[int], pages: dict[int, bytes], wide: bool
+    ) -> None:
+        """Have the region around `entry` compiled, made of blocks at `starts` and ending before `stops`;
+        `wide`: they may use AVX-512."""
+        data = marshal.dumps((entry, starts, stops, pages, wide))
         self.busy = True
         try:
             _write(self._to, data)
@@ -142,8 +145,9 @@ def _read(fd: int, size: int) -> bytes:
 class Pages:
     """The code of a request, as `lower_block` reads it from a window."""
 
-    def __init__(self, pages: dict[int, bytes]) -> None:
+    def __init__(self, pages: dict[int, bytes], wide: bool) -> None:
         self._pages = pages
+        self.wide = wide
 
     def access(self, address: int) -> int | None:
         return READ | EXECUTE if address & -PAGE in self._pages else None
@@ -153,7 +157,7 @@ class Pages:
         return self._pages[page][address - page : address - page + size]
 
 
-def compiled(entry: int, starts: list[int], stops: list[int], pages: dict[int, bytes]) -> bytes:
+def compiled(entry: int, starts: list[int], stops: list[int], pages: dict[int, bytes], wide: bool) -> bytes:
     """The packed unit for a region, empty if none can be made."""
     from nexus.backend.jit.build import compile_region
     from nexus.backend.jit.lower import Unfit
@@ -161,7 +165,7 @@ def compiled(entry: int, starts: list[int], stops: list[int], pages: dict[int, b
     from nexus.machine.lowering import lower_block
     from nexus.machine.stop import FetchFault
 
-    code, ends = Pages(pages), {*starts, *stops}
+    code, ends = Pages(pages, wide), {*starts, *stops}
     blocks = {}
     for start in starts:
         try:

@@ -70,6 +70,6 @@ def finish(state: CpuState, saved: bytes, result: Result) -> bool:
 def _is_tiny(state: CpuState, register: int, lane: int, count: int) -> bool:
     """Whether one of the lowest `count` lanes of a vector register is denormal."""
     size, exponent = lane // 8, _EXPONENTS[lane]
-    value = state.ymm(register)
+    value = state.vector(register)
     numbers = (int.from_bytes(value[at : at + size], "little") for at in range(0, count * size, size))
     return any(not number & exponent and number << 1 & (1 << lane) - 1 for number in numbers)

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from nexus.machine.window import Window
 
     class Code(Protocol):
-        """Where instructions are fetched from: a window, or a copy of some of its pages."""
+        """Where instructions are fetched from: a window, or a copy of some of its pages. `wide`: they may use
+        AVX-512."""
+
+        wide: bool
 
         def access(self, address: int) -> int | None: ...
 
@@ -42,7 +45,7 @@ def lower_block(
     page = pc & -PAGE
     pages: tuple[int, ...] = (page,)
     code = _fetch(window, pc, pc, page + PAGE - pc)
-    block = Block(pc)
+    block = Block(pc, window.wide)
     at = pc
     for instruction in instructions(code, pc):
         if floats_alone and instruction.mnemonic in RAISING:

@@ -82,7 +82,7 @@ class TwinVcpu(Vcpu):
         super().__init__(window, "t0")
         self._names = f"T0 and {against.upper()}"
         self._heads = "T0", against.upper()
-        self._other_window = Window(window.top)
+        self._other_window = Window(window.top, window.wide)
         self._copies = Copies(window, self._other_window)
         self._second = Vcpu(self._other_window, against, AT_ONCE)
         self._area = host.allocate(STATE_BYTES)

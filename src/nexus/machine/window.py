@@ -58,10 +58,13 @@ class Window:
         "on_change",
         "on_code_write",
         "top",
+        "wide",
     )
 
-    def __init__(self, size: int = 1 << 40) -> None:
-        """Reserve `size` bytes, or half as often as it takes where the host has less address space."""
+    def __init__(self, size: int = 1 << 40, wide: bool = True) -> None:
+        """Reserve `size` bytes, or half as often as it takes where the host has less address space. `wide`:
+        the code may use AVX-512."""
+        self.wide = wide
         while True:
             try:
                 self.host = host.reserve(size + GUARD + GUARD) + GUARD

@@ -151,8 +151,9 @@ class Machine:
             from nexus.system import hooking
 
             hooking.check(hooks, settings.sysroot, self.program, folder)
+        cpu = named_cpu(settings.cpu_name)
         kernel = Kernel(
-            Window,
+            lambda: Window(wide="AVX512F" in cpu.features),
             self._make_vcpu,
             Numbers(syscall_names(settings.sysroot)),
             seed=settings.seed,
@@ -160,7 +161,7 @@ class Machine:
             handle_limit=settings.handles,
             process_limit=settings.processes,
             memory_limit=settings.memory,
-            cpu=named_cpu(settings.cpu_name),
+            cpu=cpu,
             trace=trace,
         )
         self.kernel = kernel
@@ -447,7 +448,7 @@ def check_host_program(path: str) -> None:
 
 
 def named_cpu(name: str | None) -> Cpu:
-    """The processor of a name, by default one that has everything; raises UsageError."""
+    """The processor of a name, by default one with everything but AVX-512; raises UsageError."""
     if name is None:
         return DEFAULT
     from nexus.isa.x86 import cpus

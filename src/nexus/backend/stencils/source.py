@@ -245,7 +245,13 @@ def shapes(v: Variant) -> list[str]:
     """The shapes that a variant is compiled for; none if the interpreter does it."""
     rows = [v.row] if v.second is None else [v.row, v.second]
     touched = {SLOTS[name] for row in rows for name in (*row.reads, *row.writes)}
-    if head(v.row) in OUTSIDE or len(v.row.operands) > 3 or touched & set(PIN_OF) or v.row.indirect:
+    if (
+        head(v.row) in OUTSIDE
+        or v.row.rare
+        or len(v.row.operands) > 3
+        or touched & set(PIN_OF)
+        or v.row.indirect
+    ):
         return []
     result, found = operands(v)
     if WIDE in map(kind, (result, *found)) and head(v.row) not in ("put", "load", "store"):

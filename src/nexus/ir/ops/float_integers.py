@@ -181,6 +181,7 @@ def _vector_rows(source: str, target: str, name: str, truncate: bool, doc: str) 
             doc,
             bits=vector.bits,
             avx=True,
+            rare=True,
         )
 
 
@@ -231,6 +232,7 @@ def _scalar_rows(kind: str, integer: str) -> None:
             _lowest(convert, mask),
             f"The lowest lane as an unsigned integer, {'truncated' if truncate else 'rounded by MXCSR'}.",
             avx=True,
+            rare=True,
         )
     lanes, element = 128 // bits, LLVM_LANES[kind]
     text = f"%x = bitcast i128 $a to <{lanes} x {element}>\n%v = add i{width} $b, 0\n"
@@ -243,6 +245,7 @@ def _scalar_rows(kind: str, integer: str) -> None:
         lambda w, a, b: a & ~mask | model.from_integer(FORMAT_OF_BITS[bits], b)[0],
         "a with its lowest lane replaced by the converted unsigned integer.",
         avx=True,
+        rare=True,
     )
 
 

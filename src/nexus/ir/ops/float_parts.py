@@ -129,6 +129,7 @@ def float_rows(
             writes=("mxcsr",),
             avx=fmt is F16,
             **kw,
+            rare=True,
         )
 
 

@@ -275,6 +275,7 @@ for _kind, _fmt in (("f16", F16), ("f32", F32), ("f64", F64)):
         "The integral b times 2**-(imm >> 4); a itself, quiet, where `fraction_up` gave none.",
         parts=False,
         imm=True,
+        rare=True,
     )
     lanes(
         f"i{_fmt.bits}",
@@ -284,6 +285,7 @@ for _kind, _fmt in (("f16", F16), ("f32", F32), ("f64", F64)):
         each(lambda w, x, fmt=_fmt: -(Number(fmt, x).kind != INF)),
         "All ones but where a is infinite.",
         parts=False,
+        rare=True,
     )
 
 # fixing up ---------------------------------------------------------------------------------------------
@@ -394,6 +396,7 @@ for _kind, _fmt in (("f32", F32), ("f64", F64)):
         "%d = fdiv {L} splat ({E} 1.0), %a",
         each(_inverse),
         "1 / a, rounded.",
+        rare=True,
     )
     _root = "<{n} x double>"
     _wide = (
@@ -415,4 +418,5 @@ for _kind, _fmt in (("f32", F32), ("f64", F64)):
         None,
         "1 / sqrt(a), of a double-precision root and quotient.",
         parts=False,
+        rare=True,
     )

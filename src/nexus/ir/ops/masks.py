@@ -36,6 +36,7 @@ lanes(
     "{mask c}\n%d = select {bools} %m, {L} %a, {L} %b",
     _merge,
     "Lanes of a where the mask has their bit set, else of b.",
+    rare=True,
 )
 lanes(
     _KINDS,
@@ -44,6 +45,7 @@ lanes(
     "{mask b}\n%d = select {bools} %m, {L} %a, {L} zeroinitializer",
     lambda lane: lambda width, a, mask: _merge(lane)(width, a, 0, mask),
     "Lanes of a where the mask has their bit set, else 0.",
+    rare=True,
 )
 
 
@@ -104,6 +106,7 @@ for _name, _oracle, _read, _write, _value, _doc in (
         _oracle,
         f"The lanes that the mask takes, {_doc}; the others are 0.",
         parts=False,
+        rare=True,
     )
 row(
     "k.first",
@@ -112,6 +115,7 @@ row(
     "%one = shl i64 1, %k\n%less = sub i64 %one, 1\n$d = select i1 %all, i64 -1, i64 %less",
     lambda w, a: (1 << a.bit_count()) - 1,
     "The mask of as many lanes, the lowest ones.",
+    rare=True,
 )
 
 # memory ------------------------------------------------------------------------------------------------
@@ -224,6 +228,7 @@ for _t in BUILT:
             address=1,
             bits=_t.bits,
             avx=True,
+            rare=True,
         )
         row(
             f"store.mask.k{_i.bits}.{_t}",
@@ -236,4 +241,5 @@ for _t in BUILT:
             address=1,
             bits=_t.bits,
             avx=True,
+            rare=True,
         )

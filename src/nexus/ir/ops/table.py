@@ -55,6 +55,7 @@ class Row:
         "name",
         "operands",
         "oracle",
+        "rare",
         "reads",
         "result",
         "writes",
@@ -77,10 +78,12 @@ class Row:
         fill_for: Type | None = None,
         indirect: bool = False,
         avx: bool = False,
+        rare: bool = False,
     ) -> None:
         """`address`: 0 none, 1 base + imm, 2 base + (index << scale) + imm; the address operands come first.
         `indirect`: the row uses `$state`; its oracle gets the state (see `ir/oracle.py`) in place of the
-        fields. `avx`: the template needs AVX2, FMA or F16C of the host, as all vectors above 128 bits do."""
+        fields. `avx`: the template needs AVX2, FMA or F16C of the host, as all vectors above 128 bits do.
+        `rare`: host code leaves it to the interpreter's handler."""
         operands, _, result = signature.partition("->")
         self.name = name
         self.operands: tuple[Type, ...] = tuple(TYPES[t] for t in operands.split())
@@ -95,6 +98,7 @@ class Row:
         self.address = address
         types = (*self.operands, self.result) if self.result else self.operands
         self.avx = avx or any(t.bits > 128 for t in types)
+        self.rare = rare
         self.reads = reads
         self.writes = writes
         self.bits = bits or (

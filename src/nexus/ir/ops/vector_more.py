@@ -22,6 +22,7 @@ lanes(
     "%m = icmp ugt {L} %a, %b\n%d = sext {bools} %m to {L}",
     each(lambda w, a, b: -(a > b)),
     "All ones where a > b (unsigned), else zero.",
+    rare=True,
 )
 lanes(
     "i32 i64",
@@ -30,6 +31,7 @@ lanes(
     "%d = call {L} @llvm.ctlz.v{n}{e}({L} %a, i1 false)",
     each(lambda w, a: w - a.bit_length()),
     "Zero bits above the highest one that is set.",
+    rare=True,
 )
 lanes(
     _ALL,
@@ -38,6 +40,7 @@ lanes(
     "%d = call {L} @llvm.ctpop.v{n}{e}({L} %a)",
     each(lambda w, a: a.bit_count()),
     "Bits that are set.",
+    rare=True,
 )
 # the upper one of two lanes, shifted in from the lower one, and the other way round
 for _name, _function in (
@@ -52,6 +55,7 @@ for _name, _function in (
         each(_function),
         f"a above b, shifted {'left' if _name == 'fshl' else 'right'} by c modulo the lane: the "
         f"{'upper' if _name == 'fshl' else 'lower'} half.",
+        rare=True,
     )
 
 
@@ -80,6 +84,7 @@ lanes(
     _multishift_text(),
     each(_multishift),
     "Each byte: eight bits of b's 64-bit lane, from the bit on that a's byte says (VPMULTISHIFTQB).",
+    rare=True,
 )
 
 # 52 bits: the product of the low 52 bits of both
@@ -99,6 +104,7 @@ for _name, _shift in (("low", 0), ("high", 52)):
         "%s = and {L} %r, splat (i64 4503599627370495)\n%d = add {L} %a, %s",
         each(_product),
         f"a plus the {_name} 52 bits of the 104-bit product of b and c.",
+        rare=True,
     )
 
 
@@ -152,6 +158,7 @@ for _size, _signed, _kind in ((8, False, "u8i8"), (16, True, "i16i16")):
             _dot_text(_size, _signed, _saturate),
             each(_dot(_size, _signed, _saturate)),
             "a plus the products of b's and c's parts" + (", saturated (signed)." if _saturate else "."),
+            rare=True,
         )
 
 
@@ -220,6 +227,7 @@ for _t in BUILT:
                 _doc,
                 parts=False,
                 only=_t,
+                rare=True,
             )
 
 
@@ -258,4 +266,5 @@ lanes(
     _dbsad_text(),
     parts(2, _dbsad),
     "Sums of four absolute differences, b's bytes at a sliding place (VDBPSADBW after its shuffle).",
+    rare=True,
 )

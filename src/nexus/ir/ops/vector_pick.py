@@ -65,6 +65,7 @@ for _t in BUILT:
                 "Lanes of a chosen by the low bits of b's lanes (VPERMB and kin).",
                 parts=False,
                 only=_t,
+                rare=True,
             )
         lanes(
             _kind,
@@ -75,6 +76,7 @@ for _t in BUILT:
             "Lanes of a and b, one after the other, chosen by the low bits of c's lanes (VPERMI2B and kin).",
             parts=False,
             only=_t,
+            rare=True,
         )
 
 
@@ -107,6 +109,7 @@ for _t in BUILT:
             parts=False,
             only=_t,
             imm=True,
+            rare=True,
         )
 
 # narrower lanes ----------------------------------------------------------------------------------------
@@ -161,4 +164,5 @@ for _t in BUILT:
                 _narrow(_wide, _small, _how),
                 f"Lanes of {_wide} bits made {_small} wide, {_doc}, zero above.",
                 bits=_t.bits,
+                rare=True,
             )

@@ -47,6 +47,18 @@ FEATURES: dict[str, tuple[int, int, int]] = {
     "CLWB": (7, 1, 24),
     "SHA": (7, 1, 29),
     "RDSEED": (7, 1, 18),
+    "AVX512F": (7, 1, 16),
+    "AVX512DQ": (7, 1, 17),
+    "AVX512_IFMA": (7, 1, 21),
+    "AVX512CD": (7, 1, 28),
+    "AVX512BW": (7, 1, 30),
+    "AVX512VL": (7, 1, 31),
+    "AVX512_VBMI": (7, 2, 1),
+    "AVX512_VBMI2": (7, 2, 6),
+    "AVX512_VNNI": (7, 2, 11),
+    "AVX512_BITALG": (7, 2, 12),
+    "AVX512_VPOPCNTDQ": (7, 2, 14),
+    "AVX512_VP2INTERSECT": (7, 3, 8),
     "GFNI": (7, 2, 8),
     "VAES": (7, 2, 9),
     "VPCLMULQDQ": (7, 2, 10),
@@ -193,4 +205,9 @@ def _static(vendor: bytes, version: int) -> dict[int, Answer]:
 
 SKYLAKE = (b"GenuineIntel", 6, 0x5E, 3)
 """The last Intel generation with AVX2 and without AVX-512: programs take the paths that are made for it."""
-DEFAULT = Cpu(*SKYLAKE)
+WITHOUT_AVX512 = frozenset(name for name in FEATURES if not name.startswith("AVX512"))
+DEFAULT = Cpu(*SKYLAKE, WITHOUT_AVX512)
+"""Without AVX-512, though it is there: the host does its 512 bits in two steps, so that programs that take
+such a path are slower than with AVX2."""
+SAPPHIRE_RAPIDS = (b"GenuineIntel", 6, 0x8F, 8)
+EVERYTHING = Cpu(*SAPPHIRE_RAPIDS)

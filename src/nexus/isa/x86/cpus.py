@@ -7,7 +7,7 @@ The x86-64 levels are those of the System V ABI (x86-64 psABI, 3.1.1). Families 
 
 from __future__ import annotations
 
-from nexus.isa.x86.cpuid import DEFAULT, SKYLAKE, Cpu
+from nexus.isa.x86.cpuid import EVERYTHING, SKYLAKE, Cpu
 
 _BASELINE = {"FPU", "TSC", "CX8", "CMOV", "CLFSH", "MMX", "FXSR", "SSE", "SSE2", "SYSCALL"}
 _V2 = _BASELINE | {"SSE3", "SSSE3", "SSE4_1", "SSE4_2", "CMPXCHG16B", "POPCNT"}
@@ -48,6 +48,6 @@ NAMES = ("max", *_NAMED)
 def cpu(name: str) -> Cpu:
     """The processor of a name; "max" is everything there is. Raises KeyError."""
     if name == "max":
-        return DEFAULT
+        return EVERYTHING
     version, features = _NAMED[name]
     return Cpu(*version, features)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from iced_x86 import Mnemonic
 
-from nexus.isa.x86.semantics import float_compare, fused, sse_float
+from nexus.isa.x86.semantics import evex_float, float_compare, fused, sse_float
 from nexus.isa.x86.table import SEMANTICS
 
-_MODULES = (sse_float.__name__, float_compare.__name__, fused.__name__)
+_MODULES = tuple(module.__name__ for module in (sse_float, float_compare, fused, evex_float))
 _CONTROL = {Mnemonic.LDMXCSR, Mnemonic.STMXCSR, Mnemonic.VLDMXCSR, Mnemonic.VSTMXCSR}
 RAISING = frozenset(
     {m for m, f in SEMANTICS.items() if f.__module__ in _MODULES} - _CONTROL | {Mnemonic.CMPSD}
@@ -34,3 +34,5 @@ for _name, _kind in fused.KINDS.items():
     if not _kind.endswith("x1"):
         MAY_BE_TINY[getattr(Mnemonic, _name)] = (32, 4) if _kind == "f32" else (64, 2)
 MAY_BE_TINY[Mnemonic.VCVTPS2PH] = 16, 4
+for _suffix, _lane, _count in (("PS", 32, 4), ("PD", 64, 2), ("SS", 32, 1), ("SD", 64, 1)):
+    MAY_BE_TINY[getattr(Mnemonic, "VSCALEF" + _suffix)] = _lane, _count
