@@ -11,7 +11,7 @@ from nexus.ir.state import SLOTS, Exit
 from nexus.isa.x86 import compare, cpus, fuzz, helpers
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.compare import Result
-from nexus.isa.x86.cpuid import DEFAULT, FEATURES
+from nexus.isa.x86.cpuid import DEFAULT, EVERYTHING, FEATURES
 from nexus.isa.x86.ins import GENERAL_PROTECTION, PRIVILEGED_INSTRUCTION
 
 AT = fuzz.AT
@@ -171,7 +171,7 @@ def test_cpuid_promises_what_there_is() -> None:
 
 def test_every_feature_is_in_the_leaf_it_names() -> None:
     for leaf, register, bit in FEATURES.values():
-        assert DEFAULT.cpuid(leaf & 0xFFFFFFFF, leaf >> 32)[register] >> bit & 1
+        assert EVERYTHING.cpuid(leaf & 0xFFFFFFFF, leaf >> 32)[register] >> bit & 1
 
 
 @pytest.mark.parametrize("name", cpus.NAMES)
@@ -235,3 +235,12 @@ def test_cpuid_counts_processors_as_cores_of_one_package(processors: int) -> Non
     machine.processors = processors
     helpers.run(helpers.CPUID, state, machine)
     assert state.rbx == ebx
+
+
+def test_avx512_is_shown_to_those_who_ask_for_it() -> None:
+    """Leaf 7 and XCR0 (Intel SDM volume 1, 13.1 and 15.2)."""
+    for cpu, there in ((DEFAULT, 0), (EVERYTHING, 1), (cpus.cpu("skylake-x"), 1), (cpus.cpu("zen3"), 0)):
+        assert cpu.cpuid(7, 0)[1] >> 16 & 1 == there
+        assert cpu.xcr0 == (0xE7 if there else 7)
+    assert cpus.cpu("skylake-x").cpuid(7, 0)[2] & (1 << 11) == 0  # VNNI came later
+    assert cpus.cpu("icelake").cpuid(7, 0)[2] >> 11 & 1

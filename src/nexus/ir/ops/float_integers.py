@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
     from nexus.ir.types import Type
 
-_BITS = {"f32": 32, "f64": 64, "i32": 32, "i64": 64, "u32": 32, "u64": 64}
+_BITS = {"f32": 32, "f64": 64, "i16": 16, "u16": 16, "i32": 32, "i64": 64, "u32": 32, "u64": 64}
 _LETTER = {"f32": "s", "f64": "d"}
 _NAN = {"f32": "0x7FF8000000000000", "f64": "0x7FF8000000000000"}
 _POWER = {
+    15: "0x40E0000000000000",
+    16: "0x40F0000000000000",
     31: "0x41E0000000000000",
     32: "0x41F0000000000000",
     63: "0x43E0000000000000",
@@ -62,9 +64,14 @@ def _checked(source: str, target: str, count: int, truncate: bool) -> str:
     bools = f"<{count} x i1>"
     rounding = "trunc" if truncate else "nearbyint"
     text = f"%r = call {kind} @llvm.{rounding}.v{count}{source}({kind} %y)\n"
-    text += f"%c1 = fcmp oge {kind} %r, zeroinitializer\n"
     element = LLVM_LANES[source]
-    text += f"%c2 = fcmp olt {kind} %r, splat ({element} {_POWER[width]})\n%in = and {bools} %c1, %c2\n"
+    signed_one = target[0] == "i"
+    least = "zeroinitializer"
+    if signed_one:
+        least = f"splat ({element} 0x{int(_POWER[width - 1], 16) | 1 << 63:X})"
+    text += f"%c1 = fcmp oge {kind} %r, {least}\n"
+    text += f"%c2 = fcmp olt {kind} %r, splat ({element} {_POWER[width - signed_one]})\n"
+    text += f"%in = and {bools} %c1, %c2\n"
     text += f"%s = select {bools} %in, {kind} %y, {kind} splat ({element} {_NAN[source]})\n"
     if width == 32:
         return (
@@ -85,7 +92,7 @@ def _to_integer_text(vector: Type, source: str, target: str, truncate: bool) -> 
     places = ", ".join(f"i32 {i if i < count else there}" for i in range(lanes))
     text = f"%x = bitcast {take.llvm} $a to {kind}\n"
     text += f"%y = shufflevector {kind} %x, {kind} zeroinitializer, <{lanes} x i32> <{places}>\n"
-    unsigned = target[0] == "u"
+    unsigned = target[0] == "u" or out == 16
     if unsigned:
         text += _checked(source, target, lanes, truncate)
     results = give.bits // out
@@ -102,10 +109,11 @@ def _to_integer_text(vector: Type, source: str, target: str, truncate: bool) -> 
                 text += f"%up{n} = xor i64 %i{n}, -9223372036854775808\n"
                 text += f"%j{n} = select i1 %big{n}, i64 %up{n}, i64 %i{n}\n"
                 last = f"%j{n}"
-            text += f"%k{n} = select i1 %in{n}, i64 {last}, i64 -1\n"
+            none = -1 if target[0] == "u" else -(1 << out - 1)
+            text += f"%k{n} = select i1 %in{n}, i64 {last}, i64 {none}\n"
             last = f"%k{n}"
-        if out == 32:
-            text += f"%t{n} = trunc i64 {last} to i32\n"
+        if out < 64:
+            text += f"%t{n} = trunc i64 {last} to i{out}\n"
             last = f"%t{n}"
         text += f"%d{n} = insertelement <{results} x i{out}> {done}, i{out} {last}, i64 {n}\n"
         done = f"%d{n}"
@@ -185,12 +193,13 @@ def _vector_rows(source: str, target: str, name: str, truncate: bool, doc: str) 
         )
 
 
-for _float in ("f32", "f64"):
-    for _integer in ("u32", "i64", "u64"):
+for _float, _integers in (("f32", "u32 i64 u64 i16 u16"), ("f64", "u32 i64 u64")):
+    for _integer in _integers.split():
         for _name, _truncate in (("cvt", False), ("cvtt", True)):
             _how = "truncated" if _truncate else "rounded by MXCSR"
             _vector_rows(_float, _integer, _name, _truncate, f"Floats to {_integer}, {_how}; zero above.")
-        _vector_rows(_integer, _float, "cvt", False, f"{_integer} to floats; zero above.")
+        if _BITS[_integer] > 16:
+            _vector_rows(_integer, _float, "cvt", False, f"{_integer} to floats; zero above.")
 
 # one lane, and a general register ----------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ What a mask leaves out is neither read from memory nor written to it, and does n
 from __future__ import annotations
 
 from nexus.base.errors import GuestFault
+from nexus.ir.ops.state import LOOK
 from nexus.ir.ops.table import LOAD, STORE, row
 from nexus.ir.ops.vector import BUILT, join, lanes, split
 from nexus.ir.types import INTEGERS
@@ -189,10 +190,10 @@ def _masked_load_text(vector: Type, bits: int) -> str:
 def _masked_store_text(vector: Type, bits: int) -> str:
     count = vector.bits // bits
     whole = f"<{count} x i{bits}>"
-    look = "%same = atomicrmw or ptr %place0, i8 0 monotonic\n"
+    look = f"{LOOK}ptr %place0)\n"
     if bits > 8:
         look += f"%last = getelementptr i8, ptr %place0, i64 {bits // 8 - 1}\n"
-        look += "%too = atomicrmw or ptr %last, i8 0 monotonic\n"
+        look += f"{LOOK}ptr %last)\n"
     do = f"%from = getelementptr i8, ptr %buffer, i64 %at1\n%x = load i{bits}, ptr %from, align 1\n"
     do += f"store i{bits} %x, ptr %place1, align 1\n"
     all_ones = (1 << count) - 1 if count < 64 else -1

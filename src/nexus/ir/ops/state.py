@@ -20,8 +20,10 @@ for _t in (I1, *INTEGERS, V128, V256, V512):
     )
     row(f"put.{_t}", f"{_t} ->", "", None, "Set state slot imm.", effect=STATE, imm=True, bits=_t.bits)
 
+LOOK = 'call void asm sideeffect "lock orb $$0, ($0)", "r,~{memory},~{flags}"('
+"""With a host pointer and `)`: faults unless a byte can be written, which stays as it is."""
 # The host stores the halves one after the other: across pages only when both are known to be writable.
-_STORE_512 = """
+_STORE_512 = f"""
 br label %start
 %start:
 %host = ptrtoint $p to i64
@@ -29,13 +31,13 @@ br label %start
 %crosses = icmp ugt i64 %in, 4032
 br i1 %crosses, label %look, label %go
 %look:
-%same = atomicrmw or $p, i8 0 monotonic
+{LOOK}$p)
 %rest = sub i64 4096, %in
 %other = getelementptr i8, $p, i64 %rest
-%too = atomicrmw or ptr %other, i8 0 monotonic
+{LOOK}ptr %other)
 br label %go
 %go:
-%x = bitcast i512 {value} to <8 x i64>
+%x = bitcast i512 {{value}} to <8 x i64>
 %l = shufflevector <8 x i64> %x, <8 x i64> poison, <4 x i32> <i32 0, i32 1, i32 2, i32 3>
 %h = shufflevector <8 x i64> %x, <8 x i64> poison, <4 x i32> <i32 4, i32 5, i32 6, i32 7>
 %second = getelementptr i8, $p, i64 32

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 BUILT = VECTORS
 LONG_ENOUGH = {V128: V128, V256: V128, V512: V256}
 """The type of the source of a row that makes lanes of such a vector out of lanes of half their width."""
-LLVM_LANES = {"f32": "float", "f64": "double"}
+LLVM_LANES = {"f16": "half", "f32": "float", "f64": "double"}
 _AT_MOST_256 = re.compile(r"@llvm\.x86\.|\basm\b")
-LANE_BITS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "i128": 128, "f32": 32, "f64": 64}
+LANE_BITS = {"i8": 8, "i16": 16, "i32": 32, "i64": 64, "i128": 128, "f16": 16, "f32": 32, "f64": 64}
 
 
 def holding(bits: int) -> Type:

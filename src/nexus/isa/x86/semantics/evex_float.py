@@ -182,14 +182,15 @@ def _fixup(kind: str) -> Semantics:
     return lanes
 
 
-for _suffix, _kind in _LETTERS.items():
+for _suffix, _kind in (*_LETTERS.items(), ("PH", "f16"), ("SH", "f16")):
     register("VGETEXP" + _suffix, _unary("getexp", _kind, with_immediate=False))
     register("VGETMANT" + _suffix, _unary("getmant", _kind, with_immediate=True))
     register("VSCALEF" + _suffix, _binary("scalef", _kind, with_immediate=False))
+    register("VFPCLASS" + _suffix, _classify(_kind))
+for _suffix, _kind in _LETTERS.items():
     register("VRANGE" + _suffix, _binary("range", _kind, with_immediate=True))
     register("VRNDSCALE" + _suffix, _round(_kind))
     register("VREDUCE" + _suffix, _reduce(_kind))
-    register("VFPCLASS" + _suffix, _classify(_kind))
     register("VFIXUPIMM" + _suffix, _fixup(_kind))
     register("VRCP14" + _suffix, _approximate("inverse", _kind))
     register("VRSQRT14" + _suffix, _approximate("inverse_root", _kind))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LANES: dict[int, int] = {}
 """Mnemonic -> bits of the lanes that its mask counts, where memory has others or scalars."""
-SCALARS: dict[int, int] = {Mnemonic.VMOVSS: 32, Mnemonic.VMOVSD: 64}
+SCALARS: dict[int, int] = {Mnemonic.VMOVSH: 16, Mnemonic.VMOVSS: 32, Mnemonic.VMOVSD: 64}
 """Mnemonic -> bits of the only lane, where no form with memory tells."""
 WHOLE: set[int] = set()
 

@@ -100,6 +100,21 @@ def movsd(i: Ins) -> None:
 register("VMOVSD", movsd)
 
 
+@semantics("VMOVSH")
+def vmovsh(i: Ins) -> None:
+    _scalar(i, 16)
+
+
+@semantics("VMOVW")
+def vmovw(i: Ins) -> None:
+    """Between a vector and a general register or memory: 16 bits, zero above them."""
+    if i.is_vector(0):
+        write(i, 0, widen(i.read(1, INTEGER_OF_BITS[16])))
+    else:
+        value = lane(full(i, 1), 16)
+        i.write(0, value if i.is_memory(0) else value.zext(I32))
+
+
 def _half(name: str, index: int) -> None:
     """MOVLPS and kin: one 64-bit half to or from memory."""
 
