@@ -59,7 +59,7 @@ def _lane_to_integer(name: str, value: str, source: str, truncate: bool) -> str:
 
 def _checked(source: str, target: str, count: int, truncate: bool) -> str:
     """From `%y`: `%z`, which can be converted to i64, `%in`, whether that is the result, and `%big`, whether
-    2**63 has been taken away."""
+    it has been halved."""
     kind, width = f"<{count} x {LLVM_LANES[source]}>", _BITS[target]
     bools = f"<{count} x i1>"
     rounding = "trunc" if truncate else "nearbyint"
@@ -77,10 +77,13 @@ def _checked(source: str, target: str, count: int, truncate: bool) -> str:
         return (
             text + f"%big = and {bools} %in, zeroinitializer\n%z = select {bools} %in, {kind} %s, {kind} %s\n"
         )
-    top = f"splat ({element} {_POWER[63]})"
-    text += f"%c3 = fcmp oge {kind} %r, {top}\n%big = and {bools} %in, %c3\n"
-    text += f"%u = select {bools} %big, {kind} %s, {kind} {top}\n%v = fsub {kind} %u, {top}\n"
-    return text + f"%z = select {bools} %big, {kind} %v, {kind} %s\n"
+    # half of it by integer arithmetic: a choice between numbers LLVM might make after computing with both
+    bits = _BITS[source]
+    whole, step = f"<{count} x i{bits}>", 1 << (23 if source == "f32" else 52)
+    text += f"%c3 = fcmp oge {kind} %r, splat ({element} {_POWER[63]})\n%big = and {bools} %in, %c3\n"
+    text += f"%u = bitcast {kind} %s to {whole}\n%less = sub {whole} %u, splat (i{bits} {step})\n"
+    text += f"%v = select {bools} %big, {whole} %less, {whole} %u\n"
+    return text + f"%z = bitcast {whole} %v to {kind}\n"
 
 
 def _to_integer_text(vector: Type, source: str, target: str, truncate: bool) -> str:
@@ -106,7 +109,7 @@ def _to_integer_text(vector: Type, source: str, target: str, truncate: bool) -> 
             text += f"%in{n} = extractelement <{lanes} x i1> %in, i64 {n}\n"
             if out == 64:
                 text += f"%big{n} = extractelement <{lanes} x i1> %big, i64 {n}\n"
-                text += f"%up{n} = xor i64 %i{n}, -9223372036854775808\n"
+                text += f"%up{n} = shl i64 %i{n}, 1\n"
                 text += f"%j{n} = select i1 %big{n}, i64 %up{n}, i64 %i{n}\n"
                 last = f"%j{n}"
             none = -1 if target[0] == "u" else -(1 << out - 1)
@@ -217,7 +220,7 @@ def _scalar_text(source: str, target: str, truncate: bool) -> str:
     text += f"%big0 = extractelement <{count} x i1> %big, i64 0\n"
     if _BITS[target] == 32:
         return text + "%k = select i1 %in0, i64 %i, i64 -1\n$d = trunc i64 %k to i32"
-    text += "%up = xor i64 %i, -9223372036854775808\n%j = select i1 %big0, i64 %up, i64 %i\n"
+    text += "%up = shl i64 %i, 1\n%j = select i1 %big0, i64 %up, i64 %i\n"
     return text + "$d = select i1 %in0, i64 %j, i64 -1"
 
 

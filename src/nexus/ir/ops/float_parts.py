@@ -29,7 +29,7 @@ def constants(fmt: Format) -> dict[str, str]:
         "SIGN": -(1 << fmt.bits - 1),
         "ABS": (1 << fmt.bits - 1) - 1,
         "INF": top,
-        "NINF": top - (1 << fmt.bits),
+        "NINF": fmt.infinity(1) - (1 << fmt.bits),
         "NORMAL": 1 << field,
         "FRACTION": (1 << field) - 1,
         "FIELD": field,
@@ -107,10 +107,12 @@ def float_rows(
     text: Callable[[Format], str],
     function: Callable[..., tuple[int, int]],
     doc: str,
+    rounds: bool = False,
     **kw: Any,
 ) -> None:
     """A row per format and vector: `text(format)` in integer lanes, with `constants`; the oracle applies
-    `function(format, lanes of the operands, other operands)`, which returns a lane and the flags."""
+    `function(format, lanes of the operands, other operands)`, which returns a lane and the flags; with
+    `rounds` it gets MXCSR's rounding as `mode`."""
     for kind in kinds.split():
         fmt = KINDS[kind]
         filled = text(fmt)
@@ -122,7 +124,7 @@ def float_rows(
             f"v.{name}.{kind}.{{v}}",
             signature,
             filled,
-            _oracle(fmt, count, function),
+            _oracle(fmt, count, function, rounds),
             doc,
             parts=False,
             reads=("mxcsr",),
@@ -133,12 +135,15 @@ def float_rows(
         )
 
 
-def _oracle(fmt: Format, count: int, function: Callable[..., tuple[int, int]]) -> Callable[[int], Oracle]:
+def _oracle(
+    fmt: Format, count: int, function: Callable[..., tuple[int, int]], rounds: bool
+) -> Callable[[int], Oracle]:
     def make(lane: int) -> Oracle:
         def oracle(width: int, state: dict[str, int], *operands: int) -> tuple[int, dict[str, int]]:
             columns = zip(*(split(v, lane, width) for v in operands[:count]), strict=True)
-            done = [function(fmt, *column, *operands[count:]) for column in columns]
             mxcsr = state["mxcsr"]
+            mode = {"mode": mxcsr >> 13 & 3} if rounds else {}
+            done = [function(fmt, *column, *operands[count:], **mode) for column in columns]
             for _, status in done:
                 mxcsr |= status
             return join((result for result, _ in done), lane), {"mxcsr": mxcsr}

@@ -31,7 +31,7 @@ _TWO = "{v} {v} -> {v}"
 # a * 2**floor(b) ---------------------------------------------------------------------------------------
 
 
-def _scalef(fmt: Format, x: int, y: int) -> tuple[int, int]:
+def _scalef(fmt: Format, x: int, y: int, mode: int) -> tuple[int, int]:
     a, b = Number(fmt, x), Number(fmt, y)
     status = IE * (a.signalling or b.signalling) | DE * (a.denormal and b.kind != NAN)
     if a.kind == NAN:
@@ -47,7 +47,7 @@ def _scalef(fmt: Format, x: int, y: int) -> tuple[int, int]:
     if a.kind != FINITE:
         return x, status
     power = floor((-b.m if b.sign else b.m) * 2.0**b.e) if b.e < 10 else (-5000 if b.sign else 5000)
-    result, more = model.encode(fmt, a.sign, a.m, a.e + max(-5000, min(5000, power)))
+    result, more = model.encode(fmt, a.sign, a.m, a.e + max(-5000, min(5000, power)), mode)
     return result, status | more & 63
 
 
@@ -73,18 +73,19 @@ def _scalef_text(fmt: Format) -> str:
         text += "%long = fptosi <{n} x float> %fl to <{n} x i32>\n%n0 = trunc <{n} x i32> %long to {L}\n"
     text += "%power = select {bools} %huge0, {L} %far, {L} %n0\n%sum = add {L} %exponenta, %power\n"
     text += f"%e3 = call {{L}} @llvm.smax.v{{n}}{{e}}({{L}} %sum, {{L}} splat ({{e}} {-bound}))\n"
-    text += f"%e4 = call {{L}} @llvm.smin.v{{n}}{{e}}({{L}} %e3, {{L}} splat ({{e}} {bound}))\n"
+    text += f"%e5 = call {{L}} @llvm.smin.v{{n}}{{e}}({{L}} %e3, {{L}} splat ({{e}} {bound}))\n"
     # in two steps, of which only the second can be inexact
     text += "%specials0 = or {bools} %nana, %infa\n%specials1 = or {bools} %nanb, %infb\n"
     text += "%specials2 = or {bools} %specials0, %specials1\n%special = or {bools} %specials2, %zeroa\n"
+    # decided here: a choice between numbers LLVM might make after computing with both
+    text += "%e4 = select {bools} %special, {L} zeroinitializer, {L} %e5\n"
     if fmt is F16:
         text += _in_singles()
     else:
         text += "%first = ashr {L} %e4, splat ({e} 1)\n%second = sub {L} %e4, %first\n"
         text += "%p0 = add {L} %first, <BIAS>\n%p1 = shl {L} %p0, <FIELD>\n%p2 = or {L} %p1, %fractiona\n"
-        text += "%p3 = or {L} %p2, %signa\n%p = select {bools} %special, {L} <ONE>, {L} %p3\n"
-        text += "%q0 = add {L} %second, <BIAS>\n%q1 = shl {L} %q0, <FIELD>\n"
-        text += "%q = select {bools} %special, {L} <ONE>, {L} %q1\n"
+        text += "%p = or {L} %p2, %signa\n"
+        text += "%q0 = add {L} %second, <BIAS>\n%q = shl {L} %q0, <FIELD>\n"
         text += f"%fp = bitcast {{L}} %p to {number}\n%fq = bitcast {{L}} %q to {number}\n"
         text += f"%product = fmul {number} %fp, %fq\n%r0 = bitcast {number} %product to {{L}}\n"
     text += "%same = or {bools} %infa, %zeroa\n%r1 = select {bools} %same, {L} %a, {L} %r0\n"
@@ -112,8 +113,7 @@ def _in_singles() -> str:
     text += f"%sg = zext {{L}} %signa to {wide}\n"
     text += f"%p0 = add {wide} %ex, splat (i32 127)\n%p1 = shl {wide} %p0, splat (i32 23)\n"
     text += f"%p2 = shl {wide} %fr, splat (i32 13)\n%p3 = shl {wide} %sg, splat (i32 16)\n"
-    text += f"%p4 = or {wide} %p1, %p2\n%p5 = or {wide} %p4, %p3\n"
-    text += f"%p = select {{bools}} %special, {wide} zeroinitializer, {wide} %p5\n"
+    text += f"%p4 = or {wide} %p1, %p2\n%p = or {wide} %p4, %p3\n"
     text += "%fp = bitcast <{n} x i32> %p to <{n} x float>\n"
     text += "%product = fptrunc <{n} x float> %fp to <{n} x half>\n"
     return text + "%r0 = bitcast <{n} x half> %product to {L}\n"
@@ -126,6 +126,7 @@ float_rows(
     _scalef_text,
     _scalef,
     "a times two to the power of floor(b) (VSCALEF).",
+    rounds=True,
 )
 
 # ranges ------------------------------------------------------------------------------------------------
@@ -398,6 +399,13 @@ for _kind, _fmt in (("f32", F32), ("f64", F64)):
         "1 / a, rounded.",
         rare=True,
     )
+
+    def _inverse_root(w: int, a: int, fmt: Format = _fmt) -> int:
+        wide = model.convert(fmt, F64, a)[0] if fmt is F32 else a
+        root = model.square_root(F64, wide)[0]
+        found = model.divide(F64, F64.bias << F64.field, root)[0]
+        return model.convert(F64, fmt, found)[0] if fmt is F32 else found
+
     _root = "<{n} x double>"
     _wide = (
         "%x = fpext {L} %a to <{n} x double>\n"
@@ -415,7 +423,7 @@ for _kind, _fmt in (("f32", F32), ("f64", F64)):
             if _kind == "f32"
             else "%d = fadd {L} %q, splat (double -0.0)"
         ),
-        None,
+        each(_inverse_root),
         "1 / sqrt(a), of a double-precision root and quotient.",
         parts=False,
         rare=True,

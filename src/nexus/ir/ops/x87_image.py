@@ -204,7 +204,8 @@ row(
     "mxcsr.round",
     "->",
     "%p = alloca i32, align 4\ncall void @llvm.x86.sse.stmxcsr(ptr %p)\n%h = load i32, ptr %p, align 4\n"
-    "%r = shl i64 $imm, 13\n%r32 = trunc i64 %r to i32\n%k = and i32 %h, -24577\n%m = or i32 %k, %r32\n"
+    "%c = and i64 $imm, 3\n%r = shl i64 %c, 13\n%r32 = trunc i64 %r to i32\n"
+    "%k = and i32 %h, -24577\n%m = or i32 %k, %r32\n"
     "store i32 %m, ptr %p, align 4\ncall void @llvm.x86.sse.ldmxcsr(ptr %p)\n"
     "%old = and i64 $mxcsr, -24577\n$new.mxcsr = or i64 %old, %r",
     None,

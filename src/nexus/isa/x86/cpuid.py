@@ -59,6 +59,8 @@ FEATURES: dict[str, tuple[int, int, int]] = {
     "AVX512_BITALG": (7, 2, 12),
     "AVX512_VPOPCNTDQ": (7, 2, 14),
     "AVX512_VP2INTERSECT": (7, 3, 8),
+    "AVX512_FP16": (7, 3, 23),
+    "AVX512_BF16": (7 | SUBLEAF_1, 0, 5),
     "GFNI": (7, 2, 8),
     "VAES": (7, 2, 9),
     "VPCLMULQDQ": (7, 2, 10),
@@ -148,6 +150,8 @@ class Cpu:
                 bits.append(place)
         for leaf, register, bit in bits:
             table.setdefault(leaf, [0, 0, 0, 0])[register] |= 1 << bit
+        if 7 | SUBLEAF_1 in table:
+            table[7][0] = 1  # the last subleaf
         if "XSAVE" in self.features:
             self._add_xsave(table)
         self._table = {leaf: (a[0], a[1], a[2], a[3]) for leaf, a in table.items()}

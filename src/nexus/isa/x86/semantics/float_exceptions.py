@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from iced_x86 import Mnemonic
 
-from nexus.isa.x86.semantics import evex_float, float_compare, fused, sse_float
+from nexus.isa.x86.semantics import evex_float, float_compare, fused, half, half_convert, sse_float
 from nexus.isa.x86.table import SEMANTICS
 
-_MODULES = tuple(module.__name__ for module in (sse_float, float_compare, fused, evex_float))
+_MODULES = tuple(
+    module.__name__ for module in (sse_float, float_compare, fused, evex_float, half, half_convert)
+)
 _CONTROL = {Mnemonic.LDMXCSR, Mnemonic.STMXCSR, Mnemonic.VLDMXCSR, Mnemonic.VSTMXCSR}
 RAISING = frozenset(
     {m for m, f in SEMANTICS.items() if f.__module__ in _MODULES} - _CONTROL | {Mnemonic.CMPSD}
