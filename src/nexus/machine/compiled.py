@@ -135,7 +135,8 @@ class Hot:
             self.compiler = Compiler([(window.host, window.top)])
         code = {page: window.read_forced(page, PAGE) for page in pages}
         self._asked = pc, [(page, translations.blocks_of(page)) for page in pages]
-        self.compiler.ask(pc, starts, sorted(translations.hooks), code)
+        room = window.top, window.guard
+        self.compiler.ask((pc, starts, sorted(translations.hooks), code, room))
 
     def _region(self, pc: int) -> tuple[list[int], list[int]]:
         """The blocks that have been run around `pc`, nearest first, and their pages."""

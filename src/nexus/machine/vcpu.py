@@ -133,7 +133,7 @@ class Vcpu:
             elif kind == Exit.BUDGET:
                 if self._compiling:
                     self._sample(slots[_PC])
-                if slots[_BUDGET] < budget:
+                if slots[_BUDGET] < budget or slots[_BUDGET] >> 63:  # a loop of T2 may have gone beyond
                     return Stop(Exit.BUDGET)
                 return self._once(state, at, budget, True) or Stop(Exit.BUDGET)
             else:

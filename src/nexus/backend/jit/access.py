@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from nexus.ir.types import V256, V512, Type
 
-FAR = 1 << 31  # above the top, where an access faults with every constant
-NEAR = 1 << 30  # constants are less than that; the window's guards are larger than FAR + NEAR
+MOST = 1 << 31  # displacements are less than that, up and down
 ACCESSES = ".nexus.accesses"  # the section of the table
 
 _LOADS = {
     "i8": "movzbl {}, ${{0:k}}",
     "i16": "movzwl {}, ${{0:k}}",
-    "i32": "movl {}, $0",
+    "i32": "movl {}, ${{0:k}}",
     "i64": "movq {}, $0",
 }
-_STORES = {"i8": "movb $0, {}", "i16": "movw $0, {}", "i32": "movl $0, {}", "i64": "movq $0, {}"}
+_STORES = {
+    "i8": "movb ${{0:b}}, {}",
+    "i16": "movw ${{0:w}}, {}",
+    "i32": "movl ${{0:k}}, {}",
+    "i64": "movq $0, {}",
+}
 
 
 def note(operand: int) -> str:
@@ -31,8 +35,15 @@ def pieces(type: Type) -> list[Type]:
 
 
 def held(type: Type) -> str:
-    """The LLVM type that a value has in a host register."""
-    return f"<{type.bits // 64} x i64>" if type.is_vector else type.llvm
+    """The LLVM type that a value has in a host register; a number is extended by zeros."""
+    return f"<{type.bits // 64} x i64>" if type.is_vector else "i64"
+
+
+def place(displacement: int, base: int, index: int, scale: int) -> str:
+    """The operand of an instruction: `base` and `index` are numbers of the assembly's operands, 0 for none.
+    The window's host address is in GS."""
+    inside = (f"${base}" if base else "") + (f",${index},{scale}" if index else "")
+    return f"%gs:{displacement or ''}({inside})" if inside else f"%gs:{displacement}"
 
 
 def load(type: Type, aligned: bool, place: str) -> str:

@@ -4,101 +4,143 @@ A guest access is inline assembly with a second way out (`callbr`), taken by the
 there the registers are stored as they were before the instruction, which the interpreter then does. Flags
 that nobody reads are not among them.
 
-Addresses: `root + constant`, where the root is compared with the window's top once and replaced by one that
-always faults if it lies above; constants are small enough for the guards around the window (`access.NEAR`).
-That is a fault too where only the sum is a good address; the interpreter does not mind.
+An address is compared with the window's top, without its displacement, unless `bounds.py` has found that it
+need not; one that is not below leaves as well. The window's guards are larger than any displacement.
 """
 
 from __future__ import annotations
 
 from nexus.backend.interp.handlers import CONVENTION
 from nexus.backend.jit import access, unit
+from nexus.backend.jit.bounds import BASE, NOTHING
 from nexus.backend.jit.region import ALL_FLAGS, liveness
+from nexus.backend.jit.sums import signed
 from nexus.backend.llvm.expand import expand
 from nexus.ir.ops import CONTROL, LOAD, STORE
 from nexus.ir.state import SLOTS, VECTOR_BYTES
-from nexus.ir.types import I1, I64, TYPES, V128, V256, V512, Type
+from nexus.ir.types import I1, I64, V128, V256, V512, Type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.backend.jit.lower import Function
     from nexus.ir.values import Value
 
+    # base and index ("" for none), times the index is taken, displacement
+    Place = tuple[str, str, int, int]
+
 _PC, _BUDGET = SLOTS["pc"], SLOTS["budget"]
-_OUTSIDE = ("x87", "fx", "mmx", "mxcsr", "string", "atomic", "cpuid")
-_PARTLY = ("load.mask.", "store.mask.", "load.if.")
 _SMALL_STEPS = ("add.i64", "sub.i64")
 
 
-def label(pc: int) -> str:
+def label(number: int) -> str:
     """Where a block begins."""
-    return f"b{pc:x}"
+    return f"b{number:x}"
 
 
 def entrance(pc: int) -> str:
     """Where a block is entered from outside: past the look at the budget, so that every entry gets on."""
-    return f"e{pc:x}"
-
-
-def is_outside(op: Value) -> bool:
-    """Whether the instruction of an op is left to the interpreter."""
-    head = op.row.name.partition(".")[0]
-    partly = op.row.name.startswith(_PARTLY)
-    return head in _OUTSIDE or op.row.indirect or head == "exit" or partly
+    return f"o{pc:x}"
 
 
 class Writer:
     """One block. `scalars` and `vectors` hold what slots are at this point, if not what they were at its
     start."""
 
-    def __init__(self, function: Function, pc: int, before: Writer | None) -> None:
+    def __init__(self, function: Function, number: int, before: Writer | None) -> None:
         """`before` is the block that is the only way to this one, if there is one."""
         self.f = function
-        self.pc = pc
-        self.block = block = function.region.blocks[pc]
+        self.number = number
+        self.block = block = function.region.blocks[number]
         self.values: dict[Value, str] = {}
         self.scalars: dict[int, str] = {}
         self.vectors: dict[int, str] = {}
         self.origins: dict[str, tuple[str, int]] = {}  # of a sum with a constant
-        self.bounded: dict[str, str] = {}  # by the root
-        self.memory: dict[tuple[str, int, str], str] = {}  # by root, constant and type: what lies there
+        self.extended: dict[str, str] = {}  # numbers, extended by zeros
+        self.memory: dict[Place, tuple[str, Type]] = {}  # what lies there
         self.changed: set[int] = set()
         self.changed_vectors: set[int] = set()
         if before is not None:
-            for name in ("scalars", "vectors", "origins", "bounded", "memory"):
+            for name in ("scalars", "vectors", "origins", "extended", "memory"):
                 setattr(self, name, dict(getattr(before, name)))
-        self.instruction = pc
+        self.instruction = block.start
         region = function.region
-        self.live = liveness(block, region.live_out(pc))
+        self.live = liveness(block, region.live_out(number))
         self.live_here = self.live[0]
 
     def write(self) -> None:
-        f, block, pc = self.f, self.block, self.pc
+        f, block, number = self.f, self.block, self.number
         cost = len(block.marks)
-        f.do(f"{label(pc)}:")
-        if pc in f.region.headers:
-            left = f.op(f"load i64, ptr %s{_BUDGET}")
-            spent = f.new_label()
-            over = f.op(f"icmp slt i64 {left}, {cost}")
-            f.do(f"br i1 {over}, label %{spent}, label %{entrance(pc)}, !prof !1")
+        if number in f.region.entries:
+            self.enter(cost)
+        f.do(f"{label(number)}:")
+        left = self.get(_BUDGET)
+        if number in f.region.headers:
+            spent, go = f.new_label(), f.new_label()
+            over = f.op(f"icmp slt i64 {left}, 0")
+            f.do(f"br i1 {over}, label %{spent}, label %{go}, !prof !1")
             f.do(f"{spent}:")
             self.leave_by(unit.SPENT)
-        else:
-            f.do(f"br label %{entrance(pc)}")
-        f.do(f"{entrance(pc)}:")
-        self.set(_BUDGET, f.op(f"sub i64 {self.get(_BUDGET)}, {cost}"))
-        marks = block.marks
-        ends = [at for at, _ in marks[1:]] + [len(block.ops)]
+            f.do(f"{go}:")
+        self.set(_BUDGET, f.op(f"sub i64 {left}, {cost}"))
+        if number in f.region.entries:
+            self.save()
+            f.do(f"br label %e{number:x}")
+            f.do(f"e{number:x}:")
+            self.scalars.clear()
+            self.changed.clear()
+        until = f.region.ends[number]
+        marks = [mark for mark in block.marks if mark[0] < until]
+        ends = [*(at for at, _ in marks[1:]), until][: len(marks)]
         for (start, address), end in zip(marks, ends, strict=True):
             self.instruction = address
             self.live_here = self.live[start]
-            if any(map(is_outside, block.ops[start:end])):
-                self.give_up()
-                return
             for index in range(start, end):
                 self.emit(block.ops[index], index)
-        if not block.marks or block.ops[-1].row.effect != CONTROL:
+        if until < len(block.ops):
+            self.instruction = block.marks[len(marks)][1]
+            self.live_here = self.live[until]
+            self.give_up()
+        elif not block.marks or block.ops[-1].row.effect != CONTROL:
             raise AssertionError("a block without an end")
+
+    def enter(self, cost: int) -> None:
+        """The way in from outside."""
+        f = self.f
+        f.do(f"{entrance(self.number)}:")
+        self.check(-1, self.number)
+        f.do(f"store i64 {f.op(f'sub i64 {self.get(_BUDGET)}, {cost}')}, ptr %s{_BUDGET}")
+        f.do(f"br label %e{self.number:x}")
+        self.scalars.clear()
+
+    def check(self, source: int, target: int) -> None:
+        """What has to be true on the way to a block (`bounds.py`), or the interpreter does its first
+        instruction."""
+        f, before = self.f, (self.instruction, self.live_here, dict(self.scalars))
+        wrong = []
+        for slot in f.bounds.sizes.get((source, target), ()):
+            wrong.append(f"icmp ugt i64 {self.get(slot)}, {(1 << 32) - 1}")
+        for terms, constant in f.bounds.checks.get((source, target), ()):
+            sum = str(constant)
+            for slot, count in terms:
+                part = self.get(slot)
+                if count != 1:
+                    part = f.op(f"mul i64 {part}, {count}")
+                sum = f.op(f"add i64 {part}, {sum}")
+            wrong.append(f"icmp uge i64 {sum}, %top")
+        if not wrong:
+            return
+        self.instruction, self.live_here = f.region.blocks[target].start, f.region.live_in[target]
+        refused = f.new_label()
+        for condition in wrong:
+            on = f.new_label()
+            f.do(f"br i1 {f.op(condition)}, label %{refused}, label %{on}, !prof !1")
+            f.do(f"{on}:")
+        after = f.new_label()
+        f.do(f"br label %{after}")
+        f.do(f"{refused}:")
+        self.leave_by(unit.STEP)
+        f.do(f"{after}:")
+        self.instruction, self.live_here, self.scalars = before
 
     # slots -----------------------------------------------------------------------------------------
 
@@ -190,8 +232,8 @@ class Writer:
 
     def give_up(self) -> None:
         """Leave the instruction to the interpreter, which then goes on by itself."""
-        if self.instruction == self.pc:
-            self.f.stuck.add(self.pc)
+        if self.instruction == self.number:
+            self.f.stuck.add(self.number)
         self.leave(self.instruction, self.live_here)
 
     def leave_by(self, record: int) -> None:
@@ -221,10 +263,13 @@ class Writer:
         elif head == "clear":
             self.clear(op.imm)
         elif head == "lea":
-            root, offset = self.address(op)
+            root, offset = self.root(op), op.imm >> 2
             self.values[op] = f.op(f"add i64 {root}, {offset}") if offset else root
+            self.derive(self.values[op], root, offset)
+        elif head == "zext" and self.values[op.args[0]] in self.extended and op.type is I64:
+            self.values[op] = self.extended[self.values[op.args[0]]]
         elif row.effect in (LOAD, STORE):
-            self.access(op)
+            self.access(op, index)
         elif head in ("goto", "branch", "jump"):
             self.end(op, index)
         elif head == "trap_if":
@@ -241,7 +286,8 @@ class Writer:
         if type.is_vector:
             self.set_vector(op.imm, type, value)
         elif op.imm != _PC:  # told apart by how the block ends
-            self.set(op.imm, value if type is I64 else f.op(f"zext {type.llvm} {value} to i64"))
+            wide = value if type is I64 else self.extended.get(value)
+            self.set(op.imm, wide or f.op(f"zext {type.llvm} {value} to i64"))
 
     def plain(self, op: Value) -> None:
         """A row by its template."""
@@ -255,82 +301,118 @@ class Writer:
         for name, value in out.new.items():
             self.set(SLOTS[name], value)
         if row.name in _SMALL_STEPS and op.args[1].row.name == "const.i64":
-            number = op.args[1].imm
-            number -= number >> 63 << 64
-            root, offset = self.origins.get(arguments[0], (arguments[0], 0))
-            offset += number if row.name == "add.i64" else -number
-            if abs(offset) < access.NEAR:
-                self.origins[out.result] = root, offset
+            number = signed(op.args[1].imm)
+            self.derive(out.result, arguments[0], number if row.name == "add.i64" else -number)
 
-    def address(self, op: Value) -> tuple[str, int]:
-        """The guest address of an op: a value and a constant to add."""
-        f, offset, scale = self.f, op.imm >> 2, op.imm & 3
-        base = self.values[op.args[0]]
+    def derive(self, value: str, source: str, offset: int) -> None:
+        """Note that a value is another and a constant."""
+        root, more = self.origins.get(source, (source, 0))
+        if abs(more + offset) < access.MOST:
+            self.origins[value] = root, more + offset
+
+    def root(self, op: Value) -> str:
+        """The guest address of an op without its displacement."""
+        f, base = self.f, self.values[op.args[0]]
+        if op.row.address == 1:
+            return base
+        index, scale = self.values[op.args[1]], op.imm & 3
+        return f.op(f"add i64 {base}, {f.op(f'shl i64 {index}, {scale}') if scale else index}")
+
+    def place(self, op: Value) -> Place:
+        """The guest address of an op as an instruction can have it."""
+        base, index, scale, displacement = op.args[0], None, op.imm & 3, op.imm >> 2
         if op.row.address == 2:
-            index = self.values[op.args[1]]
-            if scale:
-                index = f.op(f"shl i64 {index}, {scale}")
-            return f.op(f"add i64 {base}, {index}"), offset
-        root, more = self.origins.get(base, (base, 0))
-        return root, offset + more
+            index = op.args[1]
+        elif base.row.name == "lea.i64x" and abs(displacement + (base.imm >> 2)) < access.MOST:
+            displacement += base.imm >> 2
+            base, index, scale = base.args[0], base.args[1], base.imm & 3
+        root, more = self._apart(self.values[base], displacement)
+        if index is None:
+            return root, "", 0, more
+        second, times = self.values[index], 1 << scale
+        origin, offset = self.origins.get(second, (second, 0))
+        if abs(more + offset * times) < access.MOST:
+            second, more = origin, more + offset * times
+        return root, second, times, more
 
-    def access(self, op: Value) -> None:
+    def _apart(self, base: str, displacement: int) -> tuple[str, int]:
+        """A base and a displacement, with what is constant of the one in the other; "" for no base."""
+        root, more = self.origins.get(base, (base, 0))
+        if abs(displacement + more) >= access.MOST:
+            return base, displacement
+        if root[0] != "%" and abs(signed(int(root)) + more + displacement) < access.MOST:
+            return "", signed(int(root)) + more + displacement
+        return root, more + displacement
+
+    def access(self, op: Value, index: int) -> None:
         f, row = self.f, op.row
-        root, offset = self.address(op)
-        if abs(offset) >= access.NEAR or root[0] != "%":
-            root, offset = f.op(f"add i64 {root}, {offset}"), 0
-        bounded = self.bounded.get(root)
-        if bounded is None:
-            below = f.op(f"icmp ult i64 {root}, %top")
-            bounded = self.bounded[root] = f.op(f"select i1 {below}, i64 {root}, i64 %far")
+        where = self.place(op)
         type = row.result if row.effect == LOAD else row.operands[-1]
         assert type is not None
         pieces, aligned = access.pieces(type), ".aligned." in row.name
-        places = [f"{offset + at or ''}($1,$2)" for at in range(0, type.bits // 8, pieces[0].bits // 8)]
-        key = root, offset, type.name
-        if row.effect == LOAD:
-            if key in self.memory and not aligned:
-                self.values[op] = self.memory[key]
+        if row.effect == LOAD and where in self.memory and not aligned:
+            known, kind = self.memory[where]
+            if kind is type:
+                self.values[op] = known
                 return
-            parts = [
-                self.guarded(access.load(piece, aligned, place), piece, bounded, "")
-                for piece, place in zip(pieces, places, strict=True)
-            ]
-            self.memory[key] = self.values[op] = self.joined(parts, type)
-            return
-        value = self.values[op.args[-1]]
-        for piece, place, part in zip(pieces, places, self.split(value, type), strict=True):
-            self.guarded(access.store(piece, aligned, place), piece, bounded, part)
-        self.memory = {
-            (other, at, name): known
-            for (other, at, name), known in self.memory.items()
-            if other == root and not at - type.bits // 8 < offset < at + TYPES[name].bits // 8
-        }
-        self.memory[key] = value
-
-    def guarded(self, instruction: str, type: Type, bounded: str, value: str) -> str:
-        """One instruction that may fail: a load, or a store of `value`; returns what it loads."""
-        f, held, kind = self.f, access.held(type), "x" if type.is_vector else "r"
-        on, failed = f.new_label(), f.new_label()
-        ways = f"to label %{on} [label %{failed}]"
-        name = f"%a{f.count}"
-        text = access.note(3) + instruction
-        if value:
-            arguments = f"({held} {value}, ptr %window, i64 {bounded})"
-            f.do(f'callbr void asm sideeffect "{text}", "{kind},r,r,!i"{arguments} {ways}')
+        failed, look = f.new_label(), f.bounds.looks[self.number][index]
+        if look != NOTHING:
+            root, on = self.values[op.args[0]] if look == BASE else self.root(op), f.new_label()
+            f.do(f"br i1 {f.op(f'icmp ult i64 {root}, %top')}, label %{on}, label %{failed}, !prof !2")
+            f.do(f"{on}:")
+        size, step = type.bits // 8, pieces[0].bits // 8
+        value = "" if row.effect == LOAD else self.values[op.args[-1]]
+        parts = self.split(value, type) if value else [""] * len(pieces)
+        loaded = []
+        for number, (piece, part) in enumerate(zip(pieces, parts, strict=True)):
+            at = (*where[:3], where[3] + number * step)
+            last = number + 1 == len(pieces)
+            loaded.append(self.guarded(piece, aligned, at, part, failed, last))
+        if row.effect == LOAD:
+            value = self.values[op] = self.joined(loaded, type)
         else:
-            arguments = f"(ptr %window, i64 {bounded})"
-            f.do(f'{name} = callbr {held} asm sideeffect "{text}", "={kind},r,r,!i"{arguments} {ways}')
-        f.do(f"{failed}:")
-        self.leave_by(unit.STEP)
+            self.memory = {
+                known: (held, kind)
+                for known, (held, kind) in self.memory.items()
+                if known[:3] == where[:3] and not known[3] - size < where[3] < known[3] + kind.bits // 8
+            }
+        self.memory[where] = value, type
+
+    def guarded(self, type: Type, aligned: bool, where: Place, value: str, failed: str, last: bool) -> str:
+        """One instruction that may fail: a load, or a store of `value`; returns what it loads. The `last` one
+        of an access is followed by what is done then."""
+        f, held, kind = self.f, access.held(type), "x" if type.is_vector else "r"
+        base, index, times, displacement = where
+        arguments = [f"{held if type.is_vector else type.llvm} {value}"] if value else []
+        numbers = {
+            part: len(arguments) + (not value) + at for at, part in enumerate(filter(None, (base, index)))
+        }
+        arguments += [f"i64 {part}" for part in numbers]
+        place = access.place(displacement, numbers.get(base, 0), numbers.get(index, 0), times)
+        text = access.store(type, aligned, place) if value else access.load(type, aligned, place)
+        text = access.note(len(arguments) + (not value)) + text
+        constraints = ",".join([*([kind] if value else [f"={kind}"]), *["r"] * len(numbers), "!i"])
+        on, name = f.new_label(), f"%a{f.count}"
+        result = "void" if value else held
+        f.do(
+            f'{"" if value else name + " = "}callbr {result} asm sideeffect "{text}", "{constraints}"'
+            f"({', '.join(arguments)}) to label %{on} [label %{failed}]"
+        )
+        if last:
+            f.do(f"{failed}:")
+            self.leave_by(unit.STEP)
         f.do(f"{on}:")
         return name
 
     def joined(self, parts: list[str], type: Type) -> str:
         """The value of a type from what its pieces are in registers."""
         f = self.f
-        if not type.is_vector:
+        if type is I64:
             return parts[0]
+        if not type.is_vector:
+            value = f.op(f"trunc i64 {parts[0]} to {type.llvm}")
+            self.extended[value] = parts[0]
+            return value
         whole = parts[0]
         if len(parts) > 1:
             lanes = ", ".join(f"i32 {lane}" for lane in range(8))
@@ -358,12 +440,13 @@ class Writer:
         if op.row.name == "goto" and index and self.block.ops[index - 1].row.name == "branch":
             return
         self.save()
-        outside: dict[str, int] = {}
+        inside = f.region.ways[self.number]
+        edges: dict[str, int] = {}
 
         def way(pc: int) -> str:
-            if pc in f.region.blocks:
-                return label(pc)
-            outside[out := f.new_label()] = pc
+            if pc in inside and not f.bounds.has_checks(self.number, inside[pc]):
+                return label(inside[pc])
+            edges[out := f.new_label()] = pc
             return out
 
         if op.row.name == "goto":
@@ -373,13 +456,16 @@ class Writer:
             f.do(f"br i1 {self.values[op.args[0]]}, label %{taken}, label %{other}")
         else:
             target, elsewhere = self.values[op.args[0]], f.new_label()
-            sites = f.region.targets(self.pc)
-            cases = " ".join(f"i64 {site}, label %{label(site)}" for site in sites)
+            cases = " ".join(f"i64 {pc}, label %{way(pc)}" for pc in inside)
             f.do(f"switch i64 {target}, label %{elsewhere} [ {cases} ]")
             f.do(f"{elsewhere}:")
             self.store_state(ALL_FLAGS)
             f.do(f"store i64 {target}, ptr %target")
             self.dispatch("%base")
-        for out, pc in outside.items():
-            f.do(f"{out}:")
-            self.leave(pc, ALL_FLAGS)
+        for edge, pc in edges.items():
+            f.do(f"{edge}:")
+            if pc in inside:
+                self.check(self.number, inside[pc])
+                f.do(f"br label %{label(inside[pc])}")
+            else:
+                self.leave(pc, ALL_FLAGS)
