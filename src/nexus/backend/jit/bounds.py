@@ -1,8 +1,8 @@
 """Which accesses need no look at their address, because an earlier one has told enough about it.
 
 The window has guards on both sides, so an address that differs by less than their size from one inside is
-safe: it faults where it has to. What a look tells, and what a successful access tells, is kept as facts: of a
-sum of slots (`sums.py`), the interval in which it differs from some address inside. A pointer that goes through
+safe: it faults where it has to. What a look tells, and what a successful access tells, is kept as facts: of
+a sum of slots (`sums.py`), the interval in which it differs from some address inside. A pointer that goes through
 an array is inside again with each access, so the fact is true whenever the loop begins anew; only on the way
 into the loop somebody has to look. A fact about a base outlives an index of 32 bits, since the guards are
 larger than eight times that.

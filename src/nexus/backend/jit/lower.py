@@ -7,7 +7,7 @@ go back to the state where the region is left (`writer.py`).
 from __future__ import annotations
 
 from nexus.backend.interp.handlers import CONVENTION, PARAMETERS
-from nexus.backend.jit import unit
+from nexus.backend.jit import flags, unit
 from nexus.backend.jit.bounds import Bounds, Room
 from nexus.backend.jit.region import Region
 from nexus.backend.jit.writer import Writer, entrance
@@ -75,6 +75,7 @@ class Function:
     def __init__(self, region: Region, room: Room) -> None:
         self.region = region
         self.bounds = Bounds(region, room)
+        self.pending = flags.pending(region.blocks, region.sources(), region.entries)
         self.lines: list[str] = []
         self.count = 0
         self.ways: dict[int, int] = {}
@@ -106,6 +107,8 @@ class Function:
             self.field(f"%at{slot}", 8 * slot)
             self.do(f"%s{slot} = alloca i64")
             self.do(f"store i64 {self.op(f'load i64, ptr %at{slot}')}, ptr %s{slot}")
+        for place in range(2):
+            self.do(f"%flags{place} = alloca i64")
         for slot, type in self.slots.vectors.items():
             self.field(f"%xat{slot}", VECTOR_OFFSET + VECTOR_BYTES * slot)
             self.do(f"%x{slot} = alloca {type}")

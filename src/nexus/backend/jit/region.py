@@ -1,4 +1,4 @@
-"""A region: blocks that are compiled together, the loops among them, and the flags that anybody reads.
+"""A region: blocks that are compiled together, and the loops among them.
 
 A block is known by a number. That of an original is its address; a copy's has the copy's number above
 (`COPY`). Short loops without others inside are copied so that several turns cost one look at the budget.
@@ -6,9 +6,9 @@ A block is known by a number. That of an original is its address; a copy's has t
 
 from __future__ import annotations
 
+from nexus.backend.jit.flags import ALL_FLAGS, liveness
 from nexus.backend.jit.sums import Trace
 from nexus.ir.ops import ROWS, STORE
-from nexus.ir.state import FLAGS, SLOTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from nexus.ir.values import Block, Value
 
-ALL_FLAGS = frozenset(SLOTS[name] for name in FLAGS)
 COPY = 1 << 64
 _NONE: frozenset[int] = frozenset()
 _BRANCHES = ("goto", "branch")
@@ -190,31 +189,6 @@ def is_outside(op: Value) -> bool:
     head = op.row.name.partition(".")[0]
     partly = op.row.name.startswith(_PARTLY)
     return head in _OUTSIDE or op.row.indirect or head == "exit" or partly
-
-
-def liveness(block: Block, live: frozenset[int]) -> list[frozenset[int]]:
-    """For each op, and the end, the flags that are read from there on before they are set; `live` are those
-    at the end."""
-    out = [live]
-    for op in reversed(block.ops):
-        live = (live - flags_written(op)) | flags_read(op)
-        out.append(live)
-    out.reverse()
-    return out
-
-
-def flags_written(op: Value) -> frozenset[int]:
-    if op.row.name.startswith("put."):
-        return ALL_FLAGS & {op.imm} if not op.row.operands[0].is_vector else _NONE
-    return frozenset(SLOTS[name] for name in op.row.writes) & ALL_FLAGS
-
-
-def flags_read(op: Value) -> frozenset[int]:
-    if op.row.name.startswith("get."):
-        return ALL_FLAGS & {op.imm} if op.type is not None and not op.type.is_vector else _NONE
-    if op.row.indirect or op.row.name == "exit":
-        return ALL_FLAGS
-    return frozenset(SLOTS[name] for name in op.row.reads) & ALL_FLAGS
 
 
 _STORE = ROWS["store.i64"]

@@ -13,7 +13,7 @@ from __future__ import annotations
 from nexus.backend.interp.handlers import CONVENTION
 from nexus.backend.jit import access, unit
 from nexus.backend.jit.bounds import BASE, NOTHING
-from nexus.backend.jit.region import ALL_FLAGS, liveness
+from nexus.backend.jit.flags import ALL_FLAGS, liveness, waits
 from nexus.backend.jit.sums import signed
 from nexus.backend.llvm.expand import expand
 from nexus.ir.ops import CONTROL, LOAD, STORE
@@ -23,6 +23,7 @@ from nexus.ir.types import I1, I64, V128, V256, V512, Type
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from nexus.backend.jit.lower import Function
+    from nexus.ir.ops.table import Row
     from nexus.ir.values import Value
 
     # base and index ("" for none), times the index is taken, displacement
@@ -57,11 +58,13 @@ class Writer:
         self.origins: dict[str, tuple[str, int]] = {}  # of a sum with a constant
         self.extended: dict[str, str] = {}  # numbers, extended by zeros
         self.memory: dict[Place, tuple[str, Type]] = {}  # what lies there
+        self.pending: tuple[Row, list[str]] | None = None  # the flags are those of this row
         self.changed: set[int] = set()
         self.changed_vectors: set[int] = set()
         if before is not None:
             for name in ("scalars", "vectors", "origins", "extended", "memory"):
                 setattr(self, name, dict(getattr(before, name)))
+            self.pending = before.pending
         self.instruction = block.start
         region = function.region
         self.live = liveness(block, region.live_out(number))
@@ -73,6 +76,17 @@ class Writer:
         if number in f.region.entries:
             self.enter(cost)
         f.do(f"{label(number)}:")
+        row = f.pending[number]
+        if row is not None and self.pending is None:
+            operands = [f.op(f"load i64, ptr %flags{place}") for place in range(len(row.operands))]
+            types = [type.llvm for type in row.operands]
+            self.pending = (
+                row,
+                [
+                    operand if type == "i64" else f.op(f"trunc i64 {operand} to {type}")
+                    for operand, type in zip(operands, types, strict=True)
+                ],
+            )
         left = self.get(_BUDGET)
         if number in f.region.headers:
             spent, go = f.new_label(), f.new_label()
@@ -147,12 +161,37 @@ class Writer:
     def get(self, slot: int) -> str:
         value = self.scalars.get(slot)
         if value is None:
+            if slot in ALL_FLAGS and self.pending is not None:
+                self.scalars.update(self.flags())
+                return self.scalars[slot]
             value = self.scalars[slot] = self.f.op(f"load i64, ptr %s{slot}")
         return value
 
     def set(self, slot: int, value: str) -> None:
+        if slot in ALL_FLAGS and self.pending is not None:
+            self.settle()
         self.scalars[slot] = value
         self.changed.add(slot)
+
+    def flags(self) -> dict[int, str]:
+        """The flags of the row that they are pending of."""
+        assert self.pending is not None
+        f, (row, operands) = self.f, self.pending
+        f.count += 1
+        out = expand(row, f"e{f.count}.", operands, "", "", self._no_field)
+        f.lines += out.lines
+        return {SLOTS[name]: value for name, value in out.new.items()}
+
+    @staticmethod
+    def _no_field(name: str) -> str:
+        raise AssertionError(f"flags that depend on {name}")
+
+    def settle(self) -> None:
+        """Compute flags that are pending, as if the row had done that."""
+        for slot in ALL_FLAGS:
+            self.get(slot)
+        self.changed |= ALL_FLAGS
+        self.pending = None
 
     def get_vector(self, slot: int, type: Type) -> str:
         f, whole = self.f, self.f.slots.vectors[slot]
@@ -195,7 +234,15 @@ class Writer:
             f.do(f"store <2 x i64> zeroinitializer, ptr {at}, align 16")
 
     def save(self) -> None:
-        """Hand everything on to the next block."""
+        """Hand everything on to the next blocks."""
+        f, inside = self.f, self.f.region.targets(self.number)
+        if self.pending is not None:
+            row, operands = self.pending
+            for place, (operand, type) in enumerate(zip(operands, row.operands, strict=True)):
+                wide = operand if type is I64 else f.op(f"zext {type.llvm} {operand} to i64")
+                f.do(f"store i64 {wide}, ptr %flags{place}")
+            if any(f.pending[number] is None and f.region.live_in[number] for number in inside):
+                self.settle()
         for slot in self.changed:
             self.f.do(f"store i64 {self.scalars[slot]}, ptr %s{slot}")
         for slot in self.changed_vectors:
@@ -205,10 +252,12 @@ class Writer:
 
     def store_state(self, live: frozenset[int]) -> None:
         """What the guest sees, with those flags that are live."""
-        f = self.f
+        f, flags = self.f, {}
+        if self.pending is not None and not live <= self.scalars.keys():
+            flags = self.flags()
         for slot in sorted(f.slots.written):
             if slot not in ALL_FLAGS or slot in live:
-                value = self.scalars.get(slot) or f.op(f"load i64, ptr %s{slot}")
+                value = self.scalars.get(slot) or flags.get(slot) or f.op(f"load i64, ptr %s{slot}")
                 f.do(f"store i64 {value}, ptr %at{slot}")
         for slot in sorted(f.slots.written_vectors):
             type = f.slots.vectors[slot]
@@ -293,6 +342,12 @@ class Writer:
         """A row by its template."""
         f, row = self.f, op.row
         arguments = [self.values[arg] for arg in op.args]
+        if waits(row):
+            self.pending = row, arguments
+            for slot in ALL_FLAGS:
+                self.scalars.pop(slot, None)
+            self.changed -= ALL_FLAGS
+            return
         f.count += 1
         out = expand(row, f"e{f.count}.", arguments, str(op.imm), "", lambda name: self.get(SLOTS[name]))
         f.lines += out.lines
