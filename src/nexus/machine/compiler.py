@@ -20,7 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    Request = tuple[int, list[int], list[int], dict[int, bytes], tuple[int, int]]  # what `compiled` is given
+    # what `compiled` is given
+    Request = tuple[int, list[int], list[int], dict[int, bytes], tuple[int, int], dict[int, list[int]]]
 
 BLOCK_LIMIT = 100  # instructions in a block
 _LENGTH = 4
@@ -156,10 +157,15 @@ class Pages:
 
 
 def compiled(
-    entry: int, starts: list[int], stops: list[int], pages: dict[int, bytes], room: tuple[int, int]
+    entry: int,
+    starts: list[int],
+    stops: list[int],
+    pages: dict[int, bytes],
+    room: tuple[int, int],
+    seen: dict[int, list[int]],
 ) -> bytes:
     """The packed unit for the region around `entry`, made of blocks at `starts` and ending before `stops`, in
-    a window with this top and guard; empty if none can be made."""
+    a window with this top and guard; empty if none can be made. `seen`: where computed jumps have led."""
     from nexus.backend.jit.bounds import Room
     from nexus.backend.jit.build import compile_region
     from nexus.backend.jit.lower import Unfit
@@ -177,6 +183,6 @@ def compiled(
     if entry not in blocks:
         return b""
     try:
-        return compile_region(Region(entry, blocks), Room(*room)).pack()
+        return compile_region(Region(entry, blocks, seen), Room(*room)).pack()
     except Unfit:
         return b""

@@ -2,10 +2,10 @@
 
 The window has guards on both sides, so an address that differs by less than their size from one inside is
 safe: it faults where it has to. What a look tells, and what a successful access tells, is kept as facts: of
-a sum of slots (`sums.py`), the interval in which it differs from some address inside. A pointer that goes through
-an array is inside again with each access, so the fact is true whenever the loop begins anew; only on the way
-into the loop somebody has to look. A fact about a base outlives an index of 32 bits, since the guards are
-larger than eight times that.
+a sum of slots (`sums.py`), the interval in which it differs from some address inside. A pointer that goes
+through an array is inside again with each access, so the fact is true whenever the loop begins anew; only on
+the way into the loop somebody has to look. A fact about a base outlives an index of 32 bits, since the guards
+are larger than eight times that.
 
 Facts hold on every way to a block. Where a loop keeps a fact that one of the ways into the loop lacks, that
 way gets a check; the same for entries of the region. A check that fails leaves to the interpreter, so facts

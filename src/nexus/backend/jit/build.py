@@ -26,11 +26,6 @@ def compile_region(region: Region, room: Room) -> Unit:
         at_access, landing = struct.unpack_from("<ii", image.code, offset)
         accesses.append((offset + at_access, offset + 4 + landing))
     accesses.sort()
-    return Unit(
-        image.code,
-        image.symbols["unit"],
-        accesses,
-        region.entries,
-        ways,
-        [block.start for number, block in region.blocks.items() if number < COPY],
-    )
+    starts = [block.start for number, block in region.blocks.items() if number < COPY]
+    main = image.symbols["unit"]
+    return Unit(image.code, main, accesses, region.entries, ways, starts, region.jumps)

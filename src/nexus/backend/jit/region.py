@@ -28,17 +28,18 @@ class Region:
     """`blocks` by their number; control comes in at `entries`, the first of which is the reason for it all.
 
     `ways[number]` tells which block a block's guest target is. The block after a call belongs to the region
-    too: its address is one of the `sites`, among which an indirect jump, a return perhaps, looks for its
-    target first. `ends` has the position of the first op, or mark, that is left to the interpreter,
-    `closing` the ways that close a loop, `headers` where they lead."""
+    too, and a return looks for its target among those of the calls of its function. `jumps` are the starts of
+    blocks with a computed jump. `ends` has the position of the first op that is left to the interpreter, with
+    the rest of its block; `closing` are the ways that close a loop, `headers` where they lead."""
 
     def __init__(
         self, entry: int, blocks: dict[int, Block], seen: Mapping[int, Collection[int]] = {}
     ) -> None:
         """`seen`: where the computed jump at the end of a block has led."""
         calls = {pc: site for pc, block in blocks.items() if (site := return_site(block)) in blocks}
-        self.sites = sorted(set(calls.values()))
         self._seen = seen
+        self._returns: dict[int, set[int]] = {}
+        self._find_returns(blocks, calls)
         after = {pc: self._within(block, blocks) for pc, block in blocks.items()}
         reached, left = {entry}, [entry]
         while left:
@@ -47,7 +48,7 @@ class Region:
                 if target not in reached:
                     reached.add(target)
                     left.append(target)
-        self.sites = [site for site in self.sites if site in reached]
+        sites = [site for pc, site in calls.items() if pc in reached]
         self.blocks = {pc: blocks[pc] for pc in sorted(reached)}
         self.ends = {pc: left_at(block) for pc, block in self.blocks.items()}
         cut = {pc for pc, block in self.blocks.items() if self.ends[pc] < len(block.ops)}
@@ -55,7 +56,7 @@ class Region:
             pc: {} if pc in cut else {t: t for t in self._within(self.blocks[pc], reached)}
             for pc in self.blocks
         }
-        self.closing = self._find_closing(entry)
+        self.closing = self._find_closing((entry, *sites))
         self.headers = {target for _, target in self.closing}
         entries = {target for pc in cut for target in after[pc]} | self.headers
         for pc, site in calls.items():
@@ -64,8 +65,11 @@ class Region:
         self.entries = [entry, *sorted(entries - {entry})]
         for header in sorted(self.headers):
             self._unroll(header)
-        self.closing = self._find_closing(entry)
+        self.closing = self._find_closing((entry, *sites))
         self.headers = {target for _, target in self.closing}
+        self.jumps = sorted(
+            {block.start for number, block in self.blocks.items() if is_jump(block) and number not in cut}
+        )
         self.traces = {number: Trace(block, self.ends[number]) for number, block in self.blocks.items()}
         self.live_in = self._live_in()
 
@@ -74,15 +78,39 @@ class Region:
         return [target for target in self._leads(block) if target in blocks]
 
     def _leads(self, block: Block) -> Iterator[int]:
+        """Where a block can lead: from a computed jump, where it has led and where calls come from."""
         for op in block.ops:
             if op.row.name in _BRANCHES:
                 yield op.imm
-            elif op.row.name == "jump":
-                seen = self._seen.get(block.start)
-                if seen is not None:
-                    yield from seen
-                elif return_site(block) is None:
-                    yield from self.sites
+        if is_jump(block):
+            known = self._returns.get(block.start, set())
+            yield from sorted(known | set(self._seen.get(block.start, ())))
+
+    def _find_returns(self, blocks: dict[int, Block], calls: dict[int, int]) -> None:
+        """For the blocks that end with a return, where the calls are followed that may have led there."""
+        ends: dict[int, list[int]] = {}
+        for pc, site in calls.items():
+            for start in self._within(blocks[pc], blocks):
+                if start not in ends:
+                    ends[start] = self._ends_of(start, blocks, calls)
+                for end in ends[start]:
+                    self._returns.setdefault(end, set()).add(site)
+
+    def _ends_of(self, start: int, blocks: dict[int, Block], calls: dict[int, int]) -> list[int]:
+        """The blocks with computed jumps that a function leads to, without those that it calls."""
+        found, reached, left = [], {start}, [start]
+        while left:
+            pc = left.pop()
+            if pc in calls:
+                targets = [calls[pc]]
+            elif is_jump(blocks[pc]):
+                found.append(pc)
+                continue
+            else:
+                targets = self._within(blocks[pc], blocks)
+            left += [target for target in targets if target not in reached]
+            reached.update(targets)
+        return found
 
     def targets(self, number: int) -> Collection[int]:
         """The blocks that a block leads to."""
@@ -103,11 +131,11 @@ class Region:
             number: ways[0] for number, ways in self.sources().items() if number in closed and len(ways) == 1
         }
 
-    def _find_closing(self, entry: int) -> set[tuple[int, int]]:
+    def _find_closing(self, starts: Collection[int]) -> set[tuple[int, int]]:
         """The edges that close a loop."""
         closing: set[tuple[int, int]] = set()
         done: set[int] = set()
-        for start in (entry, *self.sites, *self.blocks):
+        for start in (*starts, *self.blocks):
             if start in done:
                 continue
             on_path = {start}
@@ -176,6 +204,11 @@ class Region:
         if not leads or self.ends[number] < len(block.ops):
             return ALL_FLAGS
         return _NONE.union(*(known[ways[pc]] if pc in ways else ALL_FLAGS for pc in leads))
+
+
+def is_jump(block: Block) -> bool:
+    """Whether a block ends with a computed jump."""
+    return bool(block.ops) and block.ops[-1].row.name == "jump"
 
 
 def left_at(block: Block) -> int:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     Place = tuple[str, str, int, int]
 
 _PC, _BUDGET = SLOTS["pc"], SLOTS["budget"]
+_COMPARED = 4  # targets of a computed jump
+_MOST_BITS = 10  # of a table of targets
 _SMALL_STEPS = ("add.i64", "sub.i64")
 
 
@@ -276,7 +278,9 @@ class Writer:
         f = self.f
         self.store_state(live)
         number = f.ways.setdefault(pc, len(f.ways))
-        way = f.op(f"getelementptr i8, ptr %base, i64 {unit.WAYS + unit.WAY * number}")
+        way = f.op(
+            f"getelementptr i8, ptr %base, i64 {unit.ways_at(len(f.region.jumps)) + unit.WAY * number}"
+        )
         self.dispatch(f.op(f"load ptr, ptr {way}"))
 
     def give_up(self) -> None:
@@ -511,12 +515,12 @@ class Writer:
             f.do(f"br i1 {self.values[op.args[0]]}, label %{taken}, label %{other}")
         else:
             target, elsewhere = self.values[op.args[0]], f.new_label()
-            cases = " ".join(f"i64 {pc}, label %{way(pc)}" for pc in inside)
-            f.do(f"switch i64 {target}, label %{elsewhere} [ {cases} ]")
+            self.choose(target, {pc: way(pc) for pc in inside}, elsewhere)
             f.do(f"{elsewhere}:")
             self.store_state(ALL_FLAGS)
             f.do(f"store i64 {target}, ptr %target")
-            self.dispatch("%base")
+            number = f.region.jumps.index(self.block.start)
+            self.dispatch(f.op(f"getelementptr i8, ptr %base, i64 {unit.JUMPS + unit.JUMP * number}"))
         for edge, pc in edges.items():
             f.do(f"{edge}:")
             if pc in inside:
@@ -524,3 +528,28 @@ class Writer:
                 f.do(f"br label %{label(inside[pc])}")
             else:
                 self.leave(pc, ALL_FLAGS)
+
+    def choose(self, target: str, places: dict[int, str], elsewhere: str) -> None:
+        """Go to the label of a target: one compare after the other, or by a table if there are many."""
+        f = self.f
+        shift, bits = hashed(list(places))
+        if len(places) <= _COMPARED or not bits:
+            cases = " ".join(f"i64 {pc}, label %{place}" for pc, place in places.items())
+            f.do(f"switch i64 {target}, label %{elsewhere} [ {cases} ]")
+            return
+        part = f.op(f"and i64 {f.op(f'lshr i64 {target}, {shift}')}, {(1 << bits) - 1}")
+        labels = {pc: f.new_label() for pc in places}
+        cases = " ".join(f"i64 {pc >> shift & (1 << bits) - 1}, label %{labels[pc]}" for pc in places)
+        f.do(f"switch i64 {part}, label %{elsewhere} [ {cases} ]")
+        for pc, place in places.items():
+            f.do(f"{labels[pc]}:")
+            f.do(f"br i1 {f.op(f'icmp eq i64 {target}, {pc}')}, label %{place}, label %{elsewhere}")
+
+
+def hashed(targets: list[int]) -> tuple[int, int]:
+    """The shift and the number of bits by which addresses differ, few of them; no bits if they need many."""
+    for bits in range(1, _MOST_BITS + 1):
+        for shift in range(_MOST_BITS + 1):
+            if len({target >> shift & (1 << bits) - 1 for target in targets}) == len(targets):
+                return shift, bits
+    return 0, 0
