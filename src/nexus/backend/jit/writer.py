@@ -67,6 +67,10 @@ class Writer:
             for name in ("scalars", "vectors", "origins", "extended", "memory"):
                 setattr(self, name, dict(getattr(before, name)))
             self.pending = before.pending
+        self.users: dict[Value, list[Value]] = {}
+        for op in block.ops:
+            for arg in op.args:
+                self.users.setdefault(arg, []).append(op)
         self.instruction = block.start
         region = function.region
         self.live = liveness(block, region.live_out(number))
@@ -420,15 +424,16 @@ class Writer:
             f.do(f"br i1 {f.op(f'icmp ult i64 {root}, %top')}, label %{on}, label %{failed}, !prof !2")
             f.do(f"{on}:")
         size, step = type.bits // 8, pieces[0].bits // 8
+        lane = access.is_lane(op, self.users.get(op, []))
         value = "" if row.effect == LOAD else self.values[op.args[-1]]
         parts = self.split(value, type) if value else [""] * len(pieces)
         loaded = []
         for number, (piece, part) in enumerate(zip(pieces, parts, strict=True)):
             at = (*where[:3], where[3] + number * step)
             last = number + 1 == len(pieces)
-            loaded.append(self.guarded(piece, aligned, at, part, failed, last))
+            loaded.append(self.guarded(piece, aligned, at, part, failed, last, lane))
         if row.effect == LOAD:
-            value = self.values[op] = self.joined(loaded, type)
+            value = self.values[op] = loaded[0] if lane else self.joined(loaded, type)
         else:
             self.memory = {
                 known: (held, kind)
@@ -437,18 +442,23 @@ class Writer:
             }
         self.memory[where] = value, type
 
-    def guarded(self, type: Type, aligned: bool, where: Place, value: str, failed: str, last: bool) -> str:
+    def guarded(
+        self, type: Type, aligned: bool, where: Place, value: str, failed: str, last: bool, lane: bool
+    ) -> str:
         """One instruction that may fail: a load, or a store of `value`; returns what it loads. The `last` one
         of an access is followed by what is done then."""
-        f, held, kind = self.f, access.held(type), "x" if type.is_vector else "r"
+        f, held, kind = self.f, access.held(type), "x" if type.is_vector or lane else "r"
+        if lane:
+            held = access.LANES[type][0]
+            value = value and f.op(f"bitcast {type.llvm} {value} to {held}")
         base, index, times, displacement = where
-        arguments = [f"{held if type.is_vector else type.llvm} {value}"] if value else []
+        arguments = [f"{held if kind == 'x' else type.llvm} {value}"] if value else []
         numbers = {
             part: len(arguments) + (not value) + at for at, part in enumerate(filter(None, (base, index)))
         }
         arguments += [f"i64 {part}" for part in numbers]
         place = access.place(displacement, numbers.get(base, 0), numbers.get(index, 0), times)
-        text = access.store(type, aligned, place) if value else access.load(type, aligned, place)
+        text = (access.store if value else access.load)(type, aligned, place, lane)
         text = access.note(len(arguments) + (not value)) + text
         constraints = ",".join([*([kind] if value else [f"={kind}"]), *["r"] * len(numbers), "!i"])
         on, name = f.new_label(), f"%a{f.count}"
@@ -461,7 +471,7 @@ class Writer:
             f.do(f"{failed}:")
             self.leave_by(unit.STEP)
         f.do(f"{on}:")
-        return name
+        return f.op(f"bitcast {held} {name} to {type.llvm}") if lane and not value else name
 
     def joined(self, parts: list[str], type: Type) -> str:
         """The value of a type from what its pieces are in registers."""
