@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from nexus.backend.jit.region import Region
     from nexus.backend.jit.sums import Access, Sum, Terms
 
-    Facts = dict[Terms, tuple[int, int]]  # how far the terms' sum can be from some address inside
+    Interval = tuple[int, int]
+    Facts = dict[Terms, Interval]  # how far the terms' sum can be from some address inside
 
 NOTHING, BASE, ROOT = range(3)  # what an access has to look at
 _SMALL = (1 << 32) - 1
-_MOST_WANTED, _MOST_CHANGES = 12, 4
+_MOST_WANTED, _MOST_TURNS, _PATIENCE = 12, 3, 50
 _FURTHEST = 9 * _SMALL  # that a symbol of known size may lead
 
 
@@ -55,7 +56,7 @@ class Bounds:
         self._wanted = self._find_wanted()
         self._facts: dict[int, Facts] = {}
         self._assumed = {pc: set(self._wanted[pc]) for pc in region.headers}
-        self._refused: set[tuple[int, Terms]] = set()
+        self._checked: set[tuple[int, int, Terms]] = set()  # ways that get a check for a sum
         while not self._settle():
             pass
         self.looks = {pc: self._flow(pc)[1] for pc in region.blocks}
@@ -67,7 +68,7 @@ class Bounds:
                 if source < 0 and pc not in self._open:
                     continue
                 for terms in facts:
-                    if source < 0 or self._across(source, after[source], terms) is None:
+                    if source < 0 or self._brought(source, pc, terms, after) is None:
                         self.checks.setdefault((source, pc), []).append((terms, self._wanted[pc][terms]))
         for pc in self._open:
             if self._small[pc]:
@@ -213,47 +214,61 @@ class Bounds:
         """Find facts that hold on all ways, for as long as the assumptions about loops do; False if one of
         these was wrong."""
         facts = self._facts = {}
-        changes: dict[tuple[int, Terms], int] = {}
+        turns: dict[tuple[int, int, Terms], set[Interval]] = {}
         known: dict[int, Facts] = {}
         left = list(self._before)
-        while left:
+        for _ in range(_PATIENCE * len(left)):
+            if not left:
+                break
             pc = left.pop(0)
-            facts[pc] = self._joined(pc, known, changes)
+            facts[pc] = self._joined(pc, known, turns)
             after = self._flow(pc)[0]
             if known.get(pc) != after:
                 known[pc] = after
                 left += [target for target in self._region.targets(pc) if target not in left]
+        if left:  # it does not end
+            facts.clear()
+            self._assumed = {pc: set() for pc in self._assumed}
+            return True
         right = True
-        for source, pc in self._region.closing:
-            for terms in self._assumed[pc] - {t for s, t in self._refused if s == pc}:
-                if self._across(source, known[source], terms) is None:
-                    self._assumed[pc].discard(terms)
+        for pc, assumed in self._assumed.items():
+            closing = [source for source in self._before[pc] if (source, pc) in self._region.closing]
+            for terms in list(assumed):
+                if all(self._brought(source, pc, terms, known) is None for source in closing):
+                    assumed.discard(terms)
                     right = False
         return right
 
-    def _joined(self, pc: int, known: dict[int, Facts], changes: dict[tuple[int, Terms], int]) -> Facts:
-        """The facts when a block begins, from those after the blocks before it."""
+    def _brought(self, source: int, pc: int, terms: Terms, known: dict[int, Facts]) -> Interval | None:
+        """What a way brings, if it does not need a check anyway."""
+        return None if (source, pc, terms) in self._checked else self._across(source, known[source], terms)
+
+    def _joined(
+        self, pc: int, known: dict[int, Facts], turns: dict[tuple[int, int, Terms], set[Interval]]
+    ) -> Facts:
+        """The facts when a block begins, from those after the blocks before it. `turns` has what each way has
+        brought so far: one that closes a loop and brings more with every turn gets a check."""
         sources = [source for source in self._before[pc] if source in known]
-        checked = pc in self._open and bool(sources)
         out = {}
         for terms, constant in self._wanted[pc].items():
-            if (pc, terms) in self._refused:
+            if pc in self._assumed and terms not in self._assumed[pc]:
                 continue
-            found = [self._across(source, known[source], terms) for source in sources]
-            if pc in self._assumed:
-                if terms not in self._assumed[pc]:
-                    continue
-                found = [*(one for one in found if one is not None), (-constant, -constant)]
-            elif checked:
-                found.append((-constant, -constant))
-            whole = [one for one in found if one is not None]
-            if len(whole) != len(found) or not whole:
+            whole = []
+            for source in sources:
+                found = self._brought(source, pc, terms, known)
+                if found is not None and (source, pc) in self._region.closing:
+                    seen = turns.setdefault((source, pc, terms), set())
+                    seen.add(found)
+                    if len(seen) > _MOST_TURNS:
+                        self._checked.add((source, pc, terms))
+                        found = None
+                if found is not None:
+                    whole.append(found)
+            missing = len(whole) < len(sources)
+            if pc not in self._assumed and (missing or not whole):
                 continue
-            interval = min(one[0] for one in whole), max(one[1] for one in whole)
-            if self._facts.get(pc, {}).get(terms) != interval:
-                changes[pc, terms] = changes.get((pc, terms), 0) + 1
-                if changes[pc, terms] > _MOST_CHANGES + len(sources):
-                    self._refused.add((pc, terms))
-                    continue
-            out[terms] = interval
+            if pc in self._open or missing:  # there is a check on a way
+                whole.append((-constant, -constant))
+            if whole:
+                out[terms] = min(one[0] for one in whole), max(one[1] for one in whole)
         return out
