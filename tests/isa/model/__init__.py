@@ -17,6 +17,7 @@ from collections import OrderedDict
 from iced_x86 import Instruction
 
 from isa.model import convert, crypto, floats, integer, moves, opmask, permute
+from isa.model.approximations import accepting
 from isa.model.machine import Meaning, Run, Stop
 from isa.model.shapes import TABLE
 from nexus.ir.state import Exit
@@ -54,3 +55,6 @@ def result(case: Case, memory: bytes) -> Result:
     except Stop as stop:
         outcome = Outcome(stop.exit, case.address, stop.address, stop.write)
     return Result(outcome, run.state, bytes(run.memory))
+
+
+__all__ = ["MODULES", "accepting", "knows", "meaning_of", "result"]
