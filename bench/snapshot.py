@@ -2,9 +2,9 @@
 
     python bench/snapshot.py [SECONDS]
 
-Builds tests/guest/snapshot.c, runs it to its `ready` and takes a snapshot. A cycle is a call of a function, or
-the rest of the program to its exit, and a `restore`. Figures are per second of this process's processor time
-and of the clock, after a warm-up, the median of five stretches.
+Builds tests/guest/snapshot.c, runs it to its `ready` and takes a snapshot. A cycle is a call of a function,
+or the rest of the program to its exit, and a `restore`. Figures are per second of this process's processor
+time and of the clock, after a warm-up, the median of five stretches.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ from __future__ import annotations
 import os
 from collections import deque
 from functools import partial
-from operator import attrgetter, is_
+from itertools import chain
+from operator import attrgetter, call, is_
 from types import BuiltinFunctionType, BuiltinMethodType, FunctionType, MethodType, ModuleType
 
 from nexus.base.intervals import IntervalMap
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     _Names = tuple[str, ...]
+    _Get = Callable[[Any], Any]
+    _Row = tuple[Any, _Get, tuple[Any, ...], Callable[..., None], _Names]
 
 _PLAIN = frozenset((int, str, bytes, float, bool, complex, type(None), type(Ellipsis), range))
 _CODE = (type, FunctionType, BuiltinFunctionType, BuiltinMethodType, ModuleType)
@@ -100,17 +103,82 @@ def _below(target: object) -> Iterator[Any]:
             yield getattr(target, name)
 
 
+class _Rows:
+    """What objects hold: (object, how to get at it, what it was, how to put that back, names of fields).
+
+    Most objects never change, and those are looked at in one go.
+    """
+
+    __slots__ = ("_all", "_cold", "_hot", "_sizes", "_values")
+
+    def __init__(self) -> None:
+        self._all: list[_Row] = []
+        self._hot: list[_Row] = []  # those that were found different once
+        self._cold: tuple[list[_Get], list[Any]] = ([], [])
+        self._sizes: list[int] = []
+        self._values: list[Any] = []
+
+    def add(self, target: Any, get: _Get, put_back: Callable[..., None], names: _Names = ()) -> None:
+        self._all.append((target, get, tuple(get(target)), put_back, names))
+
+    def settle(self) -> None:
+        """All rows are there, or one more has changed."""
+        hot = {id(row[0]) for row in self._hot}
+        cold = [row for row in self._all if id(row[0]) not in hot]
+        self._hot = [row for row in self._all if id(row[0]) in hot]
+        self._cold = [row[1] for row in cold], [row[0] for row in cold]
+        self._sizes = [len(row[2]) for row in cold]
+        self._values = [value for row in cold for value in row[2]]
+
+    def changed(self) -> list[_Row]:
+        """What holds something else now."""
+        now = list(map(call, *self._cold))
+        if list(map(len, now)) == self._sizes and all(map(is_, chain.from_iterable(now), self._values)):
+            return [row for row in self._hot if _differs(row)]
+        found = [row for row in self._all if _differs(row)]
+        self._hot += found
+        self.settle()
+        return found
+
+
+def _differs(row: _Row) -> bool:
+    now = row[1](row[0])
+    return len(now) != len(row[2]) or not all(map(is_, now, row[2]))
+
+
+def _put_fields(target: Any, values: tuple[Any, ...], names: _Names) -> None:
+    for name, value in zip(names, values, strict=True):
+        setattr(target, name, value)
+
+
+def _put_items(target: Any, values: tuple[Any, ...], _: _Names) -> None:
+    target.clear()
+    target.extend(values)
+
+
+def _put_members(target: Any, values: tuple[Any, ...], _: _Names) -> None:
+    target.clear()
+    target.update(values)
+
+
+def _keys_and_values(target: dict[Any, Any]) -> tuple[Any, ...]:
+    return (*target, *target.values())
+
+
+def _put_pairs(target: dict[Any, Any], values: tuple[Any, ...], _: _Names) -> None:
+    half = len(values) // 2
+    target.clear()
+    target.update(zip(values[:half], values[half:], strict=True))
+
+
 class Graph:
     """The objects that `root` leads to, without those in `leave_out` and what only they lead to."""
 
     def __init__(self, root: object, leave_out: tuple[object, ...] = ()) -> None:
         self._left_out = leave_out
         self._known: dict[int, object] = {id(target): target for target in leave_out}
-        self._instances: list[tuple[Any, Callable[[Any], tuple[Any, ...]], tuple[Any, ...], _Names]] = []
+        self._rows = _Rows()
         self._unset: list[tuple[Any, _Names]] = []
-        self._sequences: list[tuple[Any, tuple[Any, ...]]] = []
-        self._dicts: list[tuple[dict[Any, Any], tuple[Any, ...], tuple[Any, ...]]] = []
-        self._sets: list[tuple[set[Any], frozenset[Any]]] = []
         self._states: list[tuple[CpuState, bytes]] = []
         self._descriptors: list[tuple[Any, str, int]] = []  # object, field, our own copy of its descriptor
         self._outside: list[Callable[[], None]] = []
@@ -122,6 +190,7 @@ class Graph:
                     self._known[id(target)] = target
                     self._remember(target)
                     waiting.extend(_below(target))
+            self._rows.settle()
         except BaseException:
             self.close()
             raise
@@ -146,11 +215,11 @@ class Graph:
     def _remember(self, target: Any) -> None:
         kind = type(target)
         if kind is dict:
-            self._dicts.append((target, tuple(target), tuple(target.values())))
+            self._rows.add(target, _keys_and_values, _put_pairs)
         elif kind in (list, deque, bytearray):
-            self._sequences.append((target, tuple(target)))
+            self._rows.add(target, tuple, _put_items)
         elif kind is set:
-            self._sets.append((target, frozenset(target)))
+            self._rows.add(target, tuple, _put_members)
         elif kind is CpuState:
             self._states.append((target, bytes(target.buffer)))
         elif _is_ours(kind):
@@ -160,9 +229,10 @@ class Graph:
         fields = _fields_of(type(target))
         names = _names(target)
         if names:
-            get = attrgetter(*names) if len(names) > 1 else attrgetter(names[0], names[0])
-            self._instances.append((target, get, get(target), names))
-        unset = tuple(name for name in fields.names if name not in names)
+            # of a single name it would not be a tuple
+            names = names if len(names) > 1 else names * 2
+            self._rows.add(target, attrgetter(*names), _put_fields, names)
+        unset = tuple(name for name in fields.names if name not in set(names))
         if unset:
             self._unset.append((target, unset))
         for name in fields.descriptors:
@@ -180,48 +250,21 @@ class Graph:
         """Put everything back. Objects that came since are handed to `dispose`, and their descriptors are
         closed.
         """
-        instances = [row for row in self._instances if not all(map(is_, row[1](row[0]), row[2]))]
-        sequences = [
-            row for row in self._sequences if len(row[0]) != len(row[1]) or not all(map(is_, row[0], row[1]))
-        ]
-        dicts = [
-            row
-            for row in self._dicts
-            if len(row[0]) != len(row[1])
-            or not all(map(is_, row[0].values(), row[2]))
-            or not all(map(is_, row[0], row[1]))
-        ]
-        sets = [row for row in self._sets if row[0] != row[1]]
-        self._dispose_of_new(
-            [value for target, get, _, _ in instances for value in get(target)]
-            + [value for sequence, _ in sequences for value in sequence]
-            + [value for mapping, _, _ in dicts for value in (*mapping, *mapping.values())]
-            + [value for values, _ in sets for value in values],
-            dispose,
-        )
-        for target, _, values, names in instances:
-            for name, value in zip(names, values, strict=False):  # a single field's value is there twice
-                setattr(target, name, value)
+        rows = self._rows.changed()
+        self._dispose_of_new([value for row in rows for value in row[1](row[0])], dispose)
+        for target, _, values, put_back, names in rows:
+            put_back(target, values, names)
         for target, names in self._unset:
             for name in names:
                 if hasattr(target, name):
                     delattr(target, name)
-        for sequence, values in sequences:
-            sequence.clear()
-            sequence.extend(values)
-        for mapping, keys, values in dicts:
-            mapping.clear()
-            mapping.update(zip(keys, values, strict=True))
-        for values, members in sets:
-            values.clear()
-            values.update(members)
         for state, content in self._states:
             state.buffer[:] = content
         for target, name, fd in self._descriptors:
             if getattr(target, name) < 0:
                 setattr(target, name, os.dup(fd))  # perhaps with another number
-        for put_back in self._outside:
-            put_back()
+        for outside in self._outside:
+            outside()
 
     def _dispose_of_new(self, waiting: list[Any], dispose: Callable[[object], None]) -> None:
         """Close what objects hold that were not there."""

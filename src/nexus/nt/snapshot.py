@@ -1,9 +1,10 @@
 """A whole machine at one moment: the kernel's objects (`graph.py`) and the memory of its processes
 (`machine/saved_memory.py`), to go back to as often as one likes.
 
-It is taken, and gone back to, while no guest code runs: every blocked system call and every call into the guest
-is plain data then (`wait.py`), so threads may be anywhere. What a guest did outside of the machine stays done:
-files of the host that were written, removed or renamed, output, what was read from pipes and terminals.
+It is taken, and gone back to, while no guest code runs: every blocked system call and every call into the
+guest is plain data then (`wait.py`), so threads may be anywhere. What a guest did outside of it stays
+done: files of the host that were written, removed or renamed, output, what was read from pipes.
+
 A machine with sockets, watched folders or a pending name lookup is refused, since those live on in the host.
 """
 

@@ -156,7 +156,7 @@ class LiveMachine:
         state.rsp, state.rip = stack, address
         if self._run(_RETURN) is not thread:
             raise Ended(self.process.exit_status, self.process.crash)
-        result = state.rax
+        result = int(state.rax)
         state.buffer[:] = before
         thread.passed_hook = None
         return result
