@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from array import array
 
 from nexus.ir.state import FIRST_X87, VECTOR_BYTES, VECTOR_OFFSET
 from nexus.isa.x86 import registers as r
@@ -96,6 +97,17 @@ def random_vector(rng: random.Random) -> bytes:
     return bytes(rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.getrandbits(8))) for _ in range(16))
 
 
+def _mask(rng: random.Random) -> int:
+    """A mask: random bits, few, many, all or none."""
+    bits = rng.getrandbits(64)
+    kind = rng.random()
+    if kind < 0.4:
+        return bits
+    if kind < 0.8:
+        return (bits & rng.getrandbits(64) & rng.getrandbits(64)) ^ (_U64 if kind < 0.6 else 0)
+    return rng.choice((0, _U64, 1, 0xFFFF, bits & 0xFF))
+
+
 def _float(rng: random.Random, special: list[int], bits: int) -> int:
     kind = rng.random()
     if kind < 0.5:
@@ -129,10 +141,13 @@ class States:
         empty = bytes(VECTOR_BYTES - 32)
         halves = [random_vector(rng) for _ in range(_STOCK)]
         self._vectors = [half + rng.choice(halves) + empty for half in halves]
+        self._wide: list[bytes] = []
         self._x87 = [_random_x87(rng).ljust(VECTOR_BYTES, b"\0") for _ in range(_STOCK // 4)]
 
-    def draw(self) -> r.CpuState:
-        """All registers random; stack and string pointers in the memory, the count small."""
+    def draw(self, wide: bool = False) -> r.CpuState:
+        """All registers random; stack and string pointers in the memory, the count small. What only AVX-512
+        has - the upper halves, ZMM16 and on, the masks - is random if `wide`, else zero, as on a host without
+        it."""
         rng = self.rng
         self._drawn += 1
         if self._drawn % (_STOCK * 4) == 0:
@@ -142,10 +157,14 @@ class States:
         buffer, slots = state.buffer, state.slots
         for number, value in enumerate(rng.choices(self._integers, k=16)):
             slots[number] = value
-        stock = self._vectors
+        stock, count = self._vectors, 16
+        if wide:
+            self._wide = self._wide or [v[:32] + rng.choice(stock)[:32] for v in stock]
+            stock, count = self._wide, r.VECTORS
+            slots[r.K0 : r.K0 + r.MASKS] = memoryview(array("Q", (_mask(rng) for _ in range(r.MASKS))))
         if rng.random() < 0.2:  # so that some are equal
             stock = rng.sample(stock, 4)
-        buffer[VECTOR_OFFSET : VECTOR_OFFSET + 16 * VECTOR_BYTES] = b"".join(rng.choices(stock, k=16))
+        buffer[VECTOR_OFFSET : VECTOR_OFFSET + count * VECTOR_BYTES] = b"".join(rng.choices(stock, k=count))
         buffer[_X87_OFFSET : _X87_OFFSET + 8 * VECTOR_BYTES] = b"".join(rng.choices(self._x87, k=8))
         for number in (r.RSP, r.RBP, r.RSI, r.RDI):
             slots[number] = place(rng)
