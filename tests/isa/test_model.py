@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from iced_x86 import EncodingKind, Instruction, OpCodeInfo
+from iced_x86 import Decoder, Encoder, EncodingKind, Instruction, OpCodeInfo
 
 from isa import harness, model
 from isa.model import approximations, special
@@ -47,6 +47,44 @@ def test_agrees_with_the_host(group: str) -> None:
         if wrong:
             failures.append(compare.describe(case, wrong))
     assert cases and not failures, "\n".join(failures[:5]) + f"\n{len(failures)} in all"
+
+
+def _under_evex(case: fuzz.Case) -> fuzz.Case | None:
+    """The same instruction on the same state in its EVEX encoding, if it has one with the same operands."""
+    raw = case.instruction
+    vex = raw.op_code()
+    kinds = [vex.op_kind(n) for n in range(vex.op_count)]
+    for code in features.codes_of(raw.mnemonic):
+        info = OpCodeInfo(code)
+        same = [info.op_kind(n) for n in range(info.op_count)] == kinds and (info.is_lig or info.l == vex.l)
+        if info.encoding != EncodingKind.EVEX or not same:
+            continue
+        other = raw.copy()
+        other.code = code
+        encoder = Encoder(64)
+        encoder.encode(other, fuzz.AT)
+        data = encoder.take_buffer()
+        return fuzz.Case(data, Decoder(64, data, ip=fuzz.AT).decode(), case.state)
+    return None
+
+
+@pytest.mark.parametrize("group", ON_SILICON)
+def test_evex_forms_do_what_the_host_does_under_vex(group: str) -> None:
+    """Without a mask, on 128 and 256 bits."""
+    compared, failures = 0, []
+    for case in fuzz.random_cases(group, 1000, seed=8, usable=harness.on_host):
+        wide = _under_evex(case)
+        if wide is None or not model.knows(wide.instruction):
+            continue
+        compared += 1
+        wide.patches = case.patches
+        expected = harness.run_host(case)
+        if expected.outcome.exit == 0:
+            expected.outcome.pc = fuzz.AT + len(wide.code)
+        wrong = compare.differences(wide, expected, model.result(wide, harness.MEMORY))
+        if wrong:
+            failures.append(compare.describe(wide, wrong))
+    assert compared > 50 and not failures, "\n".join(failures[:5]) + f"\n{len(failures)} of {compared}"
 
 
 def test_has_every_instruction_of_avx512() -> None:
@@ -96,6 +134,25 @@ def test_half_precision_is_pythons(name: str) -> None:
             assert got == HALF.indefinite
         else:
             assert got == _nearest_half(expected), (hex(a), hex(b))
+
+
+@pytest.mark.parametrize("bits", [16, 32, 64])
+def test_unsigned_numbers_are_pythons(bits: int) -> None:
+    """Conversions from and to whole numbers without a sign, which no VEX form has. Python rounds to even."""
+    rng = random.Random(bits)
+    for _ in range(2000):
+        number = rng.getrandbits(bits) >> rng.randrange(bits)
+        assert DOUBLE.from_int(Env(), number) == int.from_bytes(struct.pack("<d", float(number)), "little")
+        pattern = (
+            DOUBLE.one + (rng.randrange(-3, bits + 2) << 52) + rng.getrandbits(52) | rng.getrandbits(1) << 63
+        )
+        value = struct.unpack("<d", pattern.to_bytes(8, "little"))[0]
+        whole, env = round(value), Env()
+        got = DOUBLE.to_int(env, pattern, bits, False)
+        if 0 <= whole < 1 << bits:
+            assert (got, env.flags) == (whole, 0 if whole == value else PRECISION)
+        else:
+            assert (got, env.flags) == ((1 << bits) - 1, INVALID)
 
 
 ONE, TWO, INF = (SINGLE.one, SINGLE.one + SINGLE.hidden, SINGLE.infinity)

@@ -13,7 +13,7 @@ from iced_x86 import Instruction
 
 from isa.model import special
 from isa.model.machine import Form, Meaning, Run
-from isa.model.shapes import Function, accumulating, concluded, define, lanes, scalar, with_immediate
+from isa.model.shapes import Function, accumulating, concluded, define, lanes, scalar
 from isa.model.softfloat import DOUBLE, HALF, SINGLE, Env, Format
 from nexus.isa.x86 import registers as r
 
@@ -99,7 +99,7 @@ for _order, _places in _ORDERS.items():
         for _name, _signs in _FUSED.items():
             _function = _fused(_f, _places, *_signs)
             define(f"VF{_name}{_order}P{_letter}", accumulating(lanes, _function, _three, env=True))
-            define(f"VF{_name}{_order}S{_letter}", accumulating(scalar, _function, _three))
+            define(f"VF{_name}{_order}S{_letter}", accumulating(scalar, _function, _three, above=0))
         define(f"VFMADDSUB{_order}P{_letter}", _alternating(_f, _places, odd_adds=True))
         define(f"VFMSUBADD{_order}P{_letter}", _alternating(_f, _places, odd_adds=False))
 
@@ -162,27 +162,9 @@ for _letter in "SD":
     _f = FORMATS[_letter]
     _fix = partial(special.fixupimm, _f)
     define(f"VFIXUPIMMP{_letter}", accumulating(lanes, _fix, (_f.bits,) * 3, imm=True, env=True))
+    define(f"VFIXUPIMMS{_letter}", accumulating(scalar, _fix, (_f.bits,) * 3, imm=True))
 
 
-def _fixed_lowest(f: Format) -> Callable[[Instruction], Meaning]:
-    """VFIXUPIMMSS: what is not computed comes from operand 1, although operand 0 is a source."""
-
-    def make(raw: Instruction) -> Meaning:
-        form = Form(raw)
-        reads = [form.scalar(n, f.bits) for n in range(3)]
-        put, call = form.scalar_result(0, f.bits, 1), with_immediate(partial(special.fixupimm, f), form.imm)
-
-        def run(state: Run) -> None:
-            values = [read(state) for read in reads]
-            put(state, call(state.env, *values) if form.active(state, 1) else 0)
-
-        return concluded(form, run)
-
-    return make
-
-
-for _letter in "SD":
-    define(f"VFIXUPIMMS{_letter}", _fixed_lowest(FORMATS[_letter]))
 for _name, _letter, _ending in (("14", "S", "S"), ("14", "D", "D"), ("", "H", "H")):
     _f = FORMATS[_letter]
     for _kind, _function in (("RCP", special.reciprocal), ("RSQRT", special.reciprocal_root)):

@@ -124,36 +124,24 @@ def concluded(form: Form, run: Meaning) -> Meaning:
 
 
 def scalar(
-    function: Function, widths: Sequence[int], out: int, *, sources: Sequence[int] | None = None,
-    imm: bool = False, env: bool = True,
+    function: Function, widths: Sequence[int], out: int, *, sources: Sequence[int], imm: bool = False,
+    above: int = 1,
 ) -> Maker:  # fmt: skip
-    """The lowest element of operand 0 from the lowest ones of the sources; the rest of the low 128 bits comes
-    from operand 1 if there are three (or, in a destination that is also a source, stays)."""
+    """The lowest element of operand 0 from the lowest ones of the sources, in floating point; the rest of the
+    low 128 bits comes from operand `above`."""
 
     def make(raw: Instruction) -> Meaning:
         form = Form(raw)
-        first = len(form.operands) - len(widths)
-        numbers = sources if sources is not None else range(first, len(form.operands))
-        reads = [form.scalar(n, width) for n, width in zip(numbers, widths, strict=True)]
+        reads = [form.scalar(n, width) for n, width in zip(sources, widths, strict=True)]
         call = with_immediate(function, form.imm) if imm else function
-        if is_mask(raw.op0_register):
-            bit = form.mask_result(0, 1)
-            write: Callable[[Run, int], None] = bit
-        else:
-            above = 0 if sources is not None and 0 in sources else 1
-            write = form.scalar_result(0, out, above)
+        bit = is_mask(raw.op0_register)
+        write = form.mask_result(0, 1) if bit else form.scalar_result(0, out, above)
 
         def run(state: Run) -> None:
             values = [read(state) for read in reads]
-            taken = form.active(state, 1)
-            if not taken:
-                write(state, 0)
-            elif env:
-                write(state, call(state.env, *values))
-            else:
-                write(state, call(*values))
+            write(state, call(state.env, *values) if form.active(state, 1) else 0)
 
-        return concluded(form, run) if env else run
+        return concluded(form, run)
 
     return make
 
