@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from nexus.backend.jit.lower import Unfit
 from nexus.backend.jit.flags import ALL_FLAGS, liveness
+from nexus.backend.jit.lower import Unfit
 from nexus.backend.jit.unit import Unit, unpack
 from nexus.ir import oracle
 from nexus.ir.state import SLOTS, Exit
