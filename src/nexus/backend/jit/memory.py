@@ -128,7 +128,8 @@ class Accesses(Slots):
         base, index, times, displacement = where
         arguments = [f"{held} {value}"] if value else []
         first = len(arguments) + (not value)
-        numbers = {part: first + at for at, part in enumerate(filter(None, (base, index)))}
+        parts = dict.fromkeys(part for part in (base, index) if part)
+        numbers = {part: first + at for at, part in enumerate(parts)}
         arguments += [f"i64 {part}" for part in numbers]
         place = access.place(displacement, numbers.get(base, 0), numbers.get(index, 0), times)
         text = access.note(len(arguments) + (not value)) + text.replace("{}", place)
