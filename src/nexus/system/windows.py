@@ -33,6 +33,7 @@ from nexus.system.drive import Drive, volumes
 from nexus.system.interrupts import Interrupts, TimeLimit
 from nexus.system.numbers_cache import syscall_names
 from nexus.system.permissions import Network, Permissions, protected
+from nexus.system.script_cache import registry_script
 from nexus.system.streams import Streams
 from nexus.system.sysroot import Sysroot
 
@@ -202,6 +203,7 @@ class Machine:
         if self.io.registry_path is not None:
             registry_store.load(self.io.registry, self.io.registry_path)
         kernel.starter = Starter(kernel, settings.sysroot.dll, settings.sysroot.nls)
+        kernel.starter.script = registry_script(settings.sysroot)
         if settings.wine_debug is not None:
             kernel.starter.debug_options = settings.wine_debug
             kernel.debug_output = terminal.pass_on

@@ -30,6 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nexus.nt.cm.registry import Key
     from nexus.nt.kernel import Kernel
     from nexus.nt.mm.image import ImageFile
     from nexus.nt.ps.process import Process
@@ -50,7 +51,7 @@ class Starter:
     tables.
     """
 
-    __slots__ = ("_apiset", "_exports", "debug_options", "dll", "kernel", "nls", "shared_data")
+    __slots__ = ("_apiset", "_exports", "debug_options", "dll", "kernel", "nls", "script", "shared_data")
     snapshot_keeps = ("_apiset", "_exports")
 
     def __init__(
@@ -60,6 +61,7 @@ class Starter:
         self.dll = dll
         self.nls = nls
         self.debug_options = debug_options
+        self.script = lambda: registry_script.read(dll("kernelbase.dll"))  # of Wine, for the registry
         self.shared_data = SharedData(kernel)
         self._exports: dict[str, int] | None = None
         self._apiset: tuple[int, int, int] | None = None
@@ -68,10 +70,15 @@ class Starter:
                 key = kernel.io.registry.open(path)
             except NtError:  # a registry without national language support
                 continue
-            key.fill = lambda key: registry_script.fill(key, dll("kernelbase.dll"))
+            key.fill = self._fill
         kernel.on_tick.append(lambda kernel: self.shared_data.update(kernel.clock))
         kernel.on_thread_end.append(_thread_ended)
         kernel.on_process_end.append(_process_ended)
+
+    def _fill(self, key: Key) -> None:
+        tree = self.script().get(key.name)
+        if tree is not None:
+            registry_script.fill(key, tree)
 
     def close(self) -> None:
         """Give the host's descriptors back."""
