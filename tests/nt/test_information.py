@@ -196,18 +196,3 @@ def test_keys_come_from_the_registry_script() -> None:
     assert zone.values == {"TZI": (REG_BINARY, b"\x0a\x0b")}
     assert zone.below[0].values == {"FirstEntry": (REG_DWORD, (2004).to_bytes(4, "little"))}
     assert parse("").find("Ids") is None
-
-
-def test_the_registry_script_is_the_same_from_the_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NEXUS_CACHE", str(tmp_path))
-    sysroot = find_sysroot()
-    made = registry_script(sysroot)()
-    assert made == read(sysroot.dll("kernelbase.dll"))
-    assert registry_script(sysroot)() == made
-    (kept,) = (tmp_path / "numbers").iterdir()
-    whole = kept.read_bytes()
-    kept.write_bytes(whole[:100] + b"?" + whole[101:])
-    assert registry_script(sysroot)() == made
-    assert kept.read_bytes() == whole
