@@ -11,6 +11,7 @@ process of its own (`start_builder.py`) when a program is started for the second
 from __future__ import annotations
 
 import marshal
+import mmap
 import os
 import time
 import zlib
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from nexus.system.windows import Settings
 
 MAGIC = b"NXSTART1"
-HEAD = len(MAGIC) + 8
+_CHECKED = len(MAGIC) + 4  # where begins what the checksum is of
+HEAD = _CHECKED + 4
 PAGE = 4096
 LIMIT = 256 << 20  # bytes of all files together; the least recently used go first
 RETRY = 24 * 3600  # seconds after which one that could not be made is tried again
@@ -135,12 +137,18 @@ def _load(path: str, made_for: tuple[Any, ...]) -> SavedStart | None:
 
 def _checked(fd: int) -> tuple[tuple[Any, ...], tuple[Any, ...], dict[str, Any]] | None:
     """The head of a file that is whole."""
-    content = os.pread(fd, os.fstat(fd).st_size, 0)
-    checksum = zlib.crc32(content[len(MAGIC) + 4 :]).to_bytes(4, "little")
-    if content[: len(MAGIC)] != MAGIC or content[len(MAGIC) : len(MAGIC) + 4] != checksum:
+    size = os.fstat(fd).st_size
+    if size <= HEAD:
         return None
-    head: tuple[tuple[Any, ...], tuple[Any, ...], dict[str, Any]] = marshal.loads(content[HEAD:])
-    return head
+    with mmap.mmap(fd, size, prot=mmap.PROT_READ) as content, memoryview(content) as view:
+        with view[_CHECKED:] as rest:
+            checksum = zlib.crc32(rest).to_bytes(4, "little")
+        if content[: len(MAGIC)] != MAGIC or content[len(MAGIC) : _CHECKED] != checksum:
+            return None
+        length = int.from_bytes(content[_CHECKED:HEAD], "little")
+        head: tuple[tuple[Any, ...], tuple[Any, ...], dict[str, Any]]
+        head = marshal.loads(content[HEAD : HEAD + length])
+        return head
 
 
 def _is_same(file: tuple[str, int, int, int, int]) -> bool:
