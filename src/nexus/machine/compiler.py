@@ -20,6 +20,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    # what `compiled` is given
+    Request = tuple[int, list[int], list[int], dict[int, bytes], tuple[int, int, bool], dict[int, list[int]]]
+
 BLOCK_LIMIT = 100  # instructions in a block
 _LENGTH = 4
 _MADV_DONTFORK = 10
@@ -44,12 +47,9 @@ class Compiler:
         os.close(requests)
         os.close(answers)
 
-    def ask(
-        self, entry: int, starts: list[int], stops: list[int], pages: dict[int, bytes], wide: bool
-    ) -> None:
-        """Have the region around `entry` compiled, made of blocks at `starts` and ending before `stops`;
-        `wide`: they may use AVX-512."""
-        data = marshal.dumps((entry, starts, stops, pages, wide))
+    def ask(self, request: Request) -> None:
+        """Have a region compiled."""
+        data = marshal.dumps(request)
         self.busy = True
         try:
             _write(self._to, data)
@@ -157,15 +157,24 @@ class Pages:
         return self._pages[page][address - page : address - page + size]
 
 
-def compiled(entry: int, starts: list[int], stops: list[int], pages: dict[int, bytes], wide: bool) -> bytes:
-    """The packed unit for a region, empty if none can be made."""
+def compiled(
+    entry: int,
+    starts: list[int],
+    stops: list[int],
+    pages: dict[int, bytes],
+    room: tuple[int, int, bool],
+    seen: dict[int, list[int]],
+) -> bytes:
+    """The packed unit for the region around `entry`, made of blocks at `starts` and ending before `stops`, in
+    a window with this top and guard, `wide` or not; empty if none can be made. `seen`: where computed jumps have led."""
+    from nexus.backend.jit.bounds import Room
     from nexus.backend.jit.build import compile_region
     from nexus.backend.jit.lower import Unfit
     from nexus.backend.jit.region import Region
     from nexus.machine.lowering import lower_block
     from nexus.machine.stop import FetchFault
 
-    code, ends = Pages(pages, wide), {*starts, *stops}
+    code, ends = Pages(pages, room[2]), {*starts, *stops}
     blocks = {}
     for start in starts:
         try:
@@ -175,6 +184,6 @@ def compiled(entry: int, starts: list[int], stops: list[int], pages: dict[int, b
     if entry not in blocks:
         return b""
     try:
-        return compile_region(Region(entry, blocks)).pack()
+        return compile_region(Region(entry, blocks, seen), Room(*room[:2])).pack()
     except Unfit:
         return b""

@@ -21,18 +21,20 @@ from nexus.nt import access, syscalls
 from nexus.nt.cm import registry_defaults, registry_store
 from nexus.nt.io.file_stream import HostStream
 from nexus.nt.kernel import Kernel
-from nexus.nt.mm.section import SEC_IMAGE, SectionSource, image_section
+from nexus.nt.mm.section import SEC_IMAGE, Section, SectionSource, image_section
 from nexus.nt.mm.vad import PAGE_EXECUTE_READ
 from nexus.nt.numbers import Numbers
 from nexus.nt.ps.peb import Parameters
 from nexus.nt.ps.process import Process
 from nexus.nt.ps.start import Starter
 from nexus.nt.trace import Trace
-from nexus.system import command_line, guest_environment, paths, sysroot
+from nexus.system import command_line, guest_environment, paths, starts, sysroot
 from nexus.system.drive import Drive, volumes
 from nexus.system.interrupts import Interrupts, TimeLimit
 from nexus.system.numbers_cache import syscall_names
 from nexus.system.permissions import Network, Permissions, protected
+from nexus.system.script_cache import registry_script
+from nexus.system.streams import Streams
 from nexus.system.sysroot import Sysroot
 
 TYPE_CHECKING = False
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from nexus.machine.vcpu import Vcpu
     from nexus.nt.hook import Hook
     from nexus.nt.ps.crash import Crash
+    from nexus.nt.ps.thread import Thread
+    from nexus.system.live import LiveMachine
 
     F = TypeVar("F", bound=Callable[..., Any])
 
@@ -136,6 +140,7 @@ class Settings:
         self.handles = 1 << 16
         self.wine_debug: bytes | None = None  # the table that `wine_debug.debug_options` makes
         self.hooks: list[Hook] = []  # of exported functions
+        self.saves_starts = False  # in the cache, and uses those that are there (`starts.py`)
 
 
 class Machine:
@@ -167,6 +172,7 @@ class Machine:
         self.kernel = kernel
         self.io = kernel.io
         self.seen: list[Process] = []
+        self.keeps_memory = False  # of processes that have ended: a snapshot may bring them back
         self._closed = False
         kernel.on_process_end.append(self._process_ended)
         self.drive = Drive(settings.drive)
@@ -200,6 +206,7 @@ class Machine:
         if self.io.registry_path is not None:
             registry_store.load(self.io.registry, self.io.registry_path)
         kernel.starter = Starter(kernel, settings.sysroot.dll, settings.sysroot.nls)
+        kernel.starter.script = registry_script(settings.sysroot)
         if settings.wine_debug is not None:
             kernel.starter.debug_options = settings.wine_debug
             kernel.debug_output = terminal.pass_on
@@ -225,6 +232,33 @@ class Machine:
         name: str | None = None,
     ) -> Process:
         """Create the first process; `streams` are the host descriptors it gets as standard handles."""
+        process, section, parameters = self.new_process(arguments, streams, raw, name)
+        thread = self._resume(process, section, parameters)
+        if thread is None:
+            assert self.kernel.starter is not None
+            thread = self.kernel.starter.start(process, section, parameters)
+        thread.make_ready()
+        return process
+
+    def _resume(self, process: Process, section: Section, parameters: Parameters) -> Thread | None:
+        """The first thread from a saved start, if there is one."""
+        if self.kernel.trace is not None or not starts.usable(self.settings):
+            return None
+        guest_path = parameters.strings["ImagePathName"]
+        saved = starts.find(self.settings, self.program, guest_path, parameters.environment)
+        if saved is None:
+            return None
+        from nexus.nt.ps.start_resume import resume
+
+        try:
+            return resume(process, section, parameters, saved.start, saved.fd)
+        finally:
+            saved.close()
+
+    def new_process(
+        self, arguments: Sequence[str], streams: tuple[int, int, int], raw: bool, name: str | None
+    ) -> tuple[Process, Section, Parameters]:
+        """A process with standard handles and nothing mapped, the program, and what it is started with."""
         kernel = self.kernel
         guest_path = name or paths.to_guest(self.program)
         window = kernel.make_window()
@@ -243,9 +277,7 @@ class Machine:
         )
         for field, stream in zip(("hStdInput", "hStdOutput", "hStdError"), streams, strict=True):
             parameters.numbers[field] = self._stream_handle(process, stream)
-        assert kernel.starter is not None
-        kernel.starter.start(process, section, parameters).make_ready()
-        return process
+        return process, section, parameters
 
     def current_directory(self) -> str:
         """The host's current folder if the guest may see it, else the top of its own drive."""
@@ -261,10 +293,12 @@ class Machine:
 
     def _process_ended(self, process: Process) -> None:
         """Keep what a report needs, and give back the memory of those that ended before."""
-        for earlier in self.seen:
-            earlier.vcpu.close()
-            earlier.window.close()
-        self.seen.append(process)
+        if not self.keeps_memory:
+            for earlier in self.seen:
+                earlier.vcpu.close()
+                earlier.window.close()
+        if process not in self.seen:
+            self.seen.append(process)
 
     def close(self) -> None:
         """Store what is kept, remove the rest, give all memory back. May be called again."""
@@ -335,6 +369,19 @@ class Windows:
             raise NexusError(f"{program} ended with exit code {result.exit_code:#x}")
         return result
 
+    def machine(
+        self,
+        path: str | os.PathLike[str],
+        *arguments: str,
+        input: bytes | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+    ) -> LiveMachine:
+        """A program to be run in pieces, looked into, saved and put back: see `nexus.system.live`."""
+        from nexus.system.live import live
+
+        return live(self.settings, path, arguments, input, cwd, timeout)
+
     def hook(self, function: str, *, required: bool = True) -> Callable[[F], F]:
         """Decorate a function that sees, and may change, the calls of an exported function, like
         `kernel32!CreateFileW`: see `nexus.nt.hook`. It holds for the runs to come and, from within another
@@ -364,39 +411,6 @@ class HostFailures:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             raise host_failed(error) from error
-
-
-class Streams:
-    """Standard input, output and error of a run: the host's own, or files in memory that capture them."""
-
-    def __init__(self, given: bytes | None, capture: bool) -> None:
-        self._own: list[int] = []
-        if given is not None:
-            source = self._file("stdin")
-            os.write(source, given)
-            os.lseek(source, 0, os.SEEK_SET)
-        else:
-            source = 0 if not capture else self._keep(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-        self._capture = capture
-        self.descriptors = (source, self._file("stdout"), self._file("stderr")) if capture else (source, 1, 2)
-
-    def _file(self, name: str) -> int:
-        return self._keep(os.memfd_create(name))
-
-    def _keep(self, fd: int) -> int:
-        self._own.append(fd)
-        return fd
-
-    def captured(self) -> tuple[bytes | None, bytes | None]:
-        """What was written to output and error."""
-        if not self._capture:
-            return None, None
-        out, error = (os.pread(fd, os.fstat(fd).st_size, 0) for fd in self.descriptors[1:])
-        return out, error
-
-    def close(self) -> None:
-        for fd in self._own:
-            os.close(fd)
 
 
 def windows(

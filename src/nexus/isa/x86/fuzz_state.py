@@ -59,6 +59,10 @@ _FLOATS64 += [
     0x43E0 << 48,
     0x3FE0 << 48,
 ]
+# bits of the exponent, its middle, how far from there a number of moderate size is
+_MODERATE = {16: (5, 15, 14), 32: (8, 127, 40), 64: (11, 1023, 40)}
+_FLOATS16 = [0, 0x8000, 0x3C00, 0xBC00, 0x7C00, 0xFC00, 0x7E00, 0x7C01, 0xFE12]
+_FLOATS16 += [1, 0x3FF, 0x400, 0x7BFF, 0x3800, 0x6400, 0x5BFF, 0x0401, 0x8001]
 _FLOATS80 = [
     (0, 0),
     (0x3FFF, 1 << 63),
@@ -108,14 +112,21 @@ def _mask(rng: random.Random) -> int:
     return rng.choice((0, _U64, 1, 0xFFFF, bits & 0xFF))
 
 
+def _wide_vector(rng: random.Random, stock: list[bytes]) -> bytes:
+    """512 bits: two times 256 of the stock, or numbers of half precision."""
+    if rng.random() < 0.25:
+        return b"".join(_float(rng, _FLOATS16, 16).to_bytes(2, "little") for _ in range(32))
+    return rng.choice(stock)[:32] + rng.choice(stock)[:32]
+
+
 def _float(rng: random.Random, special: list[int], bits: int) -> int:
     kind = rng.random()
     if kind < 0.5:
         return rng.choice(special)
     if kind < 0.6:
         return rng.getrandbits(bits)
-    exponent, middle = (8, 127) if bits == 32 else (11, 1023)  # of moderate size
-    sign, power = rng.getrandbits(1), middle + rng.randint(-40, 40)
+    exponent, middle, most = _MODERATE[bits]
+    sign, power = rng.getrandbits(1), middle + rng.randint(-most, most)
     return sign << bits - 1 | power << bits - 1 - exponent | rng.getrandbits(bits - 1 - exponent)
 
 
@@ -159,7 +170,7 @@ class States:
             slots[number] = value
         stock, count = self._vectors, 16
         if wide:
-            self._wide = self._wide or [v[:32] + rng.choice(stock)[:32] for v in stock]
+            self._wide = self._wide or [_wide_vector(rng, stock) for _ in stock]
             stock, count = self._wide, r.VECTORS
             slots[r.K0 : r.K0 + r.MASKS] = memoryview(array("Q", (_mask(rng) for _ in range(r.MASKS))))
         if rng.random() < 0.2:  # so that some are equal

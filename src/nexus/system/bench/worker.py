@@ -71,7 +71,7 @@ def ours(engine: str) -> Callable[[str], Call]:
         from nexus.machine.window import EXECUTE, READ, WRITE, Window
 
         image, kernel = read(path)
-        window = Window()
+        window = Window(wide=False)
         vcpu, slices = Vcpu(window, engine), Slices()
         for offset, data, flags in pieces(image):
             access = (
