@@ -166,8 +166,8 @@ def compiled(
     seen: dict[int, list[int]],
 ) -> bytes:
     """The packed unit for the region around `entry`, made of blocks at `starts` and ending before `stops`, in
-    a window with this top and guard, `wide` or not; empty if none can be made. `seen`: where computed jumps have
-    led."""
+    a window with this top and guard, `wide` or not; empty if none can be made. `seen`: where computed jumps
+    have led."""
     from nexus.backend.jit.bounds import Room
     from nexus.backend.jit.build import compile_region
     from nexus.backend.jit.lower import Unfit
