@@ -1,7 +1,9 @@
 """How large a chunk is and when one counts as stalled: the scheduler's rules, which the simulator uses too.
 
 The first chunk of a device is FIRST of its share by measured rate; later ones are its share of half of what
-remains, down to the job's granule and to what is worth a message.
+remains, less what it holds already, down to the job's granule and to what is worth a message. So a device
+that holds two has a long and a short one: enough to go on with while the next is on its way, and no more than
+that bound to it.
 """
 
 from __future__ import annotations
@@ -17,14 +19,16 @@ SHORTEST = 0.002
 
 
 def next_size(
-    left: int, total: int, granule: int, rate: float, share: float, *, first: bool, shortest: float = SHORTEST
-) -> int:
+    left: int, total: int, granule: int, rate: float, share: float, *, first: bool, held: int = 0,
+    shortest: float = SHORTEST,
+) -> int:  # fmt: skip
     """Units of a device's next chunk, out of `left` of a job's `total`.
 
     `rate` is in units per second, `share` the device's part of the rates of all devices at work; `first`
-    tells that it had none of this job yet; `shortest` in seconds.
+    tells that it had none of this job yet; it holds `held` units now; `shortest` in seconds.
     """
-    size = float(left) if share >= 1.0 else total * share * FIRST if first else left * share / 2
+    whole = share >= 1.0 and not held
+    size = float(left) if whole else total * share * FIRST if first else left * share / 2 - held
     return in_granules(max(size, rate * shortest), left, granule)
 
 

@@ -9,17 +9,23 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Coroutine, Sequence
+import weakref
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from nexus.compute.cluster import parts
 from nexus.compute.cluster.device import NodeDevice
 from nexus.compute.cluster.identity import about, differences
 from nexus.compute.cluster.keys import check_address, security
 from nexus.compute.cluster.node import describe
+from nexus.compute.cluster.operands import name_of
 from nexus.compute.cluster.quiet import quiet
 from nexus.compute.errors import ComputeError
+from nexus.compute.formats import Array
+from nexus.compute.job import Job
 
 REACH = 10.0
 """Seconds until a scheduler or a node that does not answer is given up."""
@@ -57,6 +63,8 @@ class Membership:
         self.refused: dict[str, str] = {}
         self.absent_since = 0.0
         self.count = 0
+        self.naming = threading.Lock()
+        self.named: tuple[Callable[[], Job | None], list[str]] = (lambda: None, [])
         self.client.subscribe_topic("all", self.heard)
 
     def heard(self, event: tuple[float, Any]) -> None:
@@ -138,6 +146,16 @@ class Membership:
         else:
             self.nodes[address] = NodeDevice(self, address, self.count, found)
             self.count += 1
+
+    def common(self, job: Job) -> list[tuple[str, Array]]:
+        """The operands that every chunk of a job needs, with their names, made once for all nodes."""
+        arrays = parts.whole(job)
+        with self.naming:
+            named, names = self.named
+            if named() is not job:
+                names = [name_of(array) for array in arrays]
+                self.named = (weakref.ref(job), names)
+        return list(zip(names, arrays, strict=True))
 
     def wait_for(self, count: int, processes: Sequence[NodeProcess]) -> None:
         """Wait until `count` nodes have joined. Raises ComputeError when one of `processes` ended instead."""

@@ -18,7 +18,9 @@ class Device:
     `abandonable` device's `run` can be given up; of a `detached` one it then goes on in the background.
     `family` is the same for devices whose results are the same in every bit; `address` is that on the PCI
     bus, where there is one. `copied` counts bytes copied to and from the device since it was made.
-    `shortest` is the seconds a chunk should take at least to be worth its message.
+    With `in_shared_memory` its processes map a job's arrays, which have to lie in `shared` ones.
+    `shortest` is the seconds a chunk should take at least to be worth its message; `depth` is how many chunks
+    it is given at a time: the next one travels during the work. `run` is called by so many threads then.
     """
 
     name = "device"
@@ -30,6 +32,8 @@ class Device:
     detached = False
     memory: int | None = None
     shortest = SHORTEST
+    depth = 1
+    in_shared_memory = False
     address = ""
 
     def __init__(self) -> None:

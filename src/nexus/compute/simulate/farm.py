@@ -39,10 +39,10 @@ class Child:
     """What a scheduler hands chunks to: a node, or the scheduler of a group of nodes.
 
     `rate` is what the parent believes, `true` what a node does; `held` are its chunks, `link` and `free` are
-    when its link and its processor are done with what they have.
+    when its link and its processor are done with what they have; `ended` is when its last result arrived.
     """
 
-    __slots__ = ("fed", "free", "group", "held", "link", "out", "rate", "seconds", "true", "units")
+    __slots__ = ("ended", "fed", "free", "group", "held", "link", "out", "rate", "seconds", "true", "units")
 
     def __init__(self, rate: float, true: float, group: Scheduler | None = None) -> None:
         self.rate = rate
@@ -53,6 +53,7 @@ class Child:
         self.out = False
         self.free = 0.0
         self.link = 0.0
+        self.ended = 0.0
         self.units = 0
         self.seconds = 0.0
 
@@ -135,6 +136,7 @@ class Scheduler:
             child.rate,
             child.rate / self.rates if self.rates > child.rate else 1.0,
             first=not child.fed,
+            held=sum(part.units for part in child.held),
             shortest=self.farm.machine.shortest,
         )
         child.fed = True
@@ -185,9 +187,9 @@ class Scheduler:
         child.held.remove(part)
         self.missing -= part.units
         child.units += part.units
-        if self.farm.machine.depth == 1:
-            child.seconds += now - part.began
-            self.believe(child, child.units / child.seconds)
+        child.seconds += now - max(part.began, child.ended)
+        child.ended = now
+        self.believe(child, child.units / child.seconds)
         if part.lost_at >= 0:
             self.farm.outcome.recoveries.append(now - part.lost_at)
         self.credit += part.units
@@ -336,9 +338,6 @@ class Farm:
         took = part.units / child.true * self.luck(part.units)
         needed = part.units * self.work.bytes_in / machine.bandwidth if machine.streamed else 0.0
         child.free = max(now, child.free) + max(took, needed) + machine.start
-        if machine.depth > 1:
-            child.seconds += took + machine.start
-            scheduler.believe(child, (child.units + part.units) / child.seconds)
         self.at(child.free, self.finished, part, took, scheduler)
 
     def finished(self, now: float, part: Part, took: float, scheduler: Scheduler) -> None:
