@@ -15,13 +15,17 @@ from collections.abc import Callable, Sequence
 from nexus.compute.chunks import STALL_SECONDS, in_granules, late, next_size
 from nexus.compute.devices.base import Device
 from nexus.compute.errors import ComputeError, DeviceLost, OutOfDeviceMemory, WrongResult
+from nexus.compute.formats import Array
 from nexus.compute.job import Job
 from nexus.compute.monitor import live
 from nexus.compute.report import DeviceReport, Report
 
 
 class Chunk:
-    """Units `start` to `stop`, given to a device at `began`; `lost_at` when a device before it lost them."""
+    """Units `start` to `stop`, given to a device at `began`; `lost_at` when a device before it lost them.
+
+    One that is `returning` is nobody else's until it was put in its place and checked.
+    """
 
     def __init__(self, start: int, stop: int, lost_at: float = 0.0) -> None:
         self.start = start
@@ -29,6 +33,7 @@ class Chunk:
         self.lost_at = lost_at
         self.began = 0.0
         self.expected = 0.0
+        self.returning = False
         self.refused: set[Device] = set()
 
     def again(self, lost_at: float) -> Chunk:
@@ -53,7 +58,7 @@ class Run:
         self.returned: list[Chunk] = []
         self.active: dict[Device, list[Chunk]] = {device: [] for device in self.devices}
         self.out: set[Device] = set()
-        self.fed: set[Device] = set()
+        self.given: dict[Device, int] = {}
         self.losses: list[ComputeError] = []
         self.error: BaseException | None = None
         self.changed = threading.Condition()
@@ -162,14 +167,15 @@ class Run:
         with self.changed:
             if chunk not in self.active[device]:
                 return
-            if result is not None:
-                self.job.out[chunk.start : chunk.stop] = result
-        wrong = ""
-        if self.job.check and not device.trusted:
-            wrong = self.job.check(chunk.start, chunk.stop, device.roundoff(self.job))
+            chunk.returning = True
+        try:
+            wrong = self.put(device, chunk, result)
+        except BaseException:
+            with self.changed:
+                chunk.returning = False
+            raise
         with self.changed:
-            if chunk not in self.active[device]:
-                return
+            chunk.returning = False
             row = self.rows[device]
             now = time.monotonic()
             if wrong:
@@ -189,6 +195,14 @@ class Run:
                     self.published = now
                     live.publish(self)
             self.changed.notify_all()
+
+    def put(self, device: Device, chunk: Chunk, result: Array | None) -> str:
+        """Put a result in its place; what is wrong with it."""
+        if result is not None:
+            self.job.out[chunk.start : chunk.stop] = result
+        if self.job.check and not device.trusted:
+            return self.job.check(chunk.start, chunk.stop, device.roundoff(self.job))
+        return ""
 
     def take(self, device: Device) -> Chunk | None:
         """The next chunk for a device, waiting while others may still fail; None when there will be none."""
@@ -217,8 +231,8 @@ class Run:
     def fresh_chunk(self, device: Device) -> Chunk | None:
         left = self.job.stop - self.next
         working = [other for other in self.devices if other not in self.out]
-        unfed = [other for other in working if other not in self.fed]
-        if not left or (self.equal and unfed and device in self.fed):
+        unfed = [other for other in working if other not in self.given]
+        if not left or (self.equal and unfed and device in self.given):
             return None
         share = self.rates[device] / sum(self.rates[other] for other in working)
         if self.equal and len(working) > 1:
@@ -231,11 +245,12 @@ class Run:
                 device.granule(self.job),
                 self.rates[device],
                 share,
-                first=device not in self.fed,
+                given=self.given.get(device, 0),
                 held=self.held(device),
+                depth=device.depth,
                 shortest=device.shortest,
             )
-        self.fed.add(device)
+        self.given[device] = self.given.get(device, 0) + 1
         chunk = Chunk(self.next, self.next + size)
         self.next = chunk.stop
         return chunk
@@ -245,8 +260,8 @@ class Run:
         now = time.monotonic()
         for other, chunks in self.active.items():
             for chunk in chunks:
-                behind = other is not device and late(now - chunk.began, chunk.expected)
-                if behind and other.abandonable and device not in chunk.refused:
+                behind = late(now - chunk.began, chunk.expected) and not chunk.returning
+                if behind and other is not device and other.abandonable and device not in chunk.refused:
                     other.abandon()
                     self.report.notes.append(
                         f"{other.name}: stalled for {now - chunk.began:.2f} s, its {self.held(other)} units "
@@ -275,5 +290,6 @@ class Run:
         """The device gets nothing more of this job; what it had under way is for the others."""
         self.out.add(device)
         self.rows[device].lost = True
-        self.returned += [chunk.again(now) for chunk in self.active[device]]
-        self.active[device].clear()
+        chunks = self.active[device]
+        self.returned += [chunk.again(now) for chunk in chunks if not chunk.returning]
+        self.active[device] = [chunk for chunk in chunks if chunk.returning]

@@ -78,7 +78,8 @@ def of_gravity(engine: ClusterEngine) -> dict[str, Any]:
 def of_products(engine: ClusterEngine, size: int) -> dict[str, Any]:
     """fp32 products with so many rows that the nodes need about SECONDS."""
     rng = np.random.default_rng(1)
-    rows, results = 512, []
+    rows = 512
+    results: list[tuple[Any, Any]] = []
 
     def multiply() -> None:
         # Another second operand every time: one that the nodes know would not be sent.

@@ -9,10 +9,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import weakref
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -63,8 +61,7 @@ class Membership:
         self.refused: dict[str, str] = {}
         self.absent_since = 0.0
         self.count = 0
-        self.naming = threading.Lock()
-        self.named: tuple[Callable[[], Job | None], list[str]] = (lambda: None, [])
+        self.named: tuple[Job | None, list[str]] = (None, [])
         self.client.subscribe_topic("all", self.heard)
 
     def heard(self, event: tuple[float, Any]) -> None:
@@ -147,14 +144,17 @@ class Membership:
             self.nodes[address] = NodeDevice(self, address, self.count, found)
             self.count += 1
 
+    def announce(self, job: Job) -> None:
+        """Name the operands that every chunk of a job needs: once for all nodes, and anew for each run, since
+        what a job refers to may have changed since its last.
+        """
+        self.named = (job, [name_of(array) for array in parts.whole(job)])
+
     def common(self, job: Job) -> list[tuple[str, Array]]:
-        """The operands that every chunk of a job needs, with their names, made once for all nodes."""
-        arrays = parts.whole(job)
-        with self.naming:
-            named, names = self.named
-            if named() is not job:
-                names = [name_of(array) for array in arrays]
-                self.named = (weakref.ref(job), names)
+        """The operands that every chunk of a job needs, with their names."""
+        arrays, (named, names) = parts.whole(job), self.named
+        if named is not job:
+            names = [name_of(array) for array in arrays]
         return list(zip(names, arrays, strict=True))
 
     def wait_for(self, count: int, processes: Sequence[NodeProcess]) -> None:

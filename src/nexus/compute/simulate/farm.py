@@ -42,14 +42,14 @@ class Child:
     when its link and its processor are done with what they have; `ended` is when its last result arrived.
     """
 
-    __slots__ = ("ended", "fed", "free", "group", "held", "link", "out", "rate", "seconds", "true", "units")
+    __slots__ = ("ended", "free", "given", "group", "held", "link", "out", "rate", "seconds", "true", "units")
 
     def __init__(self, rate: float, true: float, group: Scheduler | None = None) -> None:
         self.rate = rate
         self.true = true
         self.group = group
         self.held: list[Part] = []
-        self.fed = False
+        self.given = 0
         self.out = False
         self.free = 0.0
         self.link = 0.0
@@ -89,7 +89,7 @@ class Scheduler:
         self.left += units
         self.total = self.left
         for child in self.children:
-            child.fed = False
+            child.given = 0
         self.waiting.clear()
         for n in range(self.farm.machine.depth):
             for child in self.children:
@@ -135,11 +135,12 @@ class Scheduler:
             self.farm.work.granule,
             child.rate,
             child.rate / self.rates if self.rates > child.rate else 1.0,
-            first=not child.fed,
+            given=child.given,
             held=sum(part.units for part in child.held),
+            depth=self.farm.machine.depth,
             shortest=self.farm.machine.shortest,
         )
-        child.fed = True
+        child.given += 1
         self.left -= units
         return Part(units)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from nexus.compute.cluster.device import SHORTEST
+from nexus.compute.cluster.device import NodeDevice
 from nexus.compute.cluster.engine import ClusterEngine, cluster
 from nexus.compute.formats import Array
 from nexus.compute.job import Job
@@ -187,7 +187,8 @@ def predict(configuration: Configuration, known: Fit) -> float:
         dispatch=known.dispatch,
         bandwidth=known.bandwidth,
         root_bandwidth=known.bandwidth,
-        shortest=SHORTEST,
+        depth=NodeDevice.depth,
+        shortest=NodeDevice.shortest,
     )
     if configuration.loses:
         machine = replace(machine, losses=(Loss(configuration.nodes - 1, configuration.loses, 0.01),))
