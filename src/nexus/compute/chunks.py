@@ -15,6 +15,8 @@ FIRST = 0.6
 BEGIN = 0.1
 QUEUED = 0.125
 """A short chunk's part of the long one before it."""
+NODE_DEPTH = 2
+"""Chunks that a node of a cluster holds at a time."""
 STALL = 4.0
 STALL_SECONDS = 0.25
 """A chunk is not called stalled before it is late by this much, whatever it was expected to take."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from distributed.protocol import to_serialize
 
+from nexus.compute.chunks import NODE_DEPTH
 from nexus.compute.cluster import parts
 from nexus.compute.devices.base import Device
 from nexus.compute.errors import ComputeError, DeviceLost
@@ -36,7 +37,7 @@ class NodeDevice(Device):
     """`address` is dask's of the worker, `found` what `node.describe` told there."""
 
     shortest = SHORTEST
-    depth = 2
+    depth = NODE_DEPTH
 
     def __init__(self, membership: Membership, address: str, number: int, found: dict[str, str]) -> None:
         super().__init__()

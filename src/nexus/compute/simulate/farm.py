@@ -89,7 +89,7 @@ class Scheduler:
         self.left += units
         self.total = self.left
         for child in self.children:
-            child.given = 0
+            child.given = 1 if child.held else 0
         self.waiting.clear()
         for n in range(self.farm.machine.depth):
             for child in self.children:
@@ -137,7 +137,8 @@ class Scheduler:
             child.rate / self.rates if self.rates > child.rate else 1.0,
             given=child.given,
             held=sum(part.units for part in child.held),
-            depth=self.farm.machine.depth,
+            # A group has chunks for its nodes at hand until the next block arrives.
+            depth=1 if child.group else self.farm.machine.depth,
             shortest=self.farm.machine.shortest,
         )
         child.given += 1

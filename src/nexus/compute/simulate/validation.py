@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from nexus.compute.cluster.device import NodeDevice
+from nexus.compute.chunks import NODE_DEPTH
+from nexus.compute.cluster.device import SHORTEST
 from nexus.compute.cluster.engine import ClusterEngine, cluster
 from nexus.compute.formats import Array
 from nexus.compute.job import Job
@@ -187,8 +188,8 @@ def predict(configuration: Configuration, known: Fit) -> float:
         dispatch=known.dispatch,
         bandwidth=known.bandwidth,
         root_bandwidth=known.bandwidth,
-        depth=NodeDevice.depth,
-        shortest=NodeDevice.shortest,
+        depth=NODE_DEPTH,
+        shortest=SHORTEST,
     )
     if configuration.loses:
         machine = replace(machine, losses=(Loss(configuration.nodes - 1, configuration.loses, 0.01),))
