@@ -20,6 +20,8 @@ NODE_DEPTH = 2
 STALL = 4.0
 STALL_SECONDS = 0.25
 """A chunk is not called stalled before it is late by this much, whatever it was expected to take."""
+NODE_GRACE = 1.0
+"""The same for a chunk on a node, whose messages may wait for a busy machine or network."""
 SHORTEST = 0.002
 """Seconds a chunk on this machine should take at least: below this the message costs more than the work."""
 
@@ -49,6 +51,6 @@ def in_granules(size: float, left: int, granule: int) -> int:
     return min(left, max(1, math.ceil(size / granule)) * granule)
 
 
-def late(seconds: float, expected: float) -> bool:
+def late(seconds: float, expected: float, grace: float) -> bool:
     """Whether a chunk that was expected to take `expected` seconds counts as stalled after `seconds`."""
-    return seconds > max(STALL * expected, expected + STALL_SECONDS)
+    return seconds > max(STALL * expected, expected + grace)

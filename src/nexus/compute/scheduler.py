@@ -260,7 +260,7 @@ class Run:
         now = time.monotonic()
         for other, chunks in self.active.items():
             for chunk in chunks:
-                behind = late(now - chunk.began, chunk.expected) and not chunk.returning
+                behind = late(now - chunk.began, chunk.expected, other.grace) and not chunk.returning
                 if behind and other is not device and other.abandonable and device not in chunk.refused:
                     other.abandon()
                     self.report.notes.append(

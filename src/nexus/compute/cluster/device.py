@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from distributed.protocol import to_serialize
 
-from nexus.compute.chunks import NODE_DEPTH
+from nexus.compute.chunks import NODE_DEPTH, NODE_GRACE
 from nexus.compute.cluster import parts
 from nexus.compute.devices.base import Device
 from nexus.compute.errors import ComputeError, DeviceLost
@@ -38,6 +38,7 @@ class NodeDevice(Device):
 
     shortest = SHORTEST
     depth = NODE_DEPTH
+    grace = NODE_GRACE
 
     def __init__(self, membership: Membership, address: str, number: int, found: dict[str, str]) -> None:
         super().__init__()

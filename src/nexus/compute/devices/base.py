@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nexus.compute.chunks import SHORTEST
+from nexus.compute.chunks import SHORTEST, STALL_SECONDS
 from nexus.compute.formats import Array
 from nexus.compute.job import Job
 
@@ -20,7 +20,8 @@ class Device:
     bus, where there is one. `copied` counts bytes copied to and from the device since it was made.
     With `in_shared_memory` its processes map a job's arrays, which have to lie in `shared` ones.
     `shortest` is the seconds a chunk should take at least to be worth its message; `depth` is how many chunks
-    it is given at a time: the next one travels during the work. `run` is called by so many threads then.
+    it is given at a time: the next one travels during the work. `run` is called by so many threads then. A
+    chunk that is late by less than `grace` seconds does not count as stalled.
     """
 
     name = "device"
@@ -33,6 +34,7 @@ class Device:
     memory: int | None = None
     shortest = SHORTEST
     depth = 1
+    grace = STALL_SECONDS
     in_shared_memory = False
     address = ""
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from nexus.compute.chunks import STALL, STALL_SECONDS, late, next_size
+from nexus.compute.chunks import NODE_GRACE, STALL, late, next_size
 from nexus.compute.errors import ComputeError
 from nexus.compute.simulate.model import Machine, Outcome, Work
 
@@ -226,13 +226,13 @@ class Scheduler:
             return None
         for other in self.children:
             for part in other.held:
-                if other.group is None and late(now - part.began, part.expected):
+                if other.group is None and late(now - part.began, part.expected, NODE_GRACE):
                     self.give_up(now, other)
                     return self.returned.popleft()
         return None
 
     def lateness(self, part: Part) -> float:
-        return part.began + max(STALL * part.expected, part.expected + STALL_SECONDS) + 1e-9
+        return part.began + max(STALL * part.expected, part.expected + NODE_GRACE) + 1e-9
 
     def watch(self, now: float) -> None:
         """Look again when the next chunk in work becomes late, while somebody waits."""
