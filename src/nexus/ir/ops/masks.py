@@ -193,7 +193,11 @@ def _masked_store_text(vector: Type, bits: int) -> str:
     look = f"{LOOK}ptr %place0)\n"
     if bits > 8:
         look += f"%last = getelementptr i8, ptr %place0, i64 {bits // 8 - 1}\n"
-        look += f"{LOOK}ptr %last)\n"
+        # the other page of a lane that is on two: its first byte, which is where the host would fault
+        look += "%at.last = ptrtoint ptr %last to i64\n%page = and i64 %at.last, -4096\n"
+        look += "%at.first = ptrtoint ptr %place0 to i64\n"
+        look += "%high = call i64 @llvm.umax.i64(i64 %page, i64 %at.first)\n"
+        look += f"%second = inttoptr i64 %high to ptr\n{LOOK}ptr %second)\n"
     do = f"%from = getelementptr i8, ptr %buffer, i64 %at1\n%x = load i{bits}, ptr %from, align 1\n"
     do += f"store i{bits} %x, ptr %place1, align 1\n"
     all_ones = (1 << count) - 1 if count < 64 else -1

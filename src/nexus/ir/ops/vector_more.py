@@ -56,6 +56,7 @@ for _name, _function in (
         f"a above b, shifted {'left' if _name == 'fshl' else 'right'} by c modulo the lane: the "
         f"{'upper' if _name == 'fshl' else 'lower'} half.",
         rare=True,
+        avx=True,  # without AVX2, LLVM shifts by way of floats
     )
 
 
@@ -84,6 +85,7 @@ lanes(
     _multishift_text(),
     each(_multishift),
     "Each byte: eight bits of b's 64-bit lane, from the bit on that a's byte says (VPMULTISHIFTQB).",
+    avx=True,
     rare=True,
 )
 
