@@ -210,13 +210,8 @@ class Hot:
         if self.compiler is None:
             self.compiler = Compiler([(window.host, window.top)])
         code = {page: window.read_forced(page, PAGE) for page in pages}
-<<<<<<< HEAD
-        self._asked = pc, [(page, translations.blocks_of(page)) for page in pages]
-        room = window.top, window.guard, window.wide
-=======
         self._asked = code, [(page, translations.blocks_of(page)) for page in pages]
-        room = window.top, window.guard
->>>>>>> main
+        room = window.top, window.guard, window.wide
         seen = {start: self._targets(start) for start in starts if start in self._seen}
         self.compiler.ask((pc, starts, sorted(translations.hooks), code, room, seen))
 

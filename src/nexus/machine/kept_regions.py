@@ -41,7 +41,7 @@ class KeptRegions:
     def __init__(self, window: Window, engine: Interpreter) -> None:
         self._window = window
         self._folder = page_cache.folder(os.path.dirname(engine.path))
-        self._prefix = page_cache.version(engine.path, engine.check)
+        self._prefix = page_cache.version(engine.path, engine.check) + "w" * window.wide
         self._new: dict[str, list[Kept]] = {}
 
     def find(self, page: int) -> list[tuple[tuple[int, ...], bytes]]:

@@ -95,11 +95,7 @@ class PageCache:
         self._record_sizes = engine.record_sizes
         self._images: dict[int, Image] = {}
         self._homes: IntervalMap[int] = IntervalMap(-1)  # image base, 0 for none, -1 not looked at yet
-<<<<<<< HEAD
-        self._prefix = _version(engine.path, engine.check) + "w" * window.wide
-=======
-        self._prefix = version(engine.path, engine.check)
->>>>>>> main
+        self._prefix = version(engine.path, engine.check) + "w" * window.wide
         window.on_change.append(self._forget)
 
     def close(self) -> None:

@@ -143,6 +143,7 @@ def _reduce(kind: str) -> Semantics:
         finite = i.block.emit(row(i, f"v.not_infinite.{kind}"), source)
         a, b = (i.block.emit(row(i, "and"), value, finite) for value in (source, whole))
         before = masking.begin(i, None if imm & _SAME else imm & 3)
+        masking.keep_denormals(i)
         rest = i.block.emit(row(i, f"v.sub.{kind}"), a, b)
         masking.resume(i, before, 0 if imm & 8 else 32)
         result(i, kind, i.block.emit(row(i, "and"), rest, finite))

@@ -15,7 +15,7 @@ from nexus.ir.values import Value
 from nexus.isa.x86.ins import Ins
 from nexus.isa.x86.semantics import masking
 from nexus.isa.x86.semantics.evex_float import is_scalar, last, operand, result
-from nexus.isa.x86.semantics.sse_operands import full, low, row, write
+from nexus.isa.x86.semantics.sse_operands import full, row, widen, write
 from nexus.isa.x86.table import Semantics, register
 
 _WIDER = {V128: V256, V256: V512}
@@ -115,7 +115,9 @@ def _without_zeros(i: Ins, value: Value) -> Value:
 
 def _root(i: Ins) -> None:
     source = number(i, last(i))
-    look(i, source)
+    kind = type_of(source)
+    negative = emit("v.sar.i16", kind, source, i.const(I64, 15))
+    look(i, emit("andn", kind, negative, source))  # a root of a negative number is invalid, and no more
     result(i, "f16", from_singles([emit("v.sqrt.f32", type_of(x), x) for x in singles(source)]))
 
 
@@ -174,19 +176,21 @@ for _number, _order in {"132": (0, 2, 1), "213": (1, 0, 2), "231": (1, 2, 0)}.it
 # complex numbers: pairs of lanes, the real part first --------------------------------------------------
 
 
-def _pair(i: Ins, n: int) -> Value:
+def _pair(i: Ins, n: int, scalar: bool) -> Value:
     """Operand `n`, whose lanes are pairs."""
-    if not is_scalar(i):
+    if not scalar:
         return masking.quiet(i, full(i, n), 32)
+    if i.is_memory(n):
+        return widen(masking.element(i, n, 32, 1))
     mask = masking.taken(i) & 1 if i.mask else i.const(I64, 1)
-    return i.block.emit("v.zero.i32.v128", low(i, n, 32), mask)
+    return i.block.emit("v.zero.i32.v128", full(i, n), mask)
 
 
-def _complex(conjugate: bool, add: bool) -> Semantics:
+def _complex(conjugate: bool, add: bool, scalar: bool) -> Semantics:
     """Two products each rounded, or added to what is there and rounded, then a fused step each."""
 
     def lanes(i: Ins) -> None:
-        a, b = _pair(i, 1), _pair(i, 2)
+        a, b = _pair(i, 1, scalar), _pair(i, 2, scalar)
         kind = type_of(a)
         sixteen = emit("v.splat.i32", kind, i.const(I32, 16))
         real = emit("v.splat.i32", kind, i.const(I32, 0xFFFF))
@@ -198,24 +202,25 @@ def _complex(conjugate: bool, add: bool) -> Semantics:
         )
         turned = emit("v.fshl.i32", kind, a, a, sixteen)
         if add:
-            old = _pair(i, 0)
-            look(i, a, b, old)
+            old = _pair(i, 0, scalar)
+            look(i, a, both_real, old)
             start = _fused("fmadd", a, both_real, old)
         else:
-            look(i, a, b)
+            look(i, a, both_real)
             pairs = zip(singles(a), singles(both_real), strict=True)
             start = from_singles([emit("v.mul.f32", type_of(x), x, y) for x, y in pairs])
+        look(i, turned, both_imaginary, start)
         minus, plus = (_fused(name, turned, both_imaginary, start) for name in ("fnmadd", "fmadd"))
         first, second = (plus, minus) if conjugate else (minus, plus)
         value = emit("or", kind, emit("and", kind, first, real), emit("andn", kind, real, second))
-        if is_scalar(i):
+        if scalar:
             value = emit("v.merge.i32", V128, value, full(i, 1), i.const(I64, 1))
-        write(i, 0, value, 32, int(is_scalar(i)))
+        write(i, 0, value, 32, int(scalar))
 
     return lanes
 
 
 for _letter in "PS":
     for _conjugate in ("", "C"):
-        register(f"VF{_conjugate}MULC{_letter}H", _complex(bool(_conjugate), add=False))
-        register(f"VF{_conjugate}MADDC{_letter}H", _complex(bool(_conjugate), add=True))
+        register(f"VF{_conjugate}MULC{_letter}H", _complex(bool(_conjugate), False, _letter == "S"))
+        register(f"VF{_conjugate}MADDC{_letter}H", _complex(bool(_conjugate), True, _letter == "S"))

@@ -76,11 +76,10 @@ def _source(i: Ins, count: int) -> Value:
     if i.mask or 16 * count < type_of(value).bits:
         mask = masking.first_lanes(i, count) if i.mask else i.const(I64, (1 << count) - 1)
         value = emit("v.zero.i16", type_of(value), value, mask)
-    look_at(i, value)
     return value
 
 
-def look_at(i: Ins, value: Value) -> None:
+def look_at(value: Value) -> None:
     emit("v.denormals.f16", type_of(value), value, value, value)
 
 
@@ -91,13 +90,16 @@ def _fit(value: Value, bits: int) -> Value:
     return value
 
 
-def _from_half(target: int, name: str) -> Semantics:
-    """To lanes of so many bits, by the row `name` from single precision, if it takes one."""
+def _from_half(target: int, name: str, is_float: bool = False) -> Semantics:
+    """To lanes of so many bits, by the row `name` from single precision, if it takes one. Only a conversion
+    to floats tells of denormals."""
 
     def lanes(i: Ins) -> None:
         type = width(i)
         count = type.bits // target
         value = _source(i, count)
+        if is_float:
+            look_at(value)
         if target == 16:
             pieces = [emit(name, type_of(x), x) for x in singles(value)]
             write(i, 0, joined(pieces), 16, count)
@@ -118,14 +120,13 @@ for _how, _row in (("", "cvt"), ("T", "cvtt")):
         ("UQQ", "u64"),
     ):
         register(f"VCVT{_how}PH2{_name}", _from_half(int(_integer[1:]), f"v.{_row}.f32.{_integer}"))
-register("VCVTPH2PSX", _from_half(32, ""))
-register("VCVTPH2PD", _from_half(64, "v.cvt.f32.f64"))
+register("VCVTPH2PSX", _from_half(32, "", is_float=True))
+register("VCVTPH2PD", _from_half(64, "v.cvt.f32.f64", is_float=True))
 
 
 def _to_integer(name: str, unsigned: bool) -> Semantics:
     def convert(i: Ins) -> None:
         value = _lowest(i, 1)
-        look_at(i, value)
         kind = f"{'u' if unsigned else 'i'}{i.type(0).bits}"
         i.write(0, i.block.emit(f"v.{name}.f32x1.{kind}", _single(value)))
 
@@ -140,7 +141,7 @@ for _how, _row in (("", "cvt"), ("T", "cvtt")):
 def _scalar_wider(kind: str) -> Semantics:
     def convert(i: Ins) -> None:
         value = number(i, 2)
-        look_at(i, value)
+        look_at(value)
         single = _single(value)
         result(i, kind, single if kind == "f32" else i.block.emit("v.cvt.f32.f64.v128", single))
 
@@ -272,6 +273,7 @@ def _reduce(i: Ins) -> None:
     finite = emit("v.not_infinite.f16", kind, source)
     a, b = (emit("and", kind, value, finite) for value in (source, whole))
     before = masking.begin(i, None if imm & 4 else imm & 3)
+    masking.keep_denormals(i)
     pairs = zip(singles(a), singles(b), strict=True)
     rest = from_singles([emit("v.sub.f32", type_of(x), x, y) for x, y in pairs])
     masking.resume(i, before, 0 if imm & 8 else 32)

@@ -45,6 +45,7 @@ _note(
 )
 # these combine neighbours, in memory too
 GROUPED: dict[int, int] = {}
+_note(GROUPED, 8, "VPSHUFBITQMB")
 _note(GROUPED, 64, "VPMULDQ VPMULUDQ")
 _note(GROUPED, 32, "VPDPBUSD VPDPBUSDS VPDPWSSD VPDPWSSDS")
 LANES |= GROUPED
@@ -57,7 +58,7 @@ for _names in (
     "VPERMT2B VPERMT2W VPERMT2D VPERMT2Q VPERMT2PS VPERMT2PD VALIGND VALIGNQ VSHUFF32X4",
     "VSHUFF64X2 VSHUFI32X4 VSHUFI64X2 VINSERTF32X4 VINSERTF64X2 VINSERTF32X8 VINSERTF64X4",
     "VINSERTI32X4 VINSERTI64X2 VINSERTI32X8 VINSERTI64X4 VPCONFLICTD VPCONFLICTQ",
-    "VPMULTISHIFTQB VPSHUFBITQMB VGF2P8AFFINEQB VGF2P8AFFINEINVQB VCVTNE2PS2BF16",
+    "VPMULTISHIFTQB VGF2P8AFFINEQB VGF2P8AFFINEINVQB VCVTNE2PS2BF16",
 ):
     WHOLE |= {getattr(Mnemonic, name) for name in _names.split()}
 
@@ -233,6 +234,11 @@ def begin(i: Ins, mode: int | None) -> Value:
     if mode is not None:
         i.block.emit("mxcsr.round", imm=mode)
     return before
+
+
+def keep_denormals(i: Ins) -> None:
+    """Denormal results are not flushed from here on."""
+    i.block.emit("mxcsr.load", i.block.emit("mxcsr.read") & ~0x8000)
 
 
 def resume(i: Ins, before: Value, kept: int = 0) -> None:
