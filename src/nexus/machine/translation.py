@@ -34,8 +34,9 @@ ARENA_BYTES = 256 << 20
 _ONCE_BYTES = 1 << 20  # at the start of the arena: the block that is run once and then forgotten
 _LARGEST = 1 << 20  # no block has that many bytes of records
 _INSTRUCTIONS = 100  # in a block, at most
-_LOOKUPS = 3 * LOOKUP_BYTES
-"""Of records, of host code, and one that stays empty: a block that is run once ends with its jump."""
+_LOOKUPS = 4 * LOOKUP_BYTES
+"""Of records, of host code, and both again empty: a block that is run once ends with its jump, and so does
+everything while somebody wants to see where jumps lead."""
 
 
 class Translation:
@@ -98,6 +99,7 @@ class Translations:
         self._lookup_memory = host.allocate(_LOOKUPS)
         self.lookup = Lookup(self._lookup_memory)
         self.lookup_once = Lookup(self._lookup_memory + 2 * LOOKUP_BYTES)
+        Lookup(self._lookup_memory + 3 * LOOKUP_BYTES)
         self._next = self._arena + _ONCE_BYTES
         self._blocks: dict[int, Translation] = {}
         self._pages: dict[int, list[Translation]] = {}
@@ -113,6 +115,7 @@ class Translations:
         self._first_count = NEVER
         self._cache = PageCache(window, engine)
         self.hot: Hot | None = None  # since there is something to compile
+        self.watching = False  # does somebody want to see where computed jumps lead?
         window.on_code_write = self._drop_page
         window.on_change.append(self._drop_range)
 
@@ -189,13 +192,16 @@ class Translations:
 
     def locate(self, record: int) -> tuple[int, int]:
         """The guest address of the instruction a record belongs to, and how many of its block follow it."""
-        if record < self._arena + _ONCE_BYTES:
-            owner = self._once
-        else:
-            owner = self._owners[bisect_right(self._records, record) - 1]
-        assert owner is not None
+        owner = self.owner(record)
         index = max(bisect_right(owner.offsets, record - owner.record) - 1, 0)
         return owner.addresses[index], len(set(owner.addresses[index:])) - 1
+
+    def owner(self, record: int) -> Translation:
+        """The block that a record belongs to."""
+        if record >= self._arena + _ONCE_BYTES:
+            return self._owners[bisect_right(self._records, record) - 1]
+        assert self._once is not None
+        return self._once
 
     def link(self, stub: int, target: Translation) -> None:
         """Let a link record's branch go to a block directly from now on."""
