@@ -185,7 +185,7 @@ class Translations:
 
         block, pages = lower_block(self.window, pc, instructions, self.hooks)
         if locked:
-            self._lock(pages)
+            self.lock(pages)
         code = self.engine.assemble(block, self._arena)
         self._once = _put(code, self._arena, pages, NEVER)
         return self._arena
@@ -236,7 +236,7 @@ class Translations:
         while True:
             block, pages = lower_block(self.window, pc, limit, self.hooks, self.floats_alone)
             self._ensure_room()
-            self._lock(pages)
+            self.lock(pages)
             try:
                 code = self.engine.assemble(block, self._next)
                 break
@@ -266,13 +266,13 @@ class Translations:
         if saved is None:
             return None
         self._ensure_room()
-        self._lock((page,))
+        self.lock((page,))
         data = self._cache.place(saved, self._next)
         ctypes.memmove(self._next, data, len(data))
         for start, begin, size, pages, offsets, addresses, links in saved.blocks:
             if start not in self._blocks:
                 if len(pages) > 1:
-                    self._lock(pages)
+                    self.lock(pages)
                 self._add(Translation(start, self._next + begin, size, pages, offsets, addresses, links))
                 self.counts.kept += 1
         self._next += len(data)
@@ -289,7 +289,8 @@ class Translations:
         for page in block.pages:
             self._pages[page].append(block)
 
-    def _lock(self, pages: tuple[int, ...]) -> None:
+    def lock(self, pages: tuple[int, ...]) -> None:
+        """See to it that a write to pages is noticed, since there are translations of them."""
         for page in pages:
             if page not in self._pages:
                 try:
