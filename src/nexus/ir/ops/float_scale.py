@@ -220,7 +220,7 @@ def _raised_text(fmt: Format) -> str:
 
 
 float_rows(
-    "f16 f32 f64",
+    "f32 f64",
     "fraction_up",
     "{v} -> {v}",
     _raised_text,
@@ -267,17 +267,18 @@ for _kind, _fmt in (("f16", F16), ("f32", F32), ("f64", F64)):
     )
     for _key, _value in constants(_fmt).items():
         _text, _finite = _text.replace(_key, _value), _finite.replace(_key, _value)
-    lanes(
-        f"i{_fmt.bits}",
-        f"v.fraction_down.{_kind}.{{v}}",
-        _TWO,
-        _text,
-        _lowered_oracle(_fmt),
-        "The integral b times 2**-(imm >> 4); a itself, quiet, where `fraction_up` gave none.",
-        parts=False,
-        imm=True,
-        rare=True,
-    )
+    if _fmt is not F16:
+        lanes(
+            f"i{_fmt.bits}",
+            f"v.fraction_down.{_kind}.{{v}}",
+            _TWO,
+            _text,
+            _lowered_oracle(_fmt),
+            "The integral b times 2**-(imm >> 4); a itself, quiet, where `fraction_up` gave none.",
+            parts=False,
+            imm=True,
+            rare=True,
+        )
     lanes(
         f"i{_fmt.bits}",
         f"v.not_infinite.{_kind}.{{v}}",

@@ -204,10 +204,11 @@ def _masked_store_text(vector: Type, bits: int) -> str:
     return (
         f"br label %start\n%start:\n%buffer = alloca {whole}, align 64\n"
         f"%v = bitcast {vector.llvm} $c to {whole}\n"
-        f"%low = and i64 $b, {all_ones}\n%all = icmp eq i64 %low, {all_ones}\n"
-        f"br i1 %all, label %whole, label %some\n%whole:\nstore {whole} %v, $p, align 1\nbr label %done\n"
-        f"%some:\nstore {whole} %v, ptr %buffer, align 64\n%host = ptrtoint $p to i64\n"
+        f"%low = and i64 $b, {all_ones}\n%all = icmp eq i64 %low, {all_ones}\n%host = ptrtoint $p to i64\n"
         f"%in = and i64 %host, 4095\n%crosses = icmp ugt i64 %in, {4096 - vector.bits // 8}\n"
+        "%within = xor i1 %crosses, true\n%fast = and i1 %all, %within\n"
+        f"br i1 %fast, label %whole, label %some\n%whole:\nstore volatile {whole} %v, $p, align 1\n"
+        f"br label %done\n%some:\nstore {whole} %v, ptr %buffer, align 64\n"
         "br i1 %crosses, label %look, label %write\n%look:\nbr label %lane0\n"
         + _loop(0, "look", "write", look, bits, count)
         + "%write:\nbr label %lane1\n"

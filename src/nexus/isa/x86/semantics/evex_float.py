@@ -119,12 +119,12 @@ def _approximate(name: str, kind: str) -> Semantics:
 
 def rounded(i: Ins, kind: str, source: Value) -> Value:
     """To a multiple of 2**-M, the immediate's upper half, as its lower half says."""
-    imm = control(i)
+    imm, type = control(i), source.type
     mode = imm & 15
-    raised = i.block.emit(row(i, f"v.fraction_up.{kind}"), source, imm=imm & 0xF0)
-    name = f"v.round{mode & 12 if mode & _SAME else mode}.{kind}"
-    whole = i.block.emit(row(i, name), raised)
-    return i.block.emit(row(i, f"v.fraction_down.{kind}"), source, whole, imm=imm & 0xF0)
+    raised = i.block.emit(f"v.fraction_up.{kind}.{type}", source, imm=imm & 0xF0)
+    name = f"v.round{mode & 12 if mode & _SAME else mode}.{kind}.{type}"
+    whole = i.block.emit(name, raised)
+    return i.block.emit(f"v.fraction_down.{kind}.{type}", source, whole, imm=imm & 0xF0)
 
 
 def _round(kind: str) -> Semantics:

@@ -35,6 +35,8 @@ def _extract(bits: int, size: int) -> Semantics:
         at = control(i) % (len(pieces) // per) * per
         part = whole(pieces[at : at + per])
         if i.is_memory(0):
+            for byte in range(0, size // 8, 8) if i.mask else ():  # all of it may fault, whatever the mask
+                i.block.load(INTEGER_OF_BITS[64], i.memory(0).plus(byte), modify=True)
             masking.store(i, 0, part, lane=bits)
         else:
             write(i, 0, part, bits)

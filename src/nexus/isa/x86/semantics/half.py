@@ -210,8 +210,11 @@ def _complex(conjugate: bool, add: bool, scalar: bool) -> Semantics:
             pairs = zip(singles(a), singles(both_real), strict=True)
             start = from_singles([emit("v.mul.f32", type_of(x), x, y) for x, y in pairs])
         look(i, turned, both_imaginary, start)
-        minus, plus = (_fused(name, turned, both_imaginary, start) for name in ("fnmadd", "fmadd"))
-        first, second = (plus, minus) if conjugate else (minus, plus)
+        operands = turned, both_imaginary, start
+        reals = (emit("and", kind, value, real) for value in operands)  # each lane is computed once
+        others = (emit("andn", kind, real, value) for value in operands)
+        names = ("fmadd", "fnmadd") if conjugate else ("fnmadd", "fmadd")
+        first, second = _fused(names[0], *reals), _fused(names[1], *others)
         value = emit("or", kind, emit("and", kind, first, real), emit("andn", kind, real, second))
         if scalar:
             value = emit("v.merge.i32", V128, value, full(i, 1), i.const(I64, 1))

@@ -7,7 +7,7 @@ from nexus.ir.types import I64, INTEGER_OF_BITS, V128
 from nexus.ir.values import Value
 from nexus.isa.x86.ins import Ins
 from nexus.isa.x86.semantics import masking
-from nexus.isa.x86.semantics.evex_float import is_scalar, last, operand, result
+from nexus.isa.x86.semantics.evex_float import is_scalar, last, operand, result, rounded
 from nexus.isa.x86.semantics.float_compare import EXCHANGED
 from nexus.isa.x86.semantics.half import (
     DOWN,
@@ -254,13 +254,8 @@ register("VCVTUSI2SH", _from_general("u"))
 
 
 def _rounded(i: Ins, source: Value) -> Value:
-    """To a multiple of 2**-M, as `evex_float.rounded` does in the wider formats."""
-    imm = control(i)
-    mode = imm & 15
-    raised = emit("v.fraction_up.f16", type_of(source), source, imm=imm & 0xF0)
-    name = f"v.round{mode & 12 if mode & 4 else mode}.f32"
-    whole = from_singles([emit(name, type_of(x), x) for x in singles(raised)])
-    return emit("v.fraction_down.f16", type_of(source), source, whole, imm=imm & 0xF0)
+    """To a multiple of 2**-M, in single precision, where nothing is denormal."""
+    return from_singles([rounded(i, "f32", single) for single in singles(source)])
 
 
 def _round(i: Ins) -> None:
