@@ -29,8 +29,10 @@ FLAG_SLOTS = frozenset(SLOTS[name] for name in FLAGS)
 NO_ACCESS, BASE, INDEXED = range(3)
 NONE, TOUCHES, SETS, DEFERRABLE = range(4)
 QUIET = "~"
+FIXED = "#"
 SCALAR, VECTOR, WIDE = 1, 2, 3
 _RECORD = 16
+_FIXED = (0, 1)  # immediates that some variants have stencils of their own for
 _PINS: dict[int, dict[int, str]] = {SCALAR: PIN_OF, VECTOR: VECTOR_PIN_OF}
 _NO_PINS: dict[int, str] = {}
 
@@ -43,7 +45,8 @@ class Plan:
     """What is known of the records of one handler: see `store.Form`. `slots`: the kinds of the result and of
     a, b, c. `passive`: nothing but its two words decides what becomes of a record. `rest`: it does more than
     set flags. `moves`: the result is operand a (1), or that and the immediate (2). `alone`: the variant that
-    only sets its flags. `borrows`: slots whose registers its stencils in memory use."""
+    only sets its flags. `fixed`: plans for one immediate each. `borrows`: slots whose registers its stencils
+    in memory use."""
 
     __slots__ = (
         "access",
@@ -52,6 +55,8 @@ class Plan:
         "borrows",
         "branches",
         "count",
+        "counted",
+        "fixed",
         "flags",
         "imm_last",
         "made",
@@ -68,7 +73,7 @@ class Plan:
 
     def __init__(self, name: str, form: Form, shapes: Shapes, borrows: Places) -> None:
         kinds, self.size, self.branches, self.below, self.access, writes, *flags = form
-        self.flags, self.of_result, self.count, self.imm_last = flags
+        self.flags, self.of_result, self.count, self.imm_last, self.counted = flags
         self.name = name
         self.shapes = shapes
         self.borrows = borrows
@@ -80,6 +85,7 @@ class Plan:
         self.rest = self.slots[0] != 0 or self.branches
         self.moves = _MOVES.get(name, 0)
         self.made: dict[tuple[int, ...], Choice | None] = {}
+        self.fixed: dict[int, Plan] = {}
         self.passive = (
             name not in CONTROLS
             and self.size == _RECORD
@@ -101,7 +107,7 @@ class Plans(dict[int, Plan]):
         self._handlers = handlers
         self._named: dict[str, Plan] = {}
         self._controls: dict[tuple[str, int], Stencil] = {}
-        self._moves: dict[tuple[int, int, bool], bytes] = {}
+        self._moves: dict[tuple[int, int, bool, int], bytes] = {}
         self._puts: dict[int, Stencil] = {}
         # code of passive records by their two words
         self.ready: dict[tuple[int, int], bytes] = {}
@@ -115,11 +121,15 @@ class Plans(dict[int, Plan]):
         plan = self._named.get(name)
         if plan is None:
             if name in CONTROLS:
-                form: Form = (0, ()), CONTROLS[name], False, 0, NO_ACCESS, False, NONE, False, 0, False
+                form: Form = (0, ()), CONTROLS[name], False, 0, NO_ACCESS, False, NONE, False, 0, False, False
             else:
                 form = self._forms[name]
             shapes = self._stencils.get(name + QUIET) or self._stencils.get(name, {})
             plan = self._named[name] = Plan(name, form, shapes, self._borrows.get(name, ()))
+            for number in _FIXED:
+                shapes = self._stencils.get(f"{name}{FIXED}{number}", {})
+                if shapes:
+                    plan.fixed[number] = Plan(name, form, shapes, ())
         return plan
 
     def special(self, name: str, shape: str) -> Stencil:
@@ -146,16 +156,23 @@ class Plans(dict[int, Plan]):
             self._puts[slot] = found
         return found
 
-    def move(self, kind: int, slot: int, spill: bool) -> bytes:
-        """Put a pinned register into its slot, or take it from there."""
-        found = self._moves.get((kind, slot, spill))
+    def move(self, kind: int, slot: int, spill: bool, other: int = -1) -> bytes:
+        """Put a pinned register into its slot, or into another one, or take it from there."""
+        found = self._moves.get((kind, slot, spill, other))
         if found is None:
             name, names = ("put.i64", OPERAND_REGISTERS) if kind == SCALAR else ("put.v256", PLACED_VECTORS)
-            pins, place = _PINS[kind], 8 * slot if kind == SCALAR else VECTOR_OFFSET + VECTOR_BYTES * slot
+            at = place(kind, slot if other < 0 else other)
             stencil = self._stencils[name]["m1" if spill else "0m"]
-            code, holes = _registers(stencil, {names[1 if spill else 0]: pins[slot]})
-            found = self._moves[kind, slot, spill] = filled(code, holes, {"h_d": place, "h_a": place})
+            code, holes = _registers(stencil, {names[1 if spill else 0]: _PINS[kind][slot]})
+            found = filled(code, holes, {"h_d": at, "h_a": at})
+            self._moves[kind, slot, spill, other] = found
         return found
+
+    def copied(self, kind: int, slot: int, source: int, above: int = 0) -> bytes:
+        """Copy a slot in memory to another one; of vectors the 32 bytes `above` the beginning."""
+        code, holes = self._stencils["put.i64" if kind == SCALAR else "put.v256"]["mm"]
+        places = {"h_d": place(kind, slot) + above, "h_a": place(kind, source) + above}
+        return filled(code, holes, places)
 
     def take(self, slot: int, source: int) -> bytes:
         """Take a pinned register from a slot in memory."""
@@ -169,6 +186,16 @@ class Plans(dict[int, Plan]):
             return made[slots]
         found = made[slots] = _choose(plan, slots)
         return found
+
+
+def place(kind: int, slot: int) -> int:
+    """Where a slot is in the state."""
+    return 8 * slot if kind == SCALAR else VECTOR_OFFSET + VECTOR_BYTES * slot
+
+
+def pinned(kind: int) -> dict[int, str]:
+    """The slots of a kind that are in registers."""
+    return _PINS[kind]
 
 
 def _pin(kind: int, slot: int) -> str:

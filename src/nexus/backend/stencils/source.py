@@ -8,7 +8,8 @@ a tail call to `next`; parameters that the shape does not name are anything, and
 
 An access with a base only relies on the base being not above `top`: the assembler puts a `check` before it,
 unless there was one, and displacements stay inside the guards beside the window (`machine/window.py`). With
-an index the stencil checks the sum itself and goes to `taken`, an access that faults, if it is outside.
+an index the stencil checks the sum itself and goes to `taken`, an access that faults, if it is outside. A row
+that wants its address aligned leaves that to the host's instruction.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ SHIFTS = ("shl", "shr", "sar", "rotl", "rotr")
 # Kinds of slots. A vector register holds 256 bits of its slot; a wide vector has more, always in memory.
 SCALAR, VECTOR, WIDE = range(1, 4)
 NO_ACCESS, BASE, INDEXED = range(3)
+FIXED = "#"  # after the name of a variant for one immediate, which follows
+_FIXED = {"v.extract": (0, 1), "v.insert": (0, 1)}  # by the beginning of the row's name
+COUNTED = ".cl."  # in the name of a row of flags that leaves them alone if its last operand is 0
 QUIET = "~"  # after the name of a variant that does two rows: these stencils leave the flags out
 # what a record means for the flags; deferred ones are COUNT and above
 NONE, TOUCHES, SETS, DEFERRABLE = range(4)
@@ -59,11 +63,14 @@ class Stencil(Writer):
         below: int = 0,
         quiet: bool = False,
         long: bool = False,
+        fixed: int | None = None,
     ) -> None:
         """`below`: immediates are less than that, if not 0. `quiet`: flags are not stored. `long`: it has to
-        do with whole vector registers, others with their lower halves."""
+        do with whole vector registers, others with their lower halves. `fixed`: the only immediate it is
+        for."""
         super().__init__(bitwise)
         self.below = below
+        self.fixed = fixed
         self.quiet = quiet
         self.where = where
         self.types = _LONG_TYPES if long else _TYPES
@@ -120,6 +127,8 @@ class Stencil(Writer):
             super().store_field(name, value)
 
     def immediate(self, type: Type = I64) -> str:
+        if self.fixed is not None:
+            return str(self.fixed)
         wide = self.op(f"add i64 ptrtoint (ptr @h_imm to i64), {IMMEDIATE_BIAS}")
         if self.below:  # which LLVM then need not test
             wide = self.op(f"and i64 {wide}, {self.below - 1}")
@@ -138,8 +147,7 @@ class Stencil(Writer):
             self.do("wild:")
             self.tail("@taken")
             self.do("inside:")
-        plain = ".aligned." not in row.name and ".mask." not in row.name
-        if head(row) in ("load", "store") and plain:
+        if head(row) in ("load", "store") and ".mask." not in row.name:
             return "ptr addrspace(256) " + self.op(f"inttoptr i64 {address} to ptr addrspace(256)")
         window = self.op(f"inttoptr i64 {self.load_field('window')} to ptr")
         return "ptr " + self.op(f"getelementptr i8, ptr {window}, i64 {address}")
@@ -230,8 +238,9 @@ def flags(v: Variant) -> tuple[int, bool]:
     DEFERRABLE + the position in `layout.DEFERRED`; and whether those are the flags of its result."""
     rows = [v.row] if v.second is None else [v.row, v.second]
     for row in rows:
-        if row.name in layout.DEFERRED and not (v.branches and v.second is None):
-            return DEFERRABLE + layout.DEFERRED.index(row.name), row is v.second
+        name = row.name.replace(COUNTED, ".")
+        if name in layout.FULL or (name == row.name and name in layout.DEFERRED):
+            return DEFERRABLE + layout.DEFERRED.index(name), row is v.second
     reads = {name for row in rows for name in row.reads} & set(FLAGS)
     writes = {name for row in rows for name in row.writes} & set(FLAGS)
     if writes == set(FLAGS) and not reads and not v.row.address:
@@ -259,11 +268,23 @@ def shapes(v: Variant) -> list[str]:
 
 def limit(v: Variant) -> int:
     """What a constant operand has to be below for the stencils to be right, 0 for any."""
-    return v.row.bits if v.imm_last and head(v.row) in SHIFTS else 0
+    if not v.imm_last:
+        return 0
+    kind, _, rest = v.row.name.partition(".")
+    if kind == "v" and rest.startswith(SHIFTS):  # all lanes by the same
+        return int(rest.split(".")[1][1:])
+    return v.row.bits if kind in SHIFTS else 0
 
 
-def stencil(v: Variant, shape: str, name: str, quiet: bool = False) -> str:
-    w = Stencil((*shape, *"mmmm"), head(v.row) in records.BITWISE, limit(v), quiet, is_long(v))
+def fixed(v: Variant) -> tuple[int, ...]:
+    """Immediates that a variant has stencils of their own for."""
+    if not v.row.has_imm or v.imm_wide:
+        return ()
+    return next((found for name, found in _FIXED.items() if v.row.name.startswith(name + ".")), ())
+
+
+def stencil(v: Variant, shape: str, name: str, quiet: bool = False, fixed: int | None = None) -> str:
+    w = Stencil((*shape, *"mmmm"), head(v.row) in records.BITWISE, limit(v), quiet, is_long(v), fixed)
     before = handlers.handler(v, w) if v.second is None else handlers.pair_handler(v, w)
     return before.replace(f'@"{v.name}"', f'@"{name}"', 1)
 
@@ -406,6 +427,10 @@ def module(rows: Iterable[Row]) -> tuple[str, dict[str, tuple[str, str]]]:
                 symbol = f"s{len(index)}"
                 index[symbol] = v.name + QUIET * quiet, shape
                 parts.append(stencil(v, shape, symbol, quiet))
+                for number in fixed(v):
+                    symbol = f"s{len(index)}"
+                    index[symbol] = f"{v.name}{FIXED}{number}", shape
+                    parts.append(stencil(v, shape, symbol, quiet, number))
     text = "".join(parts)
     holes = "".join(f"@{name} = external hidden global i8\n" for name in HOLES)
     ends = ""
