@@ -22,7 +22,7 @@ exchanged with some it does not use. What leaves it puts everything in its place
 from __future__ import annotations
 
 from nexus.backend.stencils.emitter import JCC, PLAIN, QUAD, RECORD
-from nexus.backend.stencils.layout import FULL, LEAVE, OUTSIDE, PIECE, PIN_OF, SETTLE
+from nexus.backend.stencils.layout import FULL, LEAVE, OUTSIDE, PIECE, PIN_OF, SETTLE, VECTOR_PIN_OF
 from nexus.backend.stencils.pending import UNKNOWN, Flags, renamed
 from nexus.backend.stencils.plan import (
     BASE,
@@ -32,15 +32,18 @@ from nexus.backend.stencils.plan import (
     NONE,
     SCALAR,
     SETS,
+    SSE,
     TOUCHES,
     VECTOR,
+    WHOLE,
     WIDE,
     Plan,
     Plans,
     pinned,
+    place,
 )
 from nexus.base.errors import NexusError
-from nexus.ir.state import FIRST_TEMP, FIRST_VECTOR_TEMP, PENDING_VECTORS, SLOTS
+from nexus.ir.state import FIRST_TEMP, FIRST_VECTOR_TEMP, PENDING_VECTORS, SLOTS, VECTOR_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +54,7 @@ if TYPE_CHECKING:
     # offset, plan, second word, what follows
     Surveyed = list[tuple[int, Plan, int, int]]
 
-_NEEDED, _NAMED, _SEEN = 1, 2, 4
+_NEEDED, _NAMED, _SEEN, _CLEARED = 1, 2, 4, 8
 _ZERO = SLOTS["zero"]
 _FAR = 1 << 30  # how far above `top` an address may be to be a base; the guards are four times that
 _WORTH = 2  # uses that a slot has to have more than the one it is exchanged with
@@ -80,7 +83,7 @@ class _Assembly(Flags):
     `backs` are the displacements that lead there from the first copy; `inner` is where the second one begins,
     or -1, `carries` tells whether notes stay notes from one round to the next."""
 
-    __slots__ = ("backs", "carries", "end", "inner", "known", "loop", "size", "upper")
+    __slots__ = ("backs", "carries", "cleared", "end", "inner", "known", "loop", "size", "upper")
 
     def __init__(self, plans: Plans, own: dict[str, int], records: bytes, links: Links, at: int) -> None:
         super().__init__(plans, own, records, links, at)
@@ -92,6 +95,7 @@ class _Assembly(Flags):
         # at the last branch: the notes and the halves of `pending`
         self.end: tuple[Note | None, Note | None, int, int] = None, None, UNKNOWN, UNKNOWN
         self.upper = False
+        self.cleared = -1  # the slot whose register has just got nothing above its lower half
 
     def code(self) -> HostCode:
         surveyed = self.surveyed()
@@ -119,7 +123,12 @@ class _Assembly(Flags):
                     self.overwrite(kind, slot, True)
                 else:  # an access of this record may still fail and show them
                     changing.append((kind, slot))
-            if plan.passive and not look & _NAMED and not self.names:
+            if (
+                plan.passive
+                and not look & _NAMED
+                and not self.names
+                and not (self.avx and VECTOR in plan.slots)
+            ):
                 made = ready.get((words[at >> 3], packed))
                 if made is not None:
                     out += made
@@ -178,6 +187,7 @@ class _Assembly(Flags):
                     rest >>= 8
             found.append((at, plan, packed, named))
             at += plan.size
+        self.look_at_vectors(found)
         needed, seen = 0, _SEEN
         for index in range(len(found) - 1, -1, -1):
             at, plan, packed, look = found[index]
@@ -193,6 +203,18 @@ class _Assembly(Flags):
             elif shown or plan.counted or plan.flags == TOUCHES or look & _NAMED:
                 seen = _SEEN
         return found
+
+    def look_at_vectors(self, found: Surveyed) -> None:
+        """Decide on encodings, and mark with _CLEARED what is followed by clearing the rest of its result."""
+        writes = False
+        for index, (at, plan, packed, look) in enumerate(found):
+            self.long = self.long or plan.long
+            if plan.slots[:1] == (VECTOR,):
+                writes = writes or packed & 255 < _REGISTERS
+                after, rest = found[index + 1][1:3]
+                if after.name == "clear.v128" and (packed ^ rest) & 255 == 0:
+                    found[index] = at, plan, packed, look | _CLEARED
+        self.avx = self.long or not writes
 
     # operations ------------------------------------------------------------------------------------
 
@@ -225,16 +247,35 @@ class _Assembly(Flags):
         if plan.access == BASE:
             self.check(slots[1], plan)
         plan = plan.fixed.get(immediate, plan)
-        chosen = self.plans.choose(plan, slots) if fits else None
+        if plan.name == "clear.v128" and self.cleared == slots[0]:
+            self.cleared = -1
+            self.emit(self.plans.control("clear_above", -1), {"h_d": place(VECTOR, slots[0])})
+            return
+        in_register = plan.slots[0] == VECTOR and slots[0] in VECTOR_PIN_OF
+        # SSE leaves the upper half of its result alone
+        avx = self.avx and VECTOR in plan.slots and (self.long or not plan.borrows)
+        if in_register and slots[0] < _REGISTERS and not (plan.long or look & _CLEARED):
+            avx = False
+        chosen = self.plans.choose(plan, slots, avx) if fits else None
         if chosen is None and plan.branches:
             self.tested(plan, at, slots, immediate)
             return
         if chosen is None:
             self.outside(plan, at)
             return
+        self.cleared = -1
+        zeroed = avx and chosen is not self.plans.choose(plan, slots)
+        if zeroed and in_register and look & _CLEARED and (VECTOR, slots[0]) not in chosen[2]:
+            self.cleared = slots[0]
         begin = len(self.out)
         self.stencil(plan, chosen, at, slots, immediate)
-        if plan.passive and not self.names and not any(what == "pool" for _, _, what, _ in chosen[0][1]):
+        scalar = VECTOR not in plan.slots
+        if (
+            plan.passive
+            and not self.names
+            and (scalar or not self.avx)
+            and not any(what == "pool" for _, _, what, _ in chosen[0][1])
+        ):
             self.plans.ready[self.words[at >> 3], packed] = bytes(self.out[begin:])
         self.follow(plan, slots, immediate)
 
@@ -390,8 +431,11 @@ class _Assembly(Flags):
             self.cut(lengths)
         self.inner, self.names = -1, {}
         self.code_.swaps.clear()
+        self.full, self.part, self.low, self.high = ended
+        begin, pointer, self.loop = len(self.out), self.loop, -1
+        self.leave(pointer)
         for site in self.backs:
-            Flags.exit(self, site, self.loop)
+            self.aim(site, begin)
 
     def lasting(self, surveyed: Surveyed, known: dict[int, int]) -> dict[int, int]:
         """What stays known of addresses in every round."""
@@ -421,7 +465,8 @@ class _Assembly(Flags):
             for out, into in zip(outside, inside, strict=False):
                 if counts[out] >= counts.get(into, 0) + _WORTH:
                     names[kind, out], names[kind, into] = into, out
-                    self.code_.swaps.append((kind, out, into))
+                    size = 8 if kind == SCALAR else VECTOR_BYTES if self.upper else 32 if self.long else 16
+                    self.code_.swaps.append((kind, out, into, size))
         return names
 
     def exchange(self) -> None:
@@ -429,13 +474,16 @@ class _Assembly(Flags):
         plans, spare = self.plans, PENDING_VECTORS[0]
         if not self.names:
             return
-        for kind, out, into in self.code_.swaps:
-            self.out += plans.copied(kind, into, out)  # nobody needs what is in memory of a pinned slot
-            self.out += plans.move(kind, into, True, out)
-            self.out += plans.move(kind, into, False)
-            if kind == VECTOR and self.upper:
+        width = WHOLE if self.long else SSE
+        for kind, out, into, size in self.code_.swaps:
+            self.out += plans.copied(
+                kind, into, out, width
+            )  # nobody needs what is in memory of a pinned slot
+            self.out += plans.move(kind, into, True, out, width)
+            self.out += plans.move(kind, into, False, -1, width)
+            if size == VECTOR_BYTES:
                 for to, source in ((spare, out), (out, into), (into, spare)):
-                    self.out += plans.copied(kind, to, source, _UPPER)
+                    self.out += plans.copied(kind, to, source, WHOLE, _UPPER)
 
     def lengths(self) -> tuple[int, ...]:
         return (len(self.out), len(self.later), *map(len, self.code_.growing()))

@@ -27,7 +27,8 @@ class HostCode:
     interpreter does in place, as four numbers: the offset in the data, the offset and size of the original,
     where to go on after it; `constants` are the offset in the data, in the pool that all share, and the size.
     In the code of `records[i]` the state differs from what the records know by `differences[states[i] - 1]`,
-    or does not if that is 0 (`pending.py`); `swaps` are kind and numbers of the slots that are exchanged.
+    or does not if that is 0 (`pending.py`); `swaps` are kind and numbers of the slots that are exchanged,
+    and how many bytes.
     Nothing else in the code depends on where it lies."""
 
     __slots__ = (
@@ -47,7 +48,7 @@ class HostCode:
         self.constants = array("I")
         self.states = array("H")
         self.differences: list[Difference] = []
-        self.swaps: list[tuple[int, int, int]] = []
+        self.swaps: list[tuple[int, int, int, int]] = []
 
     def growing(self) -> tuple[array[int], ...]:
         """What grows with the code."""

@@ -6,7 +6,7 @@ import struct
 
 from nexus.backend.stencils.code import HostCode
 from nexus.backend.stencils.layout import PIECE, PIN_OF, VECTOR_PIN_OF
-from nexus.backend.stencils.plan import INDEXED, SCALAR, VECTOR, Plan, place
+from nexus.backend.stencils.plan import AVX, INDEXED, SCALAR, SSE, VECTOR, WHOLE, Plan, place
 from nexus.ir.state import SLOTS
 
 TYPE_CHECKING = False
@@ -56,23 +56,12 @@ class Cold:
 
 class Emitter:
     """The code of one block so far. `own`: what a piece begins with, by name; `names`: the slots that are
-    exchanged, by kind and number."""
+    exchanged, by kind and number; `long`: it has to do with whole vector registers; `avx`: it has the
+    encodings of AVX where it can (`encodings.py`)."""
 
     __slots__ = (
-        *(
-            "at",
-            "code_",
-            "constants",
-            "data",
-            "differences",
-            "later",
-            "links",
-            "names",
-            "out",
-            "own",
-            "place",
-        ),
-        *("plans", "skips", "words"),
+        *("at", "avx", "code_", "constants", "data", "differences", "later", "links", "long", "names"),
+        *("out", "own", "place", "plans", "skips", "words"),
     )
 
     def __init__(self, plans: Plans, own: dict[str, int], records: bytes, links: Links, at: int) -> None:
@@ -90,6 +79,7 @@ class Emitter:
         self.names: Names = {}
         self.differences: dict[Difference, int] = {PLAIN: 0}
         self.place = 0  # of the record at hand
+        self.long = self.avx = False
 
     def difference(self) -> Difference:
         """How the state differs here from what the records know."""
@@ -113,13 +103,15 @@ class Emitter:
     def stencil(self, plan: Plan, chosen: Choice, at: int, slots: tuple[int, ...], immediate: int) -> None:
         made, spilled, back = chosen
         for kind, slot in spilled:
-            self.out += self.plans.move(kind, slot, True)
+            self.out += self.plans.move(kind, slot, True, -1, WHOLE if self.avx or plan.long else SSE)
         values = {"h_imm": immediate}
         for hole, kind, slot in zip(("h_d", "h_a", "h_b", "h_c"), plan.slots, slots, strict=False):
             values[hole] = place(kind, slot)
         if plan.size > RECORD:
             values["h_lit"] = self.words[(at >> 3) + 2]
-        reload = b"".join(self.plans.move(kind, slot, False) for kind, slot in back)
+        # in AVX's code without whole registers, only temporaries change
+        width = WHOLE if self.long or plan.long else AVX if self.avx else SSE
+        reload = b"".join(self.plans.move(kind, slot, False, -1, width) for kind, slot in back)
         if plan.branches:
             self.branch(made, values, at, reload)
             return
@@ -213,7 +205,8 @@ class Emitter:
 
     def copy_vector(self, slot: int, source: int) -> None:
         """The same for the lower half of a vector slot."""
+        width = AVX if self.avx else SSE
         if source in VECTOR_PIN_OF:
-            self.out += self.plans.move(VECTOR, source, True, slot)
+            self.out += self.plans.move(VECTOR, source, True, slot, width)
         else:
-            self.out += self.plans.copied(VECTOR, slot, source)
+            self.out += self.plans.copied(VECTOR, slot, source, width)

@@ -144,11 +144,10 @@ class Engine:
         difference = code.difference(offset)
         if difference is None:
             return
-        from nexus.backend.stencils.plan import SCALAR, place
+        from nexus.backend.stencils.plan import place
 
         full, part, exchanged = difference
-        for kind, one, other in code.swaps if exchanged else ():
-            size = 8 if kind == SCALAR else VECTOR_BYTES
+        for kind, one, other, size in code.swaps if exchanged else ():
             places = [state + place(kind, slot) for slot in (one, other)]
             contents = [ctypes.string_at(at, size) for at in places]
             ctypes.memmove(places[0], contents[1], size)

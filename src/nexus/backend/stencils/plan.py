@@ -31,6 +31,8 @@ NONE, TOUCHES, SETS, DEFERRABLE = range(4)
 QUIET = "~"
 FIXED = "#"
 SCALAR, VECTOR, WIDE = 1, 2, 3
+# ways to move a vector register: its lower half by instructions of SSE or AVX, or all of it
+SSE, AVX, WHOLE = range(3)
 _RECORD = 16
 _FIXED = (0, 1)  # immediates that some variants have stencils of their own for
 _PINS: dict[int, dict[int, str]] = {SCALAR: PIN_OF, VECTOR: VECTOR_PIN_OF}
@@ -46,7 +48,7 @@ class Plan:
     a, b, c. `passive`: nothing but its two words decides what becomes of a record. `rest`: it does more than
     set flags. `moves`: the result is operand a (1), or that and the immediate (2). `alone`: the variant that
     only sets its flags. `fixed`: plans for one immediate each. `borrows`: slots whose registers its stencils
-    in memory use."""
+    in memory use. `long`: it has to do with whole vector registers."""
 
     __slots__ = (
         "access",
@@ -59,7 +61,9 @@ class Plan:
         "fixed",
         "flags",
         "imm_last",
+        "long",
         "made",
+        "made_avx",
         "moves",
         "name",
         "of_result",
@@ -85,6 +89,8 @@ class Plan:
         self.rest = self.slots[0] != 0 or self.branches
         self.moves = _MOVES.get(name, 0)
         self.made: dict[tuple[int, ...], Choice | None] = {}
+        self.made_avx: dict[tuple[int, ...], Choice | None] = {}
+        self.long = "v256" in name or name.startswith("clear.")
         self.fixed: dict[int, Plan] = {}
         self.passive = (
             name not in CONTROLS
@@ -107,7 +113,7 @@ class Plans(dict[int, Plan]):
         self._handlers = handlers
         self._named: dict[str, Plan] = {}
         self._controls: dict[tuple[str, int], Stencil] = {}
-        self._moves: dict[tuple[int, int, bool, int], bytes] = {}
+        self._moves: dict[tuple[int, int, bool, int, int], bytes] = {}
         self._puts: dict[int, Stencil] = {}
         # code of passive records by their two words
         self.ready: dict[tuple[int, int], bytes] = {}
@@ -156,35 +162,52 @@ class Plans(dict[int, Plan]):
             self._puts[slot] = found
         return found
 
-    def move(self, kind: int, slot: int, spill: bool, other: int = -1) -> bytes:
-        """Put a pinned register into its slot, or into another one, or take it from there."""
-        found = self._moves.get((kind, slot, spill, other))
+    def move(self, kind: int, slot: int, spill: bool, other: int = -1, width: int = SSE) -> bytes:
+        """Put a pinned register into its slot, or into another one, or take it from there. Of a vector
+        register all or, unless `width` is WHOLE, the lower half."""
+        key = kind, slot, spill, other, width if kind == VECTOR else SSE
+        found = self._moves.get(key)
         if found is None:
-            name, names = ("put.i64", OPERAND_REGISTERS) if kind == SCALAR else ("put.v256", PLACED_VECTORS)
+            names = OPERAND_REGISTERS if kind == SCALAR else PLACED_VECTORS
             at = place(kind, slot if other < 0 else other)
-            stencil = self._stencils[name]["m1" if spill else "0m"]
-            code, holes = _registers(stencil, {names[1 if spill else 0]: _PINS[kind][slot]})
-            found = filled(code, holes, {"h_d": at, "h_a": at})
-            self._moves[kind, slot, spill, other] = found
+            stencil = _registers(
+                self._put(kind, width)["m1" if spill else "0m"], {names[1 if spill else 0]: _PINS[kind][slot]}
+            )
+            found = filled(*self._encoded(stencil, key[-1]), {"h_d": at, "h_a": at})
+            self._moves[key] = found
         return found
 
-    def copied(self, kind: int, slot: int, source: int, above: int = 0) -> bytes:
-        """Copy a slot in memory to another one; of vectors the 32 bytes `above` the beginning."""
-        code, holes = self._stencils["put.i64" if kind == SCALAR else "put.v256"]["mm"]
+    def copied(self, kind: int, slot: int, source: int, width: int = SSE, above: int = 0) -> bytes:
+        """Copy a slot in memory to another one; of vectors what is `above` bytes behind the beginning."""
         places = {"h_d": place(kind, slot) + above, "h_a": place(kind, source) + above}
-        return filled(code, holes, places)
+        stencil = self._put(kind, width)["mm"]
+        return filled(*self._encoded(stencil, width if kind == VECTOR else SSE), places)
+
+    def _put(self, kind: int, width: int) -> dict[str, Stencil]:
+        return self._stencils["put.i64" if kind == SCALAR else "put.v256" if width == WHOLE else "put.v128"]
+
+    def _encoded(self, stencil: Stencil, width: int) -> Stencil:
+        return _with_avx((stencil, (), ()), "")[0] if width == AVX else stencil
 
     def take(self, slot: int, source: int) -> bytes:
         """Take a pinned register from a slot in memory."""
         code, holes = _registers(self._stencils["put.i64"]["0m"], {OPERAND_REGISTERS[0]: PIN_OF[slot]})
         return filled(code, holes, {"h_a": 8 * source})
 
-    def choose(self, plan: Plan, slots: tuple[int, ...]) -> Choice | None:
-        """The stencil for slots (-1 where there is none); None if the interpreter has to do it."""
-        made = plan.made
+    def choose(self, plan: Plan, slots: tuple[int, ...], avx: bool = False) -> Choice | None:
+        """The stencil for slots (-1 where there is none); None if the interpreter has to do it. With `avx` it
+        has the encodings of AVX and zeroes the upper half of a result in a register; the same as without if
+        there is no such stencil."""
+        made = plan.made_avx if avx else plan.made
         if slots in made:
             return made[slots]
-        found = made[slots] = _choose(plan, slots)
+        if avx:
+            plain = self.choose(plan, slots)
+            result = _pin(VECTOR, slots[0]) if plan.slots[0] == VECTOR else ""
+            found = plain and _with_avx(plain, "" if (VECTOR, slots[0]) in plain[2] else result)
+        else:
+            found = _choose(plan, slots)
+        made[slots] = found
         return found
 
 
@@ -236,7 +259,11 @@ def _with(plan: Plan, slots: tuple[int, ...], in_registers: list[int]) -> Choice
         else:
             letters.append("m")
             if _pin(kind, slot):
-                (in_memory if index else back).add((SCALAR if kind == SCALAR else VECTOR, slot))
+                found = SCALAR if kind == SCALAR else VECTOR, slot
+                if not index:
+                    back.add(found)
+                if index or kind != SCALAR:  # its upper half stays
+                    in_memory.add(found)
     stencil = plan.shapes.get(letters[-1] + "".join(letters[:-1]))
     if stencil is None:
         return None
@@ -244,6 +271,14 @@ def _with(plan: Plan, slots: tuple[int, ...], in_registers: list[int]) -> Choice
         return _registers(stencil, mapping), tuple(sorted(in_memory)), tuple(sorted(back))
     except ValueError:
         return None
+
+
+def _with_avx(choice: Choice, result: str) -> Choice:
+    """With the encodings of AVX, if there are such and they zero the upper half of the result's register."""
+    from nexus.backend.stencils.encodings import with_avx, zeroes
+
+    made = with_avx(choice[0])
+    return choice if made is None or (result and not zeroes(made, result)) else (made, *choice[1:])
 
 
 def _registers(stencil: Stencil, mapping: dict[str, str]) -> Stencil:

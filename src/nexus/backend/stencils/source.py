@@ -117,10 +117,13 @@ class Stencil(Writer):
 
     def clear(self, offset: int, width: int) -> None:
         pin = self._pin(offset, V256)
-        if pin:  # what is above the register is in the slot
+        if pin and width < V256.bits:
             self.values[pin] = self.resized(self.resized(self.values[pin], _FOUR, _PAIR), _PAIR, _FOUR)
-            width = V256.bits
-        super().clear(offset, width)
+        if pin:  # what is above the register is in the slot
+            above = self.op(f"getelementptr inbounds i8, ptr {self.slot(offset, True)}, i64 {V256.bits // 8}")
+            self.do(f"store {_FOUR} zeroinitializer, ptr {above}, align 16")
+        else:
+            super().clear(offset, width)
 
     def store_field(self, name: str, value: str | int) -> None:
         if not (self.quiet and name in FLAGS):
@@ -239,6 +242,8 @@ def flags(v: Variant) -> tuple[int, bool]:
     rows = [v.row] if v.second is None else [v.row, v.second]
     for row in rows:
         name = row.name.replace(COUNTED, ".")
+        if name in layout.COMPARING and v.second is None:
+            continue  # it also has to raise what it raises, and now
         if name in layout.FULL or (name == row.name and name in layout.DEFERRED):
             return DEFERRABLE + layout.DEFERRED.index(name), row is v.second
     reads = {name for row in rows for name in row.reads} & set(FLAGS)
@@ -327,6 +332,10 @@ def _control(name: str, shape: str) -> Stencil:
         where = w.op(f"getelementptr i8, ptr {w.field('pending')}, i64 4")
         w.do(f"store i32 {w.op(f'trunc i64 {w.immediate()} to i32')}, ptr {where}, align 4")
         w.tail("@next")
+    elif name == "clear_above":  # what a register of 256 bits does not hold
+        above = w.op(f"getelementptr inbounds i8, ptr {w.slot(8, True)}, i64 {V256.bits // 8}")
+        w.do(f"store {_FOUR} zeroinitializer, ptr {above}, align 16")
+        w.tail("@next")
     elif name == "outside":
         w.do('call void asm sideeffect "leaq h_copy(%rip), %rax", "~{rax}"()')
         w.tail("@outside")
@@ -368,7 +377,12 @@ def _base_code() -> str:
     vectors = [(offset, "%" + pin.lower().replace("x", "y", 1)) for offset, pin in places]
     spill = [f"movq {r}, {o}(%r12)" for o, r in gprs] + [f"vmovups {r}, {o}(%r12)" for o, r in vectors]
     spill.append("vzeroupper")
-    reload = [f"movq {o}(%r12), {r}" for o, r in gprs] + [f"vmovups {o}(%r12), {r}" for o, r in vectors]
+    # where all upper halves are zero they are not loaded: SSE is slow beside them (`encodings.py`)
+    uppers = [f"{'por' if index else 'movaps'} {o + 16}(%r12), %xmm0" for index, (o, _) in enumerate(vectors)]
+    lower = [f"movaps {o}(%r12), {r.replace('y', 'x', 1)}" for o, r in vectors]
+    whole = [f"vmovups {o}(%r12), {r}" for o, r in vectors]
+    reload = [*(f"movq {o}(%r12), {r}" for o, r in gprs), *uppers, "ptest %xmm0, %xmm0", "jne 77f"]
+    reload += ["vzeroupper", *lower, "jmp 78f", "77:", *whole, "78:"]
     as_t0 = [f"movq {at['window']}(%r12), %r14", f"movq {at['top']}(%r12), %r15"]
     pending, resume, record = at["pending"], at["resume"], at["resume_record"]
     lines = [
@@ -403,7 +417,7 @@ def _base_code() -> str:
 
 CONTROL_SHAPES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("wild_load", "wild_store", "settled", "settled_high", "settle", "pend_high"), ("m",)),
-    **dict.fromkeys(("trap", "link", "exit"), ("m",)),
+    **dict.fromkeys(("trap", "link", "exit", "clear_above"), ("m",)),
     **dict.fromkeys(("enter", "spent"), ("0",)),
     **dict.fromkeys(("branch", "trap_if", "check"), ("mm", "m1")),
     "jump": ("m1",),
@@ -419,7 +433,7 @@ def module(rows: Iterable[Row]) -> tuple[str, dict[str, tuple[str, str]]]:
         for shape in found:
             symbol = f"s{len(index)}"
             index[symbol] = name, shape
-            parts.append(_control(name, shape).function(symbol))
+            parts.append(_control(name, shape).function(symbol, name == "clear_above"))
     for row in rows:
         for v in records.variants(row):
             quiet = v.second is not None
