@@ -90,7 +90,7 @@ class Plan:
         self.moves = _MOVES.get(name, 0)
         self.made: dict[tuple[int, ...], Choice | None] = {}
         self.made_avx: dict[tuple[int, ...], Choice | None] = {}
-        self.long = "v256" in name or name.startswith("clear.")
+        self.long = WIDE in self.slots or "v256" in name or name.startswith("clear.")
         self.fixed: dict[int, Plan] = {}
         self.passive = (
             name not in CONTROLS
