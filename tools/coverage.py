@@ -125,12 +125,14 @@ def page() -> str:
             rows[group].append(
                 f"| {name} | {len(found)} | {oracle_of(found)} | {proof(name, group, proven)} |"
             )
-    parts = [_HEAD, f"{done} of {total} encodings have semantics.", "", "## Runs against silicon", ""]
-    parts += [f"{proven['processor']['name']}: " + proven["processor"]["command"], ""]
-    parts += ["| group | cases | distinct instructions | seed | differences |", "|---|--:|--:|--:|--:|"]
-    for group, run in sorted(proven["silicon"].items()):
-        numbers = f"{run['cases']:,} | {run['instructions']:,} | {run['seed']}"
-        parts.append(f"| {group} | {numbers} | 0 |")
+    parts = [_HEAD, f"{done} of {total} encodings have semantics."]
+    command = proven["processor"]["command"]
+    for kind, what in (("silicon", proven["processor"]["name"]), ("model", "What that processor lacks")):
+        parts += ["", f"## Runs against {'the ' * (kind == 'model')}{kind}", "", f"{what}: {command}", ""]
+        parts += ["| group | cases | distinct instructions | seed | differences |", "|---|--:|--:|--:|--:|"]
+        for group, run in sorted(proven[kind].items()):
+            numbers = f"{run['cases']:,} | {run['instructions']:,} | {run['seed']}"
+            parts.append(f"| {group} | {numbers} | 0 |")
     for group in sorted(rows):
         parts += ["", f"## {group}", "", "| mnemonic | forms | oracle | proven by |", "|---|--:|---|---|"]
         parts += rows[group]

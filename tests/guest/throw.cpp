@@ -2,7 +2,7 @@
 #include <cstdio>
 #include <exception>
 #include <stdexcept>
-#include <string>
+#include <vector>
 #include <windows.h>
 
 static int destroyed;
@@ -46,9 +46,9 @@ int main()
     int count = 0;
     for (int i = 0; i < 200; i++) {
         try {
-            if (i % 2) throw std::string("odd");
+            if (i % 2) throw std::vector<int>(3);
             throw i;
-        } catch (const std::string &) {
+        } catch (const std::vector<int> &) {
             count += 1000;
         } catch (int number) {
             count += number;

@@ -10,6 +10,7 @@ from iced_x86 import Decoder, Instruction
 
 import t0
 import t1
+from isa import model
 from nexus.ir.state import SLOTS, Exit
 from nexus.ir.values import Block
 from nexus.isa.x86 import fuzz, native
@@ -31,6 +32,16 @@ def host() -> native.Native:
         return native.processor(MEMORY)
     except native.Unavailable as reason:
         pytest.skip(f"not run: {reason}")
+
+
+def has_reference(instruction: Instruction) -> bool:
+    """Whether the host has it, or the model knows it."""
+    return on_host(instruction) or model.knows(instruction)
+
+
+def reference(case: fuzz.Case) -> Result:
+    """What has to come out: the host's result, or the model's where the host lacks the instruction."""
+    return run_host(case) if on_host(case.instruction) else model.result(case, MEMORY)
 
 
 def run_host(case: fuzz.Case) -> Result:

@@ -10,7 +10,9 @@ from iced_x86 import Mnemonic
 from isa import harness
 from nexus.base.errors import UsageError
 from nexus.isa.x86 import casefile, compare, fuzz
+from nexus.isa.x86 import registers as r
 from nexus.isa.x86.ins import Ins
+from nexus.isa.x86.native import Outcome
 from nexus.isa.x86.table import SEMANTICS
 from nexus.system import fuzz_isa
 
@@ -79,3 +81,18 @@ def test_states_come_from_a_changing_stock() -> None:
     states = fuzz.States(random.Random(1))
     drawn = [states.draw() for _ in range(100)]
     assert len({bytes(state.buffer) for state in drawn}) == 100
+
+
+def test_states_have_what_avx512_has_where_asked() -> None:
+    """512 bits in each of 32 registers and 8 masks; nothing of it is there otherwise."""
+    states = fuzz.States(random.Random(1))
+    plain, wide = states.draw(), states.draw(wide=True)
+    assert not any(plain.k(n) for n in range(8)) and not any(plain.vector(31))
+    assert not any(any(plain.vector(n)[32:]) for n in range(16))
+    assert any(wide.k(n) for n in range(8)) and any(wide.vector(31)[48:])
+    for change in (lambda s: s.set_k(7, s.k(7) ^ 1), lambda s: s.set_vector(31, bytes(63) + b"\1")):
+        other = r.CpuState(bytearray(wide.buffer))
+        change(other)
+        case = harness.case("90")
+        one, two = (compare.Result(Outcome(0, 0), state, b"") for state in (wide, other))
+        assert len(compare.differences(case, one, two)) == 1

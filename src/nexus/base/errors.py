@@ -52,6 +52,10 @@ class UsageError(NexusError):
     exit_code = 2
 
 
+class NotReversible(NexusError):
+    """A machine cannot be saved: it holds something whose state the host keeps and cannot put back."""
+
+
 class GuestFault(Exception):
     """A guarded copy met guest memory that is not accessible.
 

@@ -77,6 +77,87 @@ def release(address: int, size: int) -> None:
     _check(_munmap(address, size) != 0, "releasing address space")
 
 
+_madvise = _libc.madvise
+_madvise.argtypes = (_word, _word, _int)
+_DONT_NEED = 4
+
+
+def drop_private(address: int, size: int) -> None:
+    """Forget what was written to private pages: a file's are the file's again, others are zero."""
+    _check(_madvise(address, size, _DONT_NEED) != 0, "dropping pages")
+
+
+class _Scan(ctypes.Structure):
+    """`struct pm_scan_arg` of linux/fs.h (Linux 6.7)."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_uint64)
+        for name in (
+            "size",
+            "flags",
+            "start",
+            "end",
+            "walk_end",
+            "vec",
+            "vec_len",
+            "max_pages",
+            "inverted",
+            "mask",
+            "any_of",
+            "returned",
+        )
+    )
+
+
+_PAGEMAP_SCAN = 0xC0606610  # _IOWR('f', 16, struct pm_scan_arg)
+_IS_FILE, _PRESENT, _SWAPPED = 1 << 2, 1 << 3, 1 << 4
+_RANGES = 1024
+_ioctl = _libc.ioctl
+_ioctl.argtypes = (_int, ctypes.c_ulong, ctypes.c_void_p)
+
+
+class PrivatePages:
+    """Finds the pages of a range that were written since they were mapped from a private file."""
+
+    __slots__ = ("_fd", "_found", "_scan")
+
+    def __init__(self, address: int, size: int) -> None:
+        self._found = (ctypes.c_uint64 * (3 * _RANGES))()
+        self._fd = -1
+        self._scan = _Scan(
+            size=ctypes.sizeof(_Scan),
+            start=address,
+            end=address + size,
+            vec=ctypes.addressof(self._found),
+            vec_len=_RANGES,
+            inverted=_IS_FILE,
+            mask=_IS_FILE,
+            any_of=_PRESENT | _SWAPPED,
+            returned=_IS_FILE | _PRESENT | _SWAPPED,
+        )
+        try:
+            self._fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # behind a wall, or no /proc
+            return
+        if self.ranges() is None:
+            self.close()
+
+    def ranges(self) -> list[tuple[int, int]] | None:
+        """(host address, end) of written pages; None where the host cannot tell, or they are too many."""
+        if self._fd < 0:
+            return None
+        count = _ioctl(self._fd, _PAGEMAP_SCAN, ctypes.addressof(self._scan))
+        if not 0 <= count < _RANGES:
+            return None
+        found = self._found[: 3 * count]
+        return list(zip(found[::3], found[1::3], strict=True))
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
 def create_shared(name: str, size: int) -> int:
     """A file descriptor of zero-filled memory that can be mapped shared in several places and windows."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC)

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 class SharedFile:
     """The views of one file in all windows, and which of its pages code was translated from."""
 
-    __slots__ = ("code", "views")
+    __slots__ = ("code", "fd", "views")
 
-    def __init__(self) -> None:
+    def __init__(self, fd: int) -> None:
+        self.fd = os.dup(fd)  # open as long as there are views
         self.views: list[View] = []
         self.code: dict[int, set[tuple[Window, int]]] = {}  # offset of a page -> where it was translated
 
@@ -56,7 +57,10 @@ _files: dict[tuple[int, int], SharedFile] = {}
 def add(window: Window, start: int, size: int, fd: int, offset: int) -> View:
     """A new view. Its pages that are code in another view have to be locked: `locked_pages`."""
     info = os.fstat(fd)
-    file = _files.setdefault((info.st_dev, info.st_ino), SharedFile())
+    key = info.st_dev, info.st_ino
+    file = _files.get(key)
+    if file is None:
+        file = _files[key] = SharedFile(fd)
     view = View(window, start, start + size, file, offset)
     file.views.append(view)
     return view
@@ -80,7 +84,14 @@ def cut(view: View, start: int, end: int) -> list[View]:
     if not file.views:
         for key in [key for key, other in _files.items() if other is file]:
             del _files[key]
+        os.close(file.fd)
     return left
+
+
+def find(fd: int) -> SharedFile | None:
+    """The file behind a descriptor, if any window shows it."""
+    info = os.fstat(fd)
+    return _files.get((info.st_dev, info.st_ino))
 
 
 def offset_of(views: list[View], page: int) -> tuple[SharedFile, int] | None:

@@ -28,6 +28,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from nexus.machine.saved_memory import SavedMemory
     from nexus.machine.shared import View
 
 READ, WRITE, EXECUTE = 1, 2, 4
@@ -50,14 +51,15 @@ class Window:
         "_scratch",
         "_scratch_at",
         "_scratch_view",
-        "_views",
         "_words",
-        "_written",
         "copy",
         "host",
         "on_change",
         "on_code_write",
+        "saved",
         "top",
+        "views",
+        "written_pages",
     )
 
     def __init__(self, size: int = 1 << 40) -> None:
@@ -74,8 +76,8 @@ class Window:
         self._access: IntervalMap[int | None] = IntervalMap(None)
         self._host_access: IntervalMap[int] = IntervalMap(0)
         self._locks: dict[int, int] = {}
-        self._written: set[int] = set()
-        self._views: list[View] = []
+        self.written_pages: set[int] = set()  # of those a write watch is on
+        self.views: list[View] = []
         Window._mappings += 1
         self._scratch = (ctypes.c_char * _SCRATCH)()
         self._scratch_view = memoryview(self._scratch).cast("B")
@@ -84,6 +86,7 @@ class Window:
         self.copy: Callable[[int, int, int], int] = host.copy  # (to, from, size): bytes not copied
         self.on_code_write: Callable[[int], None] | None = None  # (page): translations from it are stale
         self.on_change: list[Callable[[int, int], None]] = []  # (start, end): about to be mapped differently
+        self.saved: SavedMemory | None = None  # whose pages lie under these ones (`saved_memory.py`)
 
     def close(self) -> None:
         """Give everything back; from then on every access of the kernel is a GuestFault."""
@@ -104,11 +107,16 @@ class Window:
         """A file's pages, the same ones for every mapper or copied when written. Pages past its end fault."""
         self._clear(address, size)
         usable = PROT_READ | PROT_WRITE if access & WRITE else PROT_READ if access else 0
-        host.map_file(self.host + address, size, usable, fd, offset, shared)
+        view = sharing.add(self, address, size, fd, offset) if shared else None
+        try:
+            host.map_file(self.host + address, size, usable, fd, offset, shared)
+        except HostMemoryError:
+            if view is not None:
+                sharing.cut(view, view.start, view.end)
+            raise
         self._note(address, address + size, usable)
-        if shared:
-            view = sharing.add(self, address, size, fd, offset)
-            self._views.append(view)
+        if view is not None:
+            self.views.append(view)
             for page in sharing.locked_pages(view):
                 self._locks[page] = self._locks.get(page, 0) | ALIAS
         self._set(address, size, access)
@@ -138,6 +146,10 @@ class Window:
         """(start, end, PROT bits) of the stretch around an address that the host treats alike."""
         return self._host_access.run(address, self.top)
 
+    def host_runs(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """(start, end, PROT bits) of the stretches that the host treats alike."""
+        return self._host_access.runs(start, end)
+
     def _check_range(self, address: int, size: int) -> None:
         if address % PAGE or size % PAGE or size <= 0 or address < 0 or address + size > self.top:
             raise ValueError(f"no whole pages inside the window: {address:#x} + {size:#x}")
@@ -151,6 +163,7 @@ class Window:
         end = address + size
         if all(access is None for _, _, access in self._access.runs(address, end)):
             return
+        self._note_remapped(address, end)
         self._changed(address, end)
         host.forget(self.host + address, size)
         self._drop_views(address, end)
@@ -158,17 +171,22 @@ class Window:
         self._access.set(address, end, None)
         for page in self._locked_pages(address, end):
             del self._locks[page]
-        self._written = {page for page in self._written if not address <= page < end}
+        self.written_pages = {page for page in self.written_pages if not address <= page < end}
+
+    def _note_remapped(self, start: int, end: int) -> None:
+        if self.saved is not None:
+            self.saved.remapped.set(start, end, True)
 
     def _drop_views(self, start: int, end: int) -> None:
-        for view in [view for view in self._views if view.start < end and start < view.end]:
-            self._views.remove(view)
-            self._views += sharing.cut(view, start, end)
+        for view in [view for view in self.views if view.start < end and start < view.end]:
+            self.views.remove(view)
+            self.views += sharing.cut(view, start, end)
 
     def _set(self, address: int, size: int, access: int) -> None:
         if access & WRITE:
             access |= READ
         end = address + size
+        self._note_remapped(address, end)
         self._check_mappings(2 + 2 * len(self._locked_pages(address, end)))
         before = list(self._access.runs(address, end))
         self._access.set(address, end, access)
@@ -227,12 +245,15 @@ class Window:
         self._locks[page] = self._locks.get(page, 0) | reason
         if self._host_access[page] & PROT_WRITE:
             self._apply(page, page + PAGE)
-        if reason == CODE and self._views:
-            self._lock_aliases(page)
+        if reason == CODE:
+            if self.saved is not None:
+                self.saved.translated.append(page)
+            if self.views:
+                self._lock_aliases(page)
 
     def _lock_aliases(self, page: int) -> None:
         """Code is translated from a page that may be mapped elsewhere too."""
-        found = sharing.offset_of(self._views, page)
+        found = sharing.offset_of(self.views, page)
         if found is not None:
             file, offset = found
             file.code.setdefault(offset, set()).add((self, page))
@@ -276,12 +297,12 @@ class Window:
         reasons = self._locks.pop(page, 0)
         if reasons & CODE and self.on_code_write is not None:
             self.on_code_write(page)
-        if reasons & (CODE | ALIAS) and self._views:
-            found = sharing.offset_of(self._views, page)
+        if reasons & (CODE | ALIAS) and self.views:
+            found = sharing.offset_of(self.views, page)
             if found is not None:
                 found[0].written(found[1])
         if reasons & WATCH:
-            self._written.add(page)
+            self.written_pages.add(page)
         if reasons:
             self._changed(page, page + PAGE)
 
@@ -292,17 +313,17 @@ class Window:
         self._check_range(address, size)
         self._changed(address, address + size)
         for page in range(address, address + size, PAGE):
-            if page not in self._written:
+            if page not in self.written_pages:
                 self._locks[page] = self._locks.get(page, 0) | WATCH
         self._apply(address, address + size)
 
     def written(self, address: int, size: int, reset: bool) -> list[int]:
         """The watched pages written since `watch` or the last reset, ascending."""
         self._check_range(address, size)
-        pages = sorted(page for page in self._written if address <= page < address + size)
+        pages = sorted(page for page in self.written_pages if address <= page < address + size)
         if reset:
             for page in pages:
-                self._written.discard(page)
+                self.written_pages.discard(page)
                 self._changed(page, page + PAGE)
                 self.lock(page, WATCH)
         return pages
@@ -316,7 +337,7 @@ class Window:
     def _give_up_watching(self) -> None:
         """Report every watched page as written, which a watcher must be able to stand; saves mappings."""
         for page in [page for page, reasons in self._locks.items() if reasons & WATCH]:
-            self._written.add(page)
+            self.written_pages.add(page)
             self.unlock(page, WATCH)
 
     # guarded access --------------------------------------------------------------------------------

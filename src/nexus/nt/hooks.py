@@ -100,6 +100,15 @@ class Hooks:
             for module in process.modules:
                 self._apply(hook, process, module, None)
 
+    def snapshot_outside(self) -> Callable[[], None]:
+        """See `nt/graph.py`: hooks of the processors that modules took away with them."""
+        return self._hook_again
+
+    def _hook_again(self) -> None:
+        for process, mine in self._processes.items():
+            for address in (*mine.places, *mine.returns):
+                process.vcpu.hook(address)
+
     # finding ---------------------------------------------------------------------------------------
 
     def module_mapped(self, process: Process, module: Module) -> None:
@@ -108,7 +117,7 @@ class Hooks:
         for hook in self._declared:
             exports = self._apply(hook, process, module, exports)
         for name, hook, asked, function in self._of(process).waiting.pop(module_key(module.name), ()):
-            exports = exports or _exports_of(process, module)
+            exports = exports or exports_of(process, module)
             self._put(process, hook, exports, name, asked, function, 0)
 
     def module_unmapped(self, process: Process, base: int) -> None:
@@ -129,7 +138,7 @@ class Hooks:
         key = module_key(module.name)
         if not fnmatchcase(key, hook.module):
             return exports
-        exports = exports or _exports_of(process, module)
+        exports = exports or exports_of(process, module)
         if hook.is_pattern:
             for name in exports.by_name:
                 if fnmatchcase(name, hook.name):
@@ -169,9 +178,14 @@ class Hooks:
             raise NexusError(f"cannot hook {hook.text}: it is forwarded in a circle, by way of {forward}")
         for module in process.modules:
             if module_key(module.name) == key:
-                self._put(process, hook, _exports_of(process, module), name, asked, function, depth)
+                self._put(process, hook, exports_of(process, module), name, asked, function, depth)
                 return
         self._of(process).waiting.setdefault(key, []).append((name, hook, asked, function))
+
+    def has(self, process: Process, address: int) -> bool:
+        """Whether an address is hooked in a process."""
+        mine = self._of(process)
+        return address in mine.places or address in mine.returns
 
     # running ---------------------------------------------------------------------------------------
 
@@ -232,7 +246,8 @@ class Hooks:
             thread.hook_calls.pop().abandon()
 
 
-def _exports_of(process: Process, module: Module) -> Exports:
+def exports_of(process: Process, module: Module) -> Exports:
+    """What a mapped module exports, from its file."""
     region = process.space.regions.at(module.base)
     section = region.backing if region is not None else None
     if not isinstance(section, Section) or section.image is None:

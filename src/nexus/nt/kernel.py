@@ -77,6 +77,8 @@ class Kernel:
     composition root.
     """
 
+    snapshot_keeps = ("numbers", "trace", "stub_counts", "stop_requested", "breakpoints", "paused")
+
     def __init__(
         self,
         make_window: Callable[[], Window],
@@ -104,6 +106,8 @@ class Kernel:
         self.commitment = Commitment(memory_limit)
         self.trace = trace
         self.hooks: Hooks | None = None  # of exported functions; set by the composition root
+        self.breakpoints: set[tuple[Process, int]] = set()  # where `run` comes back, if the vCPU stops there
+        self.paused: Thread | None = None  # the thread that has got to one
         self.timers = TimerQueue()
         self.poller = HostPoller()
         self.ready: deque[Thread] = deque()
@@ -132,6 +136,13 @@ class Kernel:
         self._last_tick = 0
         self._slices = Slices(fixed=self.deterministic)
         self._slice_over = False
+
+    def snapshot_outside(self) -> Callable[[], None] | None:
+        """See `nt/graph.py`: where the random numbers of a run that repeats stand."""
+        if not self.deterministic:
+            return None
+        source: Any = self.random_bytes.__self__  # type: ignore[attr-defined]
+        return partial(source.setstate, source.getstate())
 
     # -- identities ---------------------------------------------------------------------------------------
 
@@ -201,8 +212,9 @@ class Kernel:
     # -- the loop -----------------------------------------------------------------------------------------
 
     def run(self, root: Process) -> int:
-        """Run until `root` has ended; returns its 32-bit exit status."""
-        while not root.terminated:
+        """Run until `root` has ended, or a thread is at a breakpoint; returns the 32-bit exit status."""
+        self.paused = None
+        while not root.terminated and self.paused is None:
             if self.stop_requested is not None:
                 raise self.stop_requested
             thread = self._next_thread()
@@ -291,6 +303,8 @@ class Kernel:
                     self._syscall(thread)
                 else:
                     self._hook(thread)
+                    if self.paused is not None:
+                        return
                 calls += 1
                 if calls < SYSCALLS_PER_SLICE and not self._slice_over and self.stop_requested is None:
                     continue
@@ -303,6 +317,10 @@ class Kernel:
             self._other_stop(thread, stop)
 
     def _hook(self, thread: Thread) -> None:
+        if (thread.process, thread.state.rip) in self.breakpoints:
+            self.paused = thread
+            thread.passed_hook = thread.state.rip, thread.state.rsp
+            return
         if self.hooks is None:
             raise RuntimeError("the vCPU stopped for a hook that nobody set")
         self.hooks.reached(thread)

@@ -34,6 +34,7 @@ class HostPoller:
     """Several watches may share a descriptor."""
 
     __slots__ = ("_poll", "_watches")
+    snapshot_keeps = ("_poll",)
 
     def __init__(self) -> None:
         self._poll = select.poll()
@@ -66,6 +67,15 @@ class HostPoller:
         for watch in watches:
             events |= watch.events
         self._poll.register(fd, events)
+
+    def snapshot_outside(self) -> Callable[[], None]:
+        """See `nt/graph.py`."""
+        return self._register_again
+
+    def _register_again(self) -> None:
+        self._poll = select.poll()
+        for fd in self._watches:
+            self._register(fd)
 
     def poll(self, milliseconds: float | None) -> bool:
         """Wait at most so long (None: forever) and call who is ready; tells whether anybody was."""

@@ -16,6 +16,8 @@ from nexus.nt.mm.vad import MEM_PRIVATE, PAGE_READONLY, READ
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nexus.isa.x86.cpuid import Cpu
     from nexus.nt.clock import Clock
     from nexus.nt.kernel import Kernel
@@ -102,6 +104,15 @@ class SharedData:
         _put_time(page, 0x14, clock.system())
         _put_time(page, 0x320, ticks)
         struct.pack_into("<I", page, 0x00, ticks & 0xFFFF_FFFF)
+
+    def snapshot_outside(self) -> Callable[[], None]:
+        """See `nt/graph.py`."""
+        content = self._page[:]
+
+        def put_back() -> None:
+            self._page[:] = content
+
+        return put_back
 
     def close(self) -> None:
         """Give the page and its descriptor back; views in processes stay."""

@@ -1,13 +1,15 @@
 """Random instructions on T1 against the host's own processor: `nexus fuzz isa`.
 
-A batch is one instruction on many states: one call of the host's processor, one translation. One state of
-each batch also runs on T0 and on the oracle. The cases of a group are made in chunks, each from its own seed,
-which worker processes share: what is compared does not depend on how many there are.
+What the host lacks is held against a second meaning of it, the model in `tests/isa/model`. A batch is one
+instruction on many states: one call of the host's processor, one translation. One state of each batch also
+runs on T0 and on the oracle. The cases of a group are made in chunks, each from its own seed, which worker
+processes share: what is compared does not depend on how many there are.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import pickle
 import random
@@ -15,10 +17,12 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, cast
 
 from iced_x86 import Instruction
 
 from nexus.base.errors import NexusError, Unsupported, UsageError
+from nexus.base.folders import CHECKOUT
 from nexus.ir.rewrite import rewrite
 from nexus.ir.state import SLOTS, STATE_BYTES, Exit
 from nexus.isa.x86 import casefile, compare, features, fuzz, native
@@ -76,6 +80,26 @@ class EngineSide:
         return compare.Result(outcome, state, after, slots[_ARGUMENT])
 
 
+class Model(Protocol):
+    """What `tests/isa/model` gives: the meaning of instructions by the manual."""
+
+    def knows(self, instruction: Instruction) -> bool: ...
+
+    def result(self, case: fuzz.Case, memory: bytes) -> compare.Result: ...
+
+    def accepting(self, case: fuzz.Case, expected: compare.Result, got: compare.Result) -> compare.Result: ...
+
+
+def second_meaning() -> Model | None:
+    """The model, where there is a checkout with tests."""
+    tests = os.path.join(CHECKOUT, "tests")
+    if not os.path.isdir(os.path.join(tests, "isa", "model")):
+        return None
+    if tests not in sys.path:
+        sys.path.append(tests)
+    return cast(Model, importlib.import_module("isa.model"))
+
+
 class Prover:
     """Everything that cases run on, in this process."""
 
@@ -85,31 +109,43 @@ class Prover:
             self.host = native.processor(self.memory)
         except native.Unavailable as reason:
             raise Unsupported(f"fuzzing instructions here ({reason})", "nexus fuzz isa") from None
+        self.model = second_meaning()
         place = (fuzz.MEMORY, fuzz.MEMORY_SIZE, _TOP)
         self.t0, self.t1 = (EngineSide(engine(*place), self.memory) for engine in (BareT0, BareT1))
 
     def usable(self, instruction: Instruction) -> bool:
-        return self.host.has(instruction)
+        return self.host.has(instruction) or (self.model is not None and self.model.knows(instruction))
+
+    def by_model(self, case: fuzz.Case) -> Model | None:
+        """The model, if it is the reference for the case: where the host lacks the instruction."""
+        return None if self.host.has(case.instruction) else self.model
 
     def oracle(self, case: fuzz.Case) -> compare.Result:
         return compare.run_oracle(case, compare.patched(self.memory, case))
 
     def expected(self, cases: Sequence[fuzz.Case]) -> list[compare.Result]:
-        """What the host does with cases of one instruction."""
+        """What the host does with cases of one instruction, or by the model should."""
+        model = self.by_model(cases[0])
+        if model is not None:
+            return [model.result(case, self.memory) for case in cases]
         patches = [case.patches for case in cases]
         ran = self.host.run_many(cases[0].code, [case.state for case in cases], patches)
         return [compare.of_host(case, one, self.memory) for case, one in zip(cases, ran, strict=True)]
 
     def wrong(self, case: fuzz.Case, expected: compare.Result, all_engines: bool) -> dict[str, list[str]]:
-        """Engine -> what it does otherwise than the host."""
+        """Engine -> what it does otherwise than the reference."""
         sides: Sides = {"t1": self.t1.run}
         if all_engines:
             sides["t0"] = self.t0.run
             if compare.has_oracle(case):
                 sides["oracle"] = self.oracle
+        model = self.by_model(case)
         out = {}
         for name, run in sides.items():
-            differences = compare.differences(case, expected, run(case), sticky=name != "oracle")
+            got = run(case)
+            if model is not None:
+                expected = model.accepting(case, expected, got)
+            differences = compare.differences(case, expected, got, sticky=name != "oracle")
             if differences:
                 out[name] = differences
         return out
@@ -150,6 +186,7 @@ class Prover:
                 continue
             found.forms.add(form.code)
             found.cases += len(batch)
+            found.by_model += len(batch) if self.by_model(batch[0]) is not None else 0
             checked = rng.randrange(len(batch))
             for index, (case, expected) in enumerate(zip(batch, self.expected(batch), strict=True)):
                 wrong = self.wrong(case, expected, index == checked)
@@ -164,13 +201,14 @@ class Found:
     """What came out of some cases: the distinct instructions in them, and the first that differ."""
 
     def __init__(self) -> None:
-        self.cases = self.different = 0
+        self.cases = self.different = self.by_model = 0
         self.forms: set[bytes] = set()
         self.first: list[tuple[str, str]] = []
 
     def add(self, other: Found) -> None:
         self.cases += other.cases
         self.different += other.different
+        self.by_model += other.by_model
         self.forms |= other.forms
         self.first += other.first[: _SHOWN - len(self.first)]
 
@@ -253,13 +291,16 @@ def fuzz_isa(
         start = time.monotonic()
         one = _in_workers(group, cases, seed, jobs)
         if not one.cases:
-            yield f"{group}: not run, this processor has none of it"
+            yield f"{group}: not run, neither this processor nor the model has it"
             continue
         rate = one.cases / max(time.monotonic() - start, 1e-3)
         different = f", {one.different} differ" if one.different else ""
-        yield f"{group}: {one.cases} cases, {len(one.forms)} instructions, {rate:.0f}/s{different}"
+        model = f", {one.by_model} by the model" if one.by_model else ""
+        yield f"{group}: {one.cases} cases{model}, {len(one.forms)} instructions, {rate:.0f}/s{different}"
         found.add(one)
     if found.different:
         for shown, text in found.first:
             lines.append(f"{shown}\n  -> {_save(folder, text)}" if folder else shown)
-        raise Finding("\n".join(lines) + f"\n{found.different} of {found.cases} cases differ from the host")
+        raise Finding(
+            "\n".join(lines) + f"\n{found.different} of {found.cases} cases differ from the reference"
+        )

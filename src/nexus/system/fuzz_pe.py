@@ -27,8 +27,9 @@ from nexus.nt.mm.section import SEC_IMAGE, Section, SectionSource, image_section
 from nexus.nt.mm.vad import GRANULARITY, PAGE_EXECUTE_READ
 from nexus.system.fuzz import Finding, Target, guarded, limit_memory
 from nexus.system.interrupts import Interrupts
+from nexus.system.streams import Streams
 from nexus.system.sysroot import Sysroot
-from nexus.system.windows import Machine, Settings, Streams
+from nexus.system.windows import Machine, Settings
 
 PROGRAMS = ("cmd.exe", "reg.exe", "xcopy.exe", "winecfg.exe", "kernel32.dll")
 START_EVERY = 25  # of the cases; about half of them are programs that headers let start

@@ -33,6 +33,7 @@ from nexus.system.drive import Drive, volumes
 from nexus.system.interrupts import Interrupts, TimeLimit
 from nexus.system.numbers_cache import syscall_names
 from nexus.system.permissions import Network, Permissions, protected
+from nexus.system.streams import Streams
 from nexus.system.sysroot import Sysroot
 
 TYPE_CHECKING = False
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from nexus.machine.vcpu import Vcpu
     from nexus.nt.hook import Hook
     from nexus.nt.ps.crash import Crash
+    from nexus.system.live import LiveMachine
 
     F = TypeVar("F", bound=Callable[..., Any])
 
@@ -166,6 +168,7 @@ class Machine:
         self.kernel = kernel
         self.io = kernel.io
         self.seen: list[Process] = []
+        self.keeps_memory = False  # of processes that have ended: a snapshot may bring them back
         self._closed = False
         kernel.on_process_end.append(self._process_ended)
         self.drive = Drive(settings.drive)
@@ -260,10 +263,12 @@ class Machine:
 
     def _process_ended(self, process: Process) -> None:
         """Keep what a report needs, and give back the memory of those that ended before."""
-        for earlier in self.seen:
-            earlier.vcpu.close()
-            earlier.window.close()
-        self.seen.append(process)
+        if not self.keeps_memory:
+            for earlier in self.seen:
+                earlier.vcpu.close()
+                earlier.window.close()
+        if process not in self.seen:
+            self.seen.append(process)
 
     def close(self) -> None:
         """Store what is kept, remove the rest, give all memory back. May be called again."""
@@ -334,6 +339,19 @@ class Windows:
             raise NexusError(f"{program} ended with exit code {result.exit_code:#x}")
         return result
 
+    def machine(
+        self,
+        path: str | os.PathLike[str],
+        *arguments: str,
+        input: bytes | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+    ) -> LiveMachine:
+        """A program to be run in pieces, looked into, saved and put back: see `nexus.system.live`."""
+        from nexus.system.live import live
+
+        return live(self.settings, path, arguments, input, cwd, timeout)
+
     def hook(self, function: str, *, required: bool = True) -> Callable[[F], F]:
         """Decorate a function that sees, and may change, the calls of an exported function, like
         `kernel32!CreateFileW`: see `nexus.nt.hook`. It holds for the runs to come and, from within another
@@ -363,39 +381,6 @@ class HostFailures:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             raise host_failed(error) from error
-
-
-class Streams:
-    """Standard input, output and error of a run: the host's own, or files in memory that capture them."""
-
-    def __init__(self, given: bytes | None, capture: bool) -> None:
-        self._own: list[int] = []
-        if given is not None:
-            source = self._file("stdin")
-            os.write(source, given)
-            os.lseek(source, 0, os.SEEK_SET)
-        else:
-            source = 0 if not capture else self._keep(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-        self._capture = capture
-        self.descriptors = (source, self._file("stdout"), self._file("stderr")) if capture else (source, 1, 2)
-
-    def _file(self, name: str) -> int:
-        return self._keep(os.memfd_create(name))
-
-    def _keep(self, fd: int) -> int:
-        self._own.append(fd)
-        return fd
-
-    def captured(self) -> tuple[bytes | None, bytes | None]:
-        """What was written to output and error."""
-        if not self._capture:
-            return None, None
-        out, error = (os.pread(fd, os.fstat(fd).st_size, 0) for fd in self.descriptors[1:])
-        return out, error
-
-    def close(self) -> None:
-        for fd in self._own:
-            os.close(fd)
 
 
 def windows(

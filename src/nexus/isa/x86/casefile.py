@@ -27,15 +27,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SCALARS = (*r.GPR_NAMES, "eflags", "mxcsr", "fcw", "fsw", "ftag", "gs_base", "rip")
-_VECTORS = {f"zmm{n}": VECTOR_OFFSET + n * VECTOR_BYTES for n in range(16)}
+_SLOTS = {"ftag": r.FTAG, **{f"k{n}": r.K0 + n for n in range(r.MASKS)}}
+_SCALARS = (*r.GPR_NAMES, "eflags", "mxcsr", "fcw", "fsw", "gs_base", "rip")
+_VECTORS = {f"zmm{n}": VECTOR_OFFSET + n * VECTOR_BYTES for n in range(r.VECTORS)}
 _X87 = {f"fpr{n}": VECTOR_OFFSET + (FIRST_X87 + n) * VECTOR_BYTES for n in range(8)}  # physical
 _WIDE = {**_VECTORS, **_X87}
 
 
 def _registers(state: r.CpuState) -> dict[str, int]:
-    out = {name: getattr(state, name) for name in _SCALARS if name != "ftag"}
-    out["ftag"] = state.slots[r.FTAG]
+    out = {name: getattr(state, name) for name in _SCALARS}
+    out |= {name: state.slots[slot] for name, slot in _SLOTS.items()}
     for name, at in _WIDE.items():
         out[name] = int.from_bytes(state.buffer[at : at + VECTOR_BYTES], "little")
     return out
@@ -45,8 +46,8 @@ def _set(state: r.CpuState, name: str, value: int) -> None:
     if name in _WIDE:
         at = _WIDE[name]
         state.buffer[at : at + VECTOR_BYTES] = value.to_bytes(VECTOR_BYTES, "little")
-    elif name == "ftag":
-        state.slots[r.FTAG] = value
+    elif name in _SLOTS:
+        state.slots[_SLOTS[name]] = value
     else:
         setattr(state, name, value)
 

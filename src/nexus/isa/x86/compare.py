@@ -32,7 +32,8 @@ X87_ROUNDING = 0xF00  # precision and rounding control
 _REFUSED = {Exit.FAULT, Exit.PRIVILEGED}
 GOES_ON = (FLAGS_LOADED, MXCSR_LOADED)
 """Helpers that are no end of an instruction: the machine only gets to see new flags or masks."""
-_VECTORS = slice(VECTOR_OFFSET, VECTOR_OFFSET + 16 * VECTOR_BYTES)
+_VECTORS = slice(VECTOR_OFFSET, VECTOR_OFFSET + r.VECTORS * VECTOR_BYTES)
+_MASKS = slice(8 * r.K0, 8 * (r.K0 + r.MASKS))
 _X87 = slice(VECTOR_OFFSET + FIRST_X87 * VECTOR_BYTES, VECTOR_OFFSET + (FIRST_X87 + 8) * VECTOR_BYTES)
 _CONTROL = slice(8 * r.MXCSR, 8 * (r.FTAG + 1))  # MXCSR FCW FSW FTOP FTAG
 State = dict[int, int]
@@ -221,6 +222,7 @@ def _same(expected: Result, got: Result) -> bool:
         expected.outcome == got.outcome
         and one[:128] == other[:128]
         and one[_VECTORS] == other[_VECTORS]
+        and one[_MASKS] == other[_MASKS]
         and one[_X87] == other[_X87]
         and one[_CONTROL] == other[_CONTROL]
         and expected.memory == got.memory
@@ -257,10 +259,13 @@ def differences(case: Case, expected: Result, got: Result, sticky: bool = True) 
         mask &= ~undefined_flags(raw, case.state)
     if (want.eflags ^ have.eflags) & mask:
         out.append(f"eflags: expected {want.eflags & mask:#x}, got {have.eflags & mask:#x}")
-    for number in range(16):
+    for number in range(r.VECTORS):
         one, other = want.vector(number), have.vector(number)
         if one != other:
             out.append(f"zmm{number}: expected {one[::-1].hex()}, got {other[::-1].hex()}")
+    for number in range(r.MASKS):
+        if want.k(number) != have.k(number):
+            out.append(f"k{number}: expected {want.k(number):#x}, got {have.k(number):#x}")
     out += _x87_differences(want, have, MXCSR_BITS if sticky else MXCSR_BITS & ~STICKY)
     if expected.memory != got.memory and not loose:
         at = next(n for n in range(MEMORY_SIZE) if expected.memory[n] != got.memory[n])

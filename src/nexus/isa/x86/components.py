@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from nexus.ir.state import SLOTS, VECTOR_BYTES, VECTOR_OFFSET
+from nexus.ir.state import VECTOR_BYTES, VECTOR_OFFSET
 from nexus.isa.x86 import registers as r
-
-_K0 = SLOTS["k0"]
 
 # component -> (first register, how many, which bytes of their slots); the mask registers are scalar slots
 _VECTORS = {2: (0, 16, slice(16, 32)), 6: (0, 16, slice(32, 64)), 7: (16, 16, slice(0, 64))}
@@ -14,7 +12,7 @@ _VECTORS = {2: (0, 16, slice(16, 32)), 6: (0, 16, slice(32, 64)), 7: (16, 16, sl
 def component(state: r.CpuState, number: int) -> bytes:
     """The bytes of one of COMPONENTS."""
     if number == 5:
-        return b"".join(state.slots[_K0 + n].to_bytes(8, "little") for n in range(8))
+        return b"".join(state.k(n).to_bytes(8, "little") for n in range(r.MASKS))
     first, count, part = _VECTORS[number]
     return b"".join(state.vector(first + n)[part] for n in range(count))
 
@@ -22,8 +20,8 @@ def component(state: r.CpuState, number: int) -> bytes:
 def set_component(state: r.CpuState, number: int, data: bytes) -> None:
     """The inverse of `component`."""
     if number == 5:
-        for n in range(8):
-            state.slots[_K0 + n] = int.from_bytes(data[8 * n : 8 * n + 8], "little")
+        for n in range(r.MASKS):
+            state.set_k(n, int.from_bytes(data[8 * n : 8 * n + 8], "little"))
         return
     first, count, part = _VECTORS[number]
     size = part.stop - part.start

@@ -13,6 +13,7 @@ import random
 from iced_x86 import (
     Decoder,
     Encoder,
+    EncodingKind,
     Instruction,
     InstructionInfoFactory,
     MemorySizeInfo,
@@ -58,13 +59,15 @@ class Case:
 
 
 class Form:
-    """An instruction with its operands: `code` at AT. `case` gives it a state."""
+    """An instruction with its operands: `code` at AT. `case` gives it a state; `wide`: with what only AVX-512
+    has."""
 
-    __slots__ = ("_aim", "_bits", "_lane", "_uses", "code", "instruction")
+    __slots__ = ("_aim", "_bits", "_lane", "_uses", "code", "instruction", "wide")
 
     def __init__(self, code: bytes, instruction: Instruction, aim: Aim) -> None:
         self.code = code
         self.instruction = instruction
+        self.wide = is_wide(instruction)
         self._aim = aim
         memory = _INFO.info(instruction).used_memory()
         self._uses = [_use(used) for used in memory]
@@ -83,7 +86,7 @@ class Form:
         if that could not be had."""
         rng, raw = states.rng, self.instruction
         for _ in range(40):
-            state = states.draw()
+            state = states.draw(self.wide)
             if raw.is_string_instruction and rng.random() < 0.2:
                 state.rcx &= 63
             prepare = PREPARE.get(raw.mnemonic)
@@ -121,14 +124,27 @@ class Form:
 
 
 def _gathered(raw: Instruction, state: r.CpuState, bits: int, size: int) -> list[tuple[int, int]]:
-    """The accesses of a gather with indices of so many bits: those of the lanes whose mask is negative."""
+    """The accesses of a gather or scatter with indices of so many bits: those of the lanes that the mask
+    takes, in a vector or in a mask register."""
     number, type = VECTOR[raw.memory_index]
-    indices = split(int.from_bytes(state.ymm(number), "little"), bits, type.bits)
-    masks = split(int.from_bytes(state.ymm(VECTOR[raw.op2_register][0]), "little"), 8 * size, 256)
+    indices = split(int.from_bytes(state.vector(number), "little") & type.mask, bits, type.bits)
+    if raw.op_mask:
+        lanes = VECTOR[raw.op1_register if raw.op0_kind == OpKind.MEMORY else raw.op0_register][1].bits
+        taken = state.k(raw.op_mask - Register.K0)
+        masks = [taken >> n & 1 for n in range(lanes // (8 * size))]
+    else:
+        mask_register = int.from_bytes(state.ymm(VECTOR[raw.op2_register][0]), "little")
+        masks = [lane >> 8 * size - 1 for lane in split(mask_register, 8 * size, 256)]
     mask = 0xFFFFFFFF if raw.memory_base in _NARROW else _U64
     base = raw.memory_displacement + _register(raw.memory_base, state)
     places = (base + signed(index, bits) * raw.memory_index_scale & mask for index in indices)
-    return [(at, size) for at, taken in zip(places, masks, strict=False) if taken >> 8 * size - 1]
+    return [(at, size) for at, chosen in zip(places, masks, strict=False) if chosen]
+
+
+def is_wide(raw: Instruction) -> bool:
+    """Whether an instruction has to do with what only AVX-512 has."""
+    masks = range(Register.K0, Register.K0 + r.MASKS)
+    return raw.encoding == EncodingKind.EVEX or any(raw.op_register(n) in masks for n in range(raw.op_count))
 
 
 def _use(used: UsedMemory) -> tuple[int, int, int, int, int, int, int]:

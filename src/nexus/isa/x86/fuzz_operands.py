@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import random
 
-from iced_x86 import Instruction, OpCodeInfo, OpCodeOperandKind, OpKind, Register
+from iced_x86 import (
+    EncodingKind,
+    Instruction,
+    OpCodeInfo,
+    OpCodeOperandKind,
+    OpKind,
+    Register,
+    RoundingControl,
+)
 
+from nexus.ir.state import VECTOR_BYTES
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.fuzz_state import AT, place, random_integer
 
@@ -27,6 +36,8 @@ for _kinds, _first, _count in (
     ("XMM_REG XMM_RM XMM_OR_MEM XMM_VVVV", Register.XMM0, 16),
     ("XMM_IS4 XMM_IS5", Register.XMM0, 16),
     ("YMM_REG YMM_RM YMM_OR_MEM YMM_VVVV YMM_IS4 YMM_IS5", Register.YMM0, 16),
+    ("ZMM_REG ZMM_RM ZMM_OR_MEM ZMM_VVVV", Register.ZMM0, 16),
+    ("K_REG K_RM K_OR_MEM K_VVVV KP1_REG", Register.K0, 8),
     ("MM_REG MM_RM MM_OR_MEM", Register.MM0, 8),
     ("STI_OPCODE", Register.ST0, 8),
     ("ST0", Register.ST0, 1),
@@ -39,6 +50,7 @@ for _kinds, _first, _count in (
 ):
     for _kind in _kinds.split():
         _REGISTER_KINDS[getattr(_K, _kind)] = (_first, _count)
+_VECTORS = (Register.XMM0, Register.YMM0, Register.ZMM0)
 _OR_MEMORY = {getattr(_K, kind) for kind in dir(_K) if kind.endswith("_OR_MEM")}
 _IMMEDIATES = {
     _K.IMM8: (OpKind.IMMEDIATE8, 8),
@@ -62,19 +74,37 @@ _GATHERS = {
     _K.MEM_VSIB32Y: (Register.YMM0, 32),
     _K.MEM_VSIB64X: (Register.XMM0, 64),
     _K.MEM_VSIB64Y: (Register.YMM0, 64),
+    _K.MEM_VSIB32Z: (Register.ZMM0, 32),
+    _K.MEM_VSIB64Z: (Register.ZMM0, 64),
 }
+_ROUNDINGS = (
+    RoundingControl.ROUND_TO_NEAREST,
+    RoundingControl.ROUND_DOWN,
+    RoundingControl.ROUND_UP,
+    RoundingControl.ROUND_TOWARD_ZERO,
+)
 _BRANCHES = (_K.BR64_1, _K.BR64_4)
 
 
 class Aim:
     """How the memory operand of a form comes out at a chosen place: registers by slot, -1 for none.
-    `indices` is the vector register with indices of `index_bits`."""
+    `indices` is the vector register with indices of `index_bits`, `index_bytes` of them set."""
 
-    __slots__ = ("base", "displacement", "index", "index_bits", "indices", "narrow", "scale", "segment")
+    __slots__ = (
+        "base",
+        "displacement",
+        "index",
+        "index_bits",
+        "index_bytes",
+        "indices",
+        "narrow",
+        "scale",
+        "segment",
+    )
 
     def __init__(self) -> None:
         self.base = self.index = self.indices = -1
-        self.index_bits = 0
+        self.index_bits = self.index_bytes = 0
         self.scale = self.displacement = 0
         self.narrow = self.segment = False
 
@@ -86,8 +116,9 @@ class Aim:
             return
         if self.indices >= 0:
             mask, size = (1 << self.index_bits) - 1, self.index_bits // 8
-            near = (rng.randrange(-64, 64) & mask for _ in range(32 // size))
-            state.set_ymm(self.indices, b"".join(lane.to_bytes(size, "little") for lane in near))
+            near = (rng.randrange(-64, 64) & mask for _ in range(self.index_bytes // size))
+            lanes = b"".join(lane.to_bytes(size, "little") for lane in near)
+            state.set_vector(self.indices, lanes.ljust(VECTOR_BYTES, b"\0"))
         target = place(rng)
         if not self.narrow and rng.random() < 0.04:
             target = rng.choice((1 << 63, 0x8000 << 44, _U64 - 15, 0x1234 << 48)) + rng.randrange(1 << 16)
@@ -103,6 +134,7 @@ def random_operands(rng: random.Random, raw: Instruction, info: OpCodeInfo) -> A
     """Fill in random operands; returns how to aim the memory operand, None if an operand is of a kind that is
     not made here."""
     narrow = rng.random() < 0.1
+    evex = info.encoding == EncodingKind.EVEX
     memory = False
     gathers: tuple[int, int] | None = None
     for n in range(info.op_count):
@@ -115,6 +147,8 @@ def random_operands(rng: random.Random, raw: Instruction, info: OpCodeInfo) -> A
             gathers = _GATHERS[kind]
         elif kind in _REGISTER_KINDS:
             first, count = _REGISTER_KINDS[kind]
+            if evex and first in _VECTORS:
+                count = r.VECTORS
             raw.set_op_kind(n, OpKind.REGISTER)
             setattr(raw, f"op{n}_register", first + rng.randrange(count))
         elif kind in _IMMEDIATES:
@@ -143,12 +177,14 @@ def random_operands(rng: random.Random, raw: Instruction, info: OpCodeInfo) -> A
             return None
     aim = Aim()
     if gathers is not None:
-        _vector_address(rng, raw, aim, narrow, *gathers)
+        _vector_address(rng, raw, aim, narrow, *gathers, wide=evex)
     if memory:
         if any(info.op_kind(n) == _K.MEM_OFFS for n in range(info.op_count)):
             raw.memory_displacement, raw.memory_displ_size = place(rng), 8
         else:
             _address(rng, raw, aim, narrow)
+    if evex:
+        _decorate(rng, raw, info, memory or gathers is not None)
     if info.can_use_lock_prefix and raw.op0_kind == OpKind.MEMORY and rng.random() < 0.5:
         raw.has_lock_prefix = True
     if info.can_use_rep_prefix and rng.random() < 0.7:
@@ -159,6 +195,21 @@ def random_operands(rng: random.Random, raw: Instruction, info: OpCodeInfo) -> A
     return aim
 
 
+def _decorate(rng: random.Random, raw: Instruction, info: OpCodeInfo, memory: bool) -> None:
+    """Masks, zeroing, broadcasts and rounding, where the encoding has them."""
+    if info.can_use_op_mask_register and (info.require_op_mask_register or rng.random() < 0.6):
+        masks: Numbered = Register.K0
+        raw.op_mask = masks + rng.randrange(1, 8)
+        stores = raw.op0_kind == OpKind.MEMORY
+        raw.zeroing_masking = info.can_use_zeroing_masking and not stores and rng.random() < 0.5
+    if memory:
+        raw.is_broadcast = info.can_broadcast and rng.random() < 0.4
+    elif info.can_use_rounding_control and rng.random() < 0.4:
+        raw.rounding_control = rng.choice(_ROUNDINGS)
+    elif info.can_suppress_all_exceptions and rng.random() < 0.4:
+        raw.suppress_all_exceptions = True
+
+
 def _immediate(rng: random.Random, bits: int) -> int:
     if bits == 0:
         return 1
@@ -167,10 +218,10 @@ def _immediate(rng: random.Random, bits: int) -> int:
 
 
 def _vector_address(
-    rng: random.Random, raw: Instruction, aim: Aim, narrow: bool, first: int, bits: int
+    rng: random.Random, raw: Instruction, aim: Aim, narrow: bool, first: int, bits: int, wide: bool
 ) -> None:
     """A base register, and a vector of indices that do not lead far away from where it points to."""
-    base, index = rng.choice([n for n in range(16) if n != r.RSP]), rng.randrange(16)
+    base, index = rng.choice([n for n in range(16) if n != r.RSP]), rng.randrange(r.VECTORS if wide else 16)
     registers: Numbered = Register.EAX if narrow else Register.RAX
     vectors: Numbered = first
     raw.memory_base, raw.memory_index = registers + base, vectors + index
@@ -179,7 +230,7 @@ def _vector_address(
     raw.memory_displacement = disp & (0xFFFFFFFF if narrow else _U64)
     raw.memory_displ_size = 1 if -128 <= disp < 128 else 4 if narrow else 8
     aim.base, aim.displacement, aim.narrow = base, disp, narrow
-    aim.indices, aim.index_bits = index, bits
+    aim.indices, aim.index_bits, aim.index_bytes = index, bits, VECTOR_BYTES if wide else 32
 
 
 def _address(rng: random.Random, raw: Instruction, aim: Aim, narrow: bool) -> None:

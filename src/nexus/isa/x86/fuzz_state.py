@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from array import array
 
 from nexus.ir.state import FIRST_X87, VECTOR_BYTES, VECTOR_OFFSET
 from nexus.isa.x86 import registers as r
@@ -58,6 +59,10 @@ _FLOATS64 += [
     0x43E0 << 48,
     0x3FE0 << 48,
 ]
+# bits of the exponent, its middle, how far from there a number of moderate size is
+_MODERATE = {16: (5, 15, 14), 32: (8, 127, 40), 64: (11, 1023, 40)}
+_FLOATS16 = [0, 0x8000, 0x3C00, 0xBC00, 0x7C00, 0xFC00, 0x7E00, 0x7C01, 0xFE12]
+_FLOATS16 += [1, 0x3FF, 0x400, 0x7BFF, 0x3800, 0x6400, 0x5BFF, 0x0401, 0x8001]
 _FLOATS80 = [
     (0, 0),
     (0x3FFF, 1 << 63),
@@ -96,14 +101,32 @@ def random_vector(rng: random.Random) -> bytes:
     return bytes(rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.getrandbits(8))) for _ in range(16))
 
 
+def _mask(rng: random.Random) -> int:
+    """A mask: random bits, few, many, all or none."""
+    bits = rng.getrandbits(64)
+    kind = rng.random()
+    if kind < 0.4:
+        return bits
+    if kind < 0.8:
+        return (bits & rng.getrandbits(64) & rng.getrandbits(64)) ^ (_U64 if kind < 0.6 else 0)
+    return rng.choice((0, _U64, 1, 0xFFFF, bits & 0xFF))
+
+
+def _wide_vector(rng: random.Random, stock: list[bytes]) -> bytes:
+    """512 bits: two times 256 of the stock, or numbers of half precision."""
+    if rng.random() < 0.25:
+        return b"".join(_float(rng, _FLOATS16, 16).to_bytes(2, "little") for _ in range(32))
+    return rng.choice(stock)[:32] + rng.choice(stock)[:32]
+
+
 def _float(rng: random.Random, special: list[int], bits: int) -> int:
     kind = rng.random()
     if kind < 0.5:
         return rng.choice(special)
     if kind < 0.6:
         return rng.getrandbits(bits)
-    exponent, middle = (8, 127) if bits == 32 else (11, 1023)  # of moderate size
-    sign, power = rng.getrandbits(1), middle + rng.randint(-40, 40)
+    exponent, middle, most = _MODERATE[bits]
+    sign, power = rng.getrandbits(1), middle + rng.randint(-most, most)
     return sign << bits - 1 | power << bits - 1 - exponent | rng.getrandbits(bits - 1 - exponent)
 
 
@@ -129,10 +152,13 @@ class States:
         empty = bytes(VECTOR_BYTES - 32)
         halves = [random_vector(rng) for _ in range(_STOCK)]
         self._vectors = [half + rng.choice(halves) + empty for half in halves]
+        self._wide: list[bytes] = []
         self._x87 = [_random_x87(rng).ljust(VECTOR_BYTES, b"\0") for _ in range(_STOCK // 4)]
 
-    def draw(self) -> r.CpuState:
-        """All registers random; stack and string pointers in the memory, the count small."""
+    def draw(self, wide: bool = False) -> r.CpuState:
+        """All registers random; stack and string pointers in the memory, the count small. What only AVX-512
+        has - the upper halves, ZMM16 and on, the masks - is random if `wide`, else zero, as on a host without
+        it."""
         rng = self.rng
         self._drawn += 1
         if self._drawn % (_STOCK * 4) == 0:
@@ -142,10 +168,14 @@ class States:
         buffer, slots = state.buffer, state.slots
         for number, value in enumerate(rng.choices(self._integers, k=16)):
             slots[number] = value
-        stock = self._vectors
+        stock, count = self._vectors, 16
+        if wide:
+            self._wide = self._wide or [_wide_vector(rng, stock) for _ in stock]
+            stock, count = self._wide, r.VECTORS
+            slots[r.K0 : r.K0 + r.MASKS] = memoryview(array("Q", (_mask(rng) for _ in range(r.MASKS))))
         if rng.random() < 0.2:  # so that some are equal
             stock = rng.sample(stock, 4)
-        buffer[VECTOR_OFFSET : VECTOR_OFFSET + 16 * VECTOR_BYTES] = b"".join(rng.choices(stock, k=16))
+        buffer[VECTOR_OFFSET : VECTOR_OFFSET + count * VECTOR_BYTES] = b"".join(rng.choices(stock, k=count))
         buffer[_X87_OFFSET : _X87_OFFSET + 8 * VECTOR_BYTES] = b"".join(rng.choices(self._x87, k=8))
         for number in (r.RSP, r.RBP, r.RSI, r.RDI):
             slots[number] = place(rng)

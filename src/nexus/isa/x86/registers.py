@@ -1,7 +1,8 @@
 """The x86-64 registers of a guest thread: slot numbers, and a Python view on the state bytes.
 
-The general registers are scalar slots 0..15 in hardware order, the XMM registers the low parts of vector
-slots 0..15, the x87 registers vector slots 32..39 in physical order. EFLAGS is kept in pieces
+The general registers are scalar slots 0..15 in hardware order, the ZMM registers vector slots 0..31 with the
+XMM registers as their low parts, the mask registers k0..k7 scalar slots, the x87 registers vector slots
+32..39 in physical order. EFLAGS is kept in pieces
 (`ir/state.py`): the six arithmetic flags in five split values, DF by itself, the rest in slot `eflags`.
 """
 
@@ -18,6 +19,8 @@ RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 = r
 PC, CF, OF, NZ, PF, AF, DF = (SLOTS[name] for name in ("pc", "cf", "of", "nz", "pf", "af", "df"))
 EFLAGS, MXCSR, FCW, FSW = (SLOTS[name] for name in ("eflags", "mxcsr", "fcw", "fsw"))
 FTOP, FTAG, FS_BASE, GS_BASE = (SLOTS[name] for name in ("ftop", "ftag", "fs_base", "gs_base"))
+K0 = SLOTS["k0"]  # k1..k7 follow
+MASKS, VECTORS = 8, 32  # how many there are
 CS, SS, DS, ES, FS, GS = (SLOTS[name] for name in ("cs", "ss", "ds", "es", "fs", "gs"))
 
 FLAG_CF, FLAG_PF, FLAG_AF, FLAG_ZF, FLAG_SF = 1 << 0, 1 << 2, 1 << 4, 1 << 6, 1 << 7
@@ -150,9 +153,23 @@ class CpuState:
         self.buffer[at : at + 32] = value
 
     def vector(self, number: int) -> bytes:
-        """All 512 bits of a vector register, as far as anything keeps them."""
+        """All 512 bits of a vector register."""
         at = self._vector(number)
         return bytes(self.buffer[at : at + VECTOR_BYTES])
+
+    def set_vector(self, number: int, value: bytes) -> None:
+        """Replace all 512 bits."""
+        if len(value) != VECTOR_BYTES:
+            raise ValueError(f"a ZMM register has {VECTOR_BYTES} bytes")
+        at = self._vector(number)
+        self.buffer[at : at + VECTOR_BYTES] = value
+
+    def k(self, number: int) -> int:
+        """A mask register."""
+        return self.slots[K0 + number]
+
+    def set_k(self, number: int, value: int) -> None:
+        self.slots[K0 + number] = value & _U64
 
     def st(self, number: int) -> bytes:
         """The 80 bits of ST(number)."""

@@ -66,6 +66,7 @@ class Key:
         "volatile",
         "watches",
     )
+    snapshot_keeps = tuple(name for name in __slots__ if name != "watches")  # those are the registry's
 
     def __init__(self, name: str, parent: Key | None, modified: int = 0) -> None:
         self.name = name
@@ -253,11 +254,18 @@ class Registry:
     """The whole tree; `root` is the key `\\\\REGISTRY`."""
 
     __slots__ = ("changes", "noted", "root")
+    snapshot_keeps = ("changes", "noted", "root")
 
     def __init__(self) -> None:
         self.root = Key("REGISTRY", None)
         self.changes = 0  # writes by the guest, so that a store knows when to save
         self.noted: dict[tuple[str, str, str | None], None] = {}  # the first of them: (action, key, value)
+
+    def snapshot_outside(self) -> Callable[[], None]:
+        """See `nt/graph.py`: all keys, if a guest has changed any."""
+        from nexus.nt.cm.registry_saved import SavedTree
+
+        return SavedTree(self).restore
 
     def note(self, action: str, key: str, value: str | None = None) -> None:
         """Keep a write for the report, each once; a guest that makes very many is not followed further."""

@@ -105,6 +105,8 @@ class MountManager(Device):
 class IoManager:
     """One per kernel. `touched` collects the host files that guests opened: path -> "read" or "written"."""
 
+    snapshot_keeps = ("touched", "refusals", "disk", "broken_output", "network", "_saved_changes")
+
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.registry = Registry()

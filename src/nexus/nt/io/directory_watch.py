@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+from nexus.base.errors import NotReversible
 from nexus.nt.io import host_watch
 from nexus.nt.io.file import Operation
 from nexus.nt.io.file_disk import DiskFile
@@ -48,6 +49,14 @@ class DirectoryWatch:
             raise host_failure(error) from error
         poller = folder.io.kernel.poller
         self._watch = poller.watch(self._host.fd, READABLE, lambda events: self.collect(), passive=True)
+
+    def snapshot_outside(self) -> None:
+        """See `nt/graph.py`."""
+        if self._host is not None:
+            raise NotReversible(
+                f"the program watches the folder {self.folder.dos_path}; what the host has told of it "
+                "cannot be told again"
+            )
 
     def _visible(self, names: tuple[str, ...]) -> bool:
         """Whether a folder below has no rules of its own: what is mounted there may be hidden."""

@@ -65,6 +65,7 @@ class DiskFile(FileObject):
 
     __slots__ = ("change_watch", "delete_on_close", "fd", "io", "listing", "node", "place", "posix_delete")
 
+    snapshot_descriptors = ("fd",)
     device_type = FILE_DEVICE_DISK
     characteristics = 0x20  # FILE_DEVICE_IS_MOUNTED
 
@@ -398,6 +399,7 @@ class DiskFile(FileObject):
                 self.io.nodes.pop(node.key, None)
             if self.fd >= 0:
                 os.close(self.fd)
+                self.fd = -1
 
 
 # Why a file that was to vanish may stay: its folder was filled, moved or protected meanwhile.

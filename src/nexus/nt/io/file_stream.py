@@ -32,6 +32,8 @@ from nexus.nt.status import Status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nexus.nt.call import Call
     from nexus.nt.io.device_io import IoManager
 
@@ -60,6 +62,19 @@ class HostStream(FileObject):
         self.fd = fd
         self.regular = stat.S_ISREG(os.fstat(fd).st_mode)
         self.watch: Watch | None = None
+
+    def snapshot_outside(self) -> Callable[[], None] | None:
+        """See `nt/graph.py`: where a file that is read stands. What has been read from a pipe or a terminal
+        is gone, and what was written stays written.
+        """
+        if not self.regular or fcntl.fcntl(self.fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY:
+            return None
+        position = os.lseek(self.fd, 0, os.SEEK_CUR)
+
+        def put_back() -> None:
+            os.lseek(self.fd, position, os.SEEK_SET)
+
+        return put_back
 
     def _available(self) -> int:
         """Bytes that can be read now without blocking, as far as the host tells."""

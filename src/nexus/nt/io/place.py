@@ -87,6 +87,7 @@ class Root:
     """
 
     __slots__ = ("fd", "host", "names", "overlay", "read", "write")
+    snapshot_descriptors = ("fd",)
 
     def __init__(self, host: str, read: bool, write: bool, overlay: bool = False) -> None:
         self.overlay = overlay  # of the sysroot: no flag could make it writable

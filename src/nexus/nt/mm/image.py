@@ -33,6 +33,8 @@ from nexus.nt.status import Status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from nexus.loader.pe import Section as PeSection
     from nexus.nt.mm.memory import AddressSpace
     from nexus.nt.mm.vad import Backing, Region
@@ -57,6 +59,7 @@ class ImageFile:
     """A PE file opened for mapping. `fd` belongs to it."""
 
     __slots__ = ("_copy", "fd", "identity", "image", "nt_path")
+    snapshot_descriptors = ("_copy", "fd")
 
     def __init__(self, fd: int, size: int, nt_path: str) -> None:
         """Raises NtError with the status NtCreateSection gives for a file that is not a usable image."""
@@ -77,6 +80,16 @@ class ImageFile:
             if fd >= 0:
                 os.close(fd)
         self.fd = self._copy = -1
+
+    def snapshot_outside(self) -> Callable[[], None]:
+        """See `nt/graph.py`: the parsed image reads from the descriptor, whose number may be another one."""
+
+        def put_back() -> None:
+            data = self.image.data
+            if isinstance(data, FileBytes) and data.fd != self.fd:
+                self.image.data = FileBytes(self.fd, len(data))
+
+        return put_back
 
     @property
     def size(self) -> int:

@@ -34,6 +34,7 @@ _CACHING = SEC_NOCACHE | SEC_WRITECOMBINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Protocol
 
     from nexus.nt.mm.vad import Backing
@@ -98,6 +99,7 @@ class Section(KernelObject):
         more=access.SYNCHRONIZE,
     )
     waitable = False
+    snapshot_descriptors = ("fd",)
 
     def __init__(self, size: int, protect: int, attributes: int, fd: int, nt_path: str = "") -> None:
         super().__init__()
@@ -111,6 +113,15 @@ class Section(KernelObject):
         self.commitment: Commitment | None = None
         self.committed: IntervalMap[bool] = IntervalMap(not attributes & SEC_RESERVE)
         self.views: list[tuple[AddressSpace, Region]] = []
+
+    def snapshot_outside(self) -> Callable[[], None] | None:
+        """See `nt/graph.py`: the pages, unless they are those of a file of the host."""
+        if self.fd < 0 or self.attributes & SEC_FILE:
+            return None
+        from nexus.machine.saved_memory import SavedFile
+
+        saved = SavedFile(self.fd)
+        return lambda: saved.restore(self.fd)
 
     @property
     def writable(self) -> bool:

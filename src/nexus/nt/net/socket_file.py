@@ -11,7 +11,7 @@ import select
 import socket
 import struct
 
-from nexus.base.errors import GuestFault
+from nexus.base.errors import GuestFault, NotReversible
 from nexus.nt.errors import NtError
 from nexus.nt.io.file import FILE_DEVICE_NAMED_PIPE, FileObject, Operation
 from nexus.nt.net.socket_address import (
@@ -243,6 +243,13 @@ class SocketFile(FileObject):
         self.family, self.kind, self.protocol = family, kind, protocol
         if kind == WS_SOCK_DGRAM:
             self.state = CONNECTIONLESS
+
+    def snapshot_outside(self) -> None:
+        """See `nt/graph.py`."""
+        if self.sock is not None:
+            raise NotReversible(
+                "the program has a socket, and what it sent and received cannot be taken back"
+            )
 
     @property
     def host(self) -> socket.socket:

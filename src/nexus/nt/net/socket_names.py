@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 
+from nexus.base.errors import NotReversible
 from nexus.nt.objects import KernelObject
 from nexus.nt.poller import READABLE
 
@@ -30,6 +31,10 @@ class Lookup(KernelObject):
         self._event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._watch = kernel.poller.watch(self._event, READABLE, self._answered)
         threading.Thread(target=self._ask, args=(question,), daemon=True).start()
+
+    def snapshot_outside(self) -> None:
+        """See `nt/graph.py`."""
+        raise NotReversible("the program is waiting for the host's resolver, which cannot be put back")
 
     def _ask(self, question: Callable[[], Any]) -> None:
         try:

@@ -54,6 +54,8 @@ class Process(KernelObject):
         implied=((access.PROCESS_QUERY_INFORMATION, access.PROCESS_QUERY_LIMITED_INFORMATION),),
     )
 
+    snapshot_keeps = ("symbols",)
+
     def __init__(self, kernel: Kernel, window: Window, vcpu: Vcpu, parent: Process | None = None) -> None:
         super().__init__()
         self.kernel = kernel

@@ -51,6 +51,7 @@ class Starter:
     """
 
     __slots__ = ("_apiset", "_exports", "debug_options", "dll", "kernel", "nls", "shared_data")
+    snapshot_keeps = ("_apiset", "_exports")
 
     def __init__(
         self, kernel: Kernel, dll: Callable[[str], str], nls: str, debug_options: bytes = _QUIET

@@ -16,6 +16,8 @@ AVX = ("filter", "matrix")  # those that need AVX2 and FMA
 WINDOWS, LINUX = "x86_64-windows-gnu", "x86_64-linux-musl"
 # No checks that zig adds, no calls of library functions in place of loops, and the same sums everywhere.
 FLAGS = ("-fno-sanitize=all", "-fno-builtin", "-fno-stack-protector", "-ffp-contract=off", "-w", "-s")
+LINKED = ("-nostdlib", "-Wl,-e,start")
+LIBRARIES = {WINDOWS: ("-lkernel32",), LINUX: ()}
 
 
 class Kernel:
@@ -37,7 +39,7 @@ class Kernel:
         return self._build(LINUX, ".elf")
 
     def _build(self, target: str, ending: str) -> str:
-        command = [*self._compiler, "-target", target, "-static", f"-O{self.level}", *FLAGS]
+        command = [*self._compiler, "-target", target, "-static", f"-O{self.level}", *FLAGS, *LINKED]
         source = os.path.join(FOLDER, self.name + ".c")
         content = repr(command[2:]).encode()
         for path in (source, os.path.join(FOLDER, "kernel.h")):
@@ -48,7 +50,9 @@ class Kernel:
         if not os.path.exists(final):
             with tempfile.TemporaryDirectory(dir=private_folder("bench"), prefix=".build-") as scratch:
                 built = os.path.join(scratch, "kernel" + ending)
-                done = subprocess.run([*command, "-o", built, source], capture_output=True, text=True)
+                done = subprocess.run(
+                    [*command, "-o", built, source, *LIBRARIES[target]], capture_output=True, text=True
+                )
                 if done.returncode:
                     raise NexusError(f"{self.name}.c could not be compiled:\n{done.stderr.strip()}")
                 os.replace(built, final)
