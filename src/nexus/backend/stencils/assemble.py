@@ -22,16 +22,13 @@ exchanged with some it does not use. What leaves it puts everything in its place
 from __future__ import annotations
 
 from nexus.backend.stencils.emitter import JCC, PLAIN, QUAD, RECORD
-from nexus.backend.stencils.layout import FULL, LEAVE, OUTSIDE, PIECE, PIN_OF, SETTLE, VECTOR_PIN_OF
+from nexus.backend.stencils.layout import LEAVE, OUTSIDE, PIECE, PIN_OF, SETTLE, VECTOR_PIN_OF
 from nexus.backend.stencils.pending import UNKNOWN, Flags, renamed
 from nexus.backend.stencils.plan import (
     BASE,
     CONTROLS,
     DEFERRABLE,
-    FLAG_SLOTS,
-    NONE,
     SCALAR,
-    SETS,
     SSE,
     TOUCHES,
     VECTOR,
@@ -42,6 +39,7 @@ from nexus.backend.stencils.plan import (
     pinned,
     place,
 )
+from nexus.backend.stencils.survey import CLEARED, NAMED, NEEDED, REGISTERS, SEEN, survey
 from nexus.base.errors import NexusError
 from nexus.ir.state import FIRST_TEMP, FIRST_VECTOR_TEMP, PENDING_VECTORS, SLOTS, VECTOR_BYTES
 
@@ -50,15 +48,12 @@ if TYPE_CHECKING:
     from nexus.backend.stencils.code import HostCode, Note
     from nexus.backend.stencils.emitter import Cold, Links, Names
     from nexus.backend.stencils.store import Stencil
+    from nexus.backend.stencils.survey import Surveyed
 
-    # offset, plan, second word, what follows
-    Surveyed = list[tuple[int, Plan, int, int]]
 
-_NEEDED, _NAMED, _SEEN, _CLEARED = 1, 2, 4, 8
 _ZERO = SLOTS["zero"]
 _FAR = 1 << 30  # how far above `top` an address may be to be a base; the guards are four times that
 _WORTH = 2  # uses that a slot has to have more than the one it is exchanged with
-_REGISTERS = 16  # of each kind that a guest has
 _UPPER = 32  # where the half of a vector slot begins that is never in a register
 
 
@@ -98,7 +93,7 @@ class _Assembly(Flags):
         self.cleared = -1  # the slot whose register has just got nothing above its lower half
 
     def code(self) -> HostCode:
-        surveyed = self.surveyed()
+        surveyed, self.long, self.avx = survey(self.plans, self.words)
         self.loop = self.own_pointer(surveyed)
         self.walk(surveyed)
         if self.loop >= 0:
@@ -119,13 +114,13 @@ class _Assembly(Flags):
             if noted and plan.slots[0] and plan.flags < DEFERRABLE:
                 kind = SCALAR if plan.slots[0] == SCALAR else VECTOR
                 slot = self.names.get((kind, packed & 255), packed & 255)
-                if look & _SEEN:
+                if look & SEEN:
                     self.overwrite(kind, slot, True)
                 else:  # an access of this record may still fail and show them
                     changing.append((kind, slot))
             if (
                 plan.passive
-                and not look & _NAMED
+                and not look & NAMED
                 and not self.names
                 and not (self.avx and VECTOR in plan.slots)
             ):
@@ -166,56 +161,6 @@ class _Assembly(Flags):
             self.aim(len(self.out) - 4, cold.back)
         self.aim(cold.site, begin)
 
-    def surveyed(self) -> Surveyed:
-        """The records: offset, plan, second word, and _NEEDED if the next one that has to do with flags needs
-        those that are there, _NAMED if it has single flags as result or operands, _SEEN if somebody may look
-        at the flags as they are after it."""
-        words, plans = self.words, self.plans
-        at, size = 0, self.size
-        found: Surveyed = []
-        while at < size:
-            plan = plans[words[at >> 3]]
-            if plan.name == "link":  # these come after everything else
-                break
-            packed = words[(at >> 3) + 1]
-            named = 0
-            if plan.flags == NONE:
-                rest = packed
-                for kind in plan.slots:
-                    if kind == SCALAR and rest & 255 in FLAG_SLOTS:
-                        named = _NAMED
-                    rest >>= 8
-            found.append((at, plan, packed, named))
-            at += plan.size
-        self.look_at_vectors(found)
-        needed, seen = 0, _SEEN
-        for index in range(len(found) - 1, -1, -1):
-            at, plan, packed, look = found[index]
-            if needed or seen:
-                found[index] = at, plan, packed, look | needed | seen
-            if look & _NAMED or (plan.counted and plan.imm_last):
-                needed = _NEEDED
-            elif plan.flags != NONE and not plan.counted:
-                needed = _NEEDED if plan.flags == TOUCHES else 0
-            shown = plan.name in CONTROLS or plan.access or not plan.shapes
-            if SETS <= plan.flags < DEFERRABLE + len(FULL) and not plan.counted:
-                seen = 0
-            elif shown or plan.counted or plan.flags == TOUCHES or look & _NAMED:
-                seen = _SEEN
-        return found
-
-    def look_at_vectors(self, found: Surveyed) -> None:
-        """Decide on encodings, and mark with _CLEARED what is followed by clearing the rest of its result."""
-        writes = False
-        for index, (at, plan, packed, look) in enumerate(found):
-            self.long = self.long or plan.long
-            if plan.slots[:1] == (VECTOR,):
-                writes = writes or packed & 255 < _REGISTERS
-                after, rest = found[index + 1][1:3]
-                if after.name == "clear.v128" and (packed ^ rest) & 255 == 0:
-                    found[index] = at, plan, packed, look | _CLEARED
-        self.avx = self.long or not writes
-
     # operations ------------------------------------------------------------------------------------
 
     def operation(self, plan: Plan, at: int, packed: int, look: int) -> None:
@@ -227,20 +172,20 @@ class _Assembly(Flags):
             )
         immediate = (packed >> 32 ^ 0x80000000) - 0x80000000
         fits = not plan.below or 0 <= immediate < plan.below
-        if plan.counted and (look & _NEEDED or plan.imm_last):
+        if plan.counted and (look & NEEDED or plan.imm_last):
             self.settle()
         elif plan.counted:
             self.counted(plan, slots, immediate)
             return
         elif plan.flags >= DEFERRABLE:
             # if they are needed the next one would compute them anyway
-            does = self.computed if look & _NEEDED else self.deferred
-            if does(plan, at, slots, immediate, bool(look & _SEEN)):
+            does = self.computed if look & NEEDED else self.deferred
+            if does(plan, at, slots, immediate, bool(look & SEEN)):
                 self.follow(plan, slots, immediate)
             else:
                 self.outside(plan, at)
             return
-        elif plan.flags == TOUCHES or look & _NAMED:
+        elif plan.flags == TOUCHES or look & NAMED:
             self.settle()
         elif plan.flags:
             self.nothing_pending()
@@ -254,7 +199,7 @@ class _Assembly(Flags):
         in_register = plan.slots[0] == VECTOR and slots[0] in VECTOR_PIN_OF
         # SSE leaves the upper half of its result alone
         avx = self.avx and VECTOR in plan.slots and (self.long or not plan.borrows)
-        if in_register and slots[0] < _REGISTERS and not (plan.long or look & _CLEARED):
+        if in_register and slots[0] < REGISTERS and not (plan.long or look & CLEARED):
             avx = False
         chosen = self.plans.choose(plan, slots, avx) if fits else None
         if chosen is None and plan.branches:
@@ -265,7 +210,7 @@ class _Assembly(Flags):
             return
         self.cleared = -1
         zeroed = avx and chosen is not self.plans.choose(plan, slots)
-        if zeroed and in_register and look & _CLEARED and (VECTOR, slots[0]) not in chosen[2]:
+        if zeroed and in_register and look & CLEARED and (VECTOR, slots[0]) not in chosen[2]:
             self.cleared = slots[0]
         begin = len(self.out)
         self.stencil(plan, chosen, at, slots, immediate)
@@ -497,5 +442,5 @@ class _Assembly(Flags):
 
 def _is_exchangeable(kind: int, slot: int) -> bool:
     if kind == SCALAR:
-        return slot < _REGISTERS or slot >= FIRST_TEMP
-    return slot < _REGISTERS or slot >= FIRST_VECTOR_TEMP
+        return slot < REGISTERS or slot >= FIRST_TEMP
+    return slot < REGISTERS or slot >= FIRST_VECTOR_TEMP

@@ -109,8 +109,8 @@ class Emitter:
             values[hole] = place(kind, slot)
         if plan.size > RECORD:
             values["h_lit"] = self.words[(at >> 3) + 2]
-        # in AVX's code without whole registers, only temporaries change
-        width = WHOLE if self.long or plan.long else AVX if self.avx else SSE
+        # where nothing has to do with whole registers, AVX's code only changes temporaries
+        width = WHOLE if self.long or plan.long else AVX if self.avx and not plan.borrows else SSE
         reload = b"".join(self.plans.move(kind, slot, False, -1, width) for kind, slot in back)
         if plan.branches:
             self.branch(made, values, at, reload)
