@@ -64,7 +64,7 @@ def calibrate(contender: Contender, seconds: float, limit: int = 0) -> int:
         if limit:
             n = min(n, limit)
         taken = contender.measure(n)[1]
-        if taken >= seconds / 10:
+        if taken >= seconds / 2:
             break
     return n
 
