@@ -6,12 +6,13 @@ import ctypes
 import mmap
 from functools import cache
 
+from nexus.backend.jit.bounds import Room
 from nexus.backend.jit.build import compile_region
 from nexus.backend.jit.region import Region
 from nexus.ir.values import Block
 from nexus.machine import host
 from nexus.machine.compiled import arena
-from nexus.machine.window import GUARD
+from nexus.machine.window import GUARDS
 from t0 import MEMORY_BASE, MEMORY_SIZE, T0, TOP
 
 
@@ -20,13 +21,14 @@ class T2(T0):
 
     def __init__(self) -> None:
         super().__init__()
-        window = host.reserve(GUARD + TOP + GUARD) + GUARD
+        guard = GUARDS[0]
+        window = host.reserve(guard + TOP + guard) + guard
         host.protect(window + MEMORY_BASE, MEMORY_SIZE, mmap.PROT_READ | mmap.PROT_WRITE)
         self.memory = (ctypes.c_char * MEMORY_SIZE).from_address(window + MEMORY_BASE)
         self._machine["window"] = window
 
     def place(self, block: Block, offset: int = 0) -> int:
-        unit = compile_region(Region(block.start, {block.start: block}))
+        unit = compile_region(Region(block.start, {block.start: block}), Room(TOP, GUARDS[0]))
         code = arena(self.engine).put(unit.code, unit.accesses)
         assert code is not None
         at = self.records + offset

@@ -39,9 +39,9 @@ def test_a_cut_network_costs_a_chunk_and_not_the_job(
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["cut"] and found["right"] and found["devices"] == 2
-    assert len(found["recoveries"]) == 1 and any("stalled" in note for note in found["notes"]), found
+    assert 1 <= len(found["recoveries"]) <= 2 and any("stalled" in note for note in found["notes"]), found
     with capsys.disabled():
         print(
-            f"\n  network cut in mid-job: done {found['recoveries'][0]:.2f} s after the chunk was given up, "
+            f"\n  network cut in mid-job: done {max(found['recoveries']):.2f} s after it was given up, "
             f"{found['seconds']:.2f} s in all (measured); {found['notes'][0]}"
         )

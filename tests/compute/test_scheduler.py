@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from compute.rig import Array, Gone, Scripted, Stuck, equal, host_and, matrices
 from nexus.compute.calibration import Calibration
+from nexus.compute.chunks import next_size
+from nexus.compute.devices.base import Device
 from nexus.compute.devices.host import HostDevice
 from nexus.compute.errors import DeviceLost, WrongResult
 from nexus.compute.job import Job
 from nexus.compute.scheduler import Run
+from nexus.compute.verify import Projection
 
 
 def flip(result: Array, call: int) -> None:
@@ -179,3 +186,83 @@ def test_host_alone_takes_everything_at_once() -> None:
     engine = equal(HostDevice())
     engine.matmul(*big())
     assert engine.last is not None and engine.last.devices[0].chunks == 1
+
+
+class Deep(Scripted):
+    """Takes two chunks at a time; neither of the first two returns before the other is there."""
+
+    depth = 2
+
+    def __init__(self, name: str, spoil: Callable[[Array, int], None] = lambda result, call: None) -> None:
+        super().__init__(name, spoil)
+        self.both = threading.Barrier(2)
+        self.paired = 0
+
+    def run(self, job: Job, start: int, stop: int) -> Array | None:
+        if self.both.n_waiting or not self.paired:
+            self.both.wait(timeout=30)
+            self.paired += 1
+        return super().run(job, start, stop)
+
+
+def on_one(device: Deep, *others: Device) -> Run:
+    a, b = big()
+    params = {"scale": 1.0, "exact": False}
+    out = np.zeros((512, 256), np.float32)
+    checker = Projection(a, b, 1.0, np.random.default_rng(0))
+    job = Job(
+        "matmul", 512, (a, b), out, params, granule=8, work=1e6,
+        check=lambda start, stop, roundoff: checker.check(out, start, stop, roundoff),
+    )  # fmt: skip
+    return Run(job, [device, *others], [1e5] * (1 + len(others)))
+
+
+def test_a_device_may_hold_two_chunks() -> None:
+    device = Deep("deep")
+    run = on_one(device)
+    report = run.run()
+    assert device.paired == 2 and report.devices[0].chunks > 2
+    a, b = big()
+    assert np.allclose(run.job.out, a @ b, atol=1e-3)
+    spans = report.devices[0].spans
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
+    assert report.devices[0].busy <= report.seconds
+
+
+def add(result: Array) -> None:
+    result += 1.0
+
+
+def lose(result: Array) -> None:
+    raise DeviceLost("deep went away")
+
+
+@pytest.mark.parametrize(("act", "note"), [(add, "wrong result"), (lose, "went away")])
+def test_both_chunks_of_a_lost_device_are_done_by_others(act: Callable[[Array], None], note: str) -> None:
+    turns = [act]
+
+    def once(result: Array, call: int) -> None:
+        with lock:
+            taken = turns.pop() if turns else None
+        if taken:
+            taken(result)
+
+    lock = threading.Lock()
+    run = on_one(Deep("deep", once), Scripted("other"))
+    report = run.run()
+    a, b = big()
+    assert np.allclose(run.job.out, a @ b, atol=1e-3)
+    assert note in report.notes[0] and report.devices[0].lost and 1 <= len(report.recoveries) <= 2
+    assert sum(row.units for row in report.devices) == 512
+
+
+def test_sizes_of_chunks() -> None:
+    """A long and a short one in turns; never more than what is left; single devices take all at once."""
+    assert next_size(1000, 1000, 1, 1.0, 1.0, given=0) == 1000
+    assert next_size(1000, 1000, 1, 1.0, 0.5, given=0) == 300
+    assert next_size(400, 1000, 8, 1.0, 0.5, given=1) == 104
+    assert next_size(1000, 1000, 1, 1.0, 0.5, given=0, depth=2) == 50
+    assert next_size(900, 1000, 1, 1.0, 0.5, given=1, held=50, depth=2) == 250
+    assert next_size(400, 1000, 1, 1.0, 0.5, given=2, held=250, depth=2) == 32
+    assert next_size(400, 1000, 1, 1.0, 0.5, given=3, held=32, depth=2) == 68
+    assert next_size(3, 1000, 1, 100.0, 0.5, given=9, held=8, depth=2, shortest=0.1) == 3

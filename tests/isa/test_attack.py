@@ -34,8 +34,9 @@ from nexus.isa.x86 import registers as r
 from nexus.isa.x86.fuzz_state import States
 from nexus.isa.x86.operands import GENERAL
 from nexus.machine import host
-from nexus.machine.window import GUARD
+from nexus.machine.window import GUARDS
 
+GUARD = GUARDS[0]  # as wide as T2 takes them to be
 CANARY = 1 << 16  # bytes on each side of the window
 MARK = b"\xc5\x3a\x99\x17"  # what they are full of
 U64 = (1 << 64) - 1

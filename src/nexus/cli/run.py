@@ -78,6 +78,7 @@ def execute(parsed: Parsed, trace: Trace | None = None, cpu: Callable[[Window], 
     measuring = Measuring(parsed) if parsed.flag("stats") or parsed.list("profile") else None
     if measuring is not None:
         settings.measure = measuring.measure
+    settings.saves_starts = True
     settings.processes = limits.processes or settings.processes
     settings.handles = limits.handles or settings.handles
     settings.memory = limits.memory or settings.memory

@@ -161,7 +161,7 @@ class Engine:
 
     def output(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Where a job's result goes: shared memory when other processes or pinned transfers write to it."""
-        if any(isinstance(device, WorkerDevice | Accelerator) for device in self.devices):
+        if any(device.in_shared_memory or isinstance(device, Accelerator) for device in self.devices):
             return shared.allocate(shape, dtype)
         shared.require(shape, dtype)
         return np.empty(shape, dtype)
@@ -170,8 +170,7 @@ class Engine:
         """Do one job on the devices that are worth it."""
         notes: list[str] = []
         devices = self.able(job, notes)
-        outside = [device for device in devices if isinstance(device, WorkerDevice)]
-        if outside:
+        if any(device.in_shared_memory for device in devices):
             job.inputs = tuple(self.share(array) for array in job.inputs)
         if self.deterministic:
             kinds = {device.family for device in devices}
@@ -242,6 +241,7 @@ def engine(
     *,
     workers: Sequence[float] = (),
     gpus: bool = True,
+    together: bool = False,
     memory: int | None = None,
     deterministic: bool = False,
     seed: int | None = None,
@@ -249,14 +249,15 @@ def engine(
 ) -> Engine:
     """An engine on this machine's processor, its GPUs, and worker processes with these shares of a core.
 
-    `memory` bounds the bytes a matrix product may touch at a time on each device; larger ones go in tiles.
-    `seed` fixes the random checks; `checks` is the share of jobs on data that lies on an accelerator whose
-    results are checked (all others always are).
+    With `together`, GPUs of one model that torch shows are one device (`nexus.compute.collective`); raises
+    ComputeError where there are no two. `memory` bounds the bytes a matrix product may touch at a time on
+    each device; larger ones go in tiles. `seed` fixes the random checks; `checks` is the share of jobs on
+    data that lies on an accelerator whose results are checked (all others always are).
     """
     devices: list[Device] = [HostDevice(memory)]
     if gpus:
         from nexus.compute.devices.discovery import usable_gpus
 
-        devices += usable_gpus(memory)
+        devices += usable_gpus(memory, together)
     devices += [WorkerDevice(n, share, memory) for n, share in enumerate(workers)]
     return Engine(devices, deterministic=deterministic, seed=seed, checks=checks)

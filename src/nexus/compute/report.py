@@ -10,7 +10,8 @@ from nexus.compute.job import Job
 
 class DeviceReport:
     """One device's part: seconds `busy`, and `ended`, the seconds from the job's start to its last chunk's
-    end; `spans` are the start and end of each chunk.
+    end; `spans` are the start and end of each chunk, which starts at the end of the one before where that
+    was under way with it.
     """
 
     def __init__(self, device: Device) -> None:
@@ -23,12 +24,13 @@ class DeviceReport:
         self.wrong = 0
         self.lost = False
 
-    def add(self, units: int, seconds: float, ended: float) -> None:
+    def add(self, units: int, began: float, ended: float) -> None:
+        began = max(began, self.ended)
         self.units += units
         self.chunks += 1
-        self.busy += seconds
+        self.busy += ended - began
         self.ended = ended
-        self.spans.append((ended - seconds, ended))
+        self.spans.append((began, ended))
 
 
 class Report:

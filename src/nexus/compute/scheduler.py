@@ -1,35 +1,39 @@
 """Hands the units of a job to devices so that all of them end together, and survives losing one.
 
-Each device has a thread that asks for the next chunk; `chunks` says how large it is. When nothing is left,
-an idle device repeats the chunk of one that is far behind. A lost device's chunk goes back to the others; a
-chunk that fails its check goes to another device, and the device that computed it gets nothing more of this
-job.
+Each device has a thread for every chunk it may have under way, which asks for the next one; `chunks` says
+how large it is. When nothing is left, an idle device repeats the chunks of one that is far behind. A lost
+device's chunks go back to the others; a chunk that fails its check goes to another device, and the device
+that computed it gets nothing more of this job.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nexus.compute.chunks import STALL_SECONDS, in_granules, late, next_size
 from nexus.compute.devices.base import Device
 from nexus.compute.errors import ComputeError, DeviceLost, OutOfDeviceMemory, WrongResult
+from nexus.compute.formats import Array
 from nexus.compute.job import Job
 from nexus.compute.monitor import live
 from nexus.compute.report import DeviceReport, Report
 
 
 class Chunk:
-    """Units `start` to `stop`, given to `device` at `began`; `lost_at` when a device before it lost them."""
+    """Units `start` to `stop`, given to a device at `began`; `lost_at` when a device before it lost them.
+
+    One that is `returning` is nobody else's until it was put in its place and checked.
+    """
 
     def __init__(self, start: int, stop: int, lost_at: float = 0.0) -> None:
         self.start = start
         self.stop = stop
         self.lost_at = lost_at
-        self.device: Device | None = None
         self.began = 0.0
         self.expected = 0.0
+        self.returning = False
         self.refused: set[Device] = set()
 
     def again(self, lost_at: float) -> Chunk:
@@ -52,9 +56,9 @@ class Run:
         self.next = job.first
         self.done = 0
         self.returned: list[Chunk] = []
-        self.active: dict[Device, Chunk] = {}
+        self.active: dict[Device, list[Chunk]] = {device: [] for device in self.devices}
         self.out: set[Device] = set()
-        self.fed: set[Device] = set()
+        self.given: dict[Device, int] = {}
         self.losses: list[ComputeError] = []
         self.error: BaseException | None = None
         self.changed = threading.Condition()
@@ -67,7 +71,7 @@ class Run:
         """Do the job. Raises what ended it; the devices are idle or abandoned then."""
         copied = {device: device.copied for device in self.devices}
         self.began = time.monotonic()
-        if len(self.devices) == 1:
+        if len(self.devices) == 1 and self.devices[0].depth == 1:
             self.serve(self.devices[0])
         else:
             threads = [
@@ -108,59 +112,82 @@ class Run:
         """Give up what is still computed."""
         with self.changed:
             for device in self.devices:
-                if device in self.active and device.abandonable:
+                if self.active[device] and device.abandonable:
                     device.abandon()
 
     def over(self) -> bool:
         return self.error is not None or self.done >= self.job.units or len(self.out) == len(self.devices)
 
     def serve(self, device: Device) -> None:
-        """The thread of one device."""
-        try:
+        """The thread of one device, and of its first chunk; each further one it may hold has its own."""
+        lanes = [
+            threading.Thread(target=self.guarded, args=(device, self.lane), name=device.name, daemon=True)
+            for _ in range(device.depth - 1)
+        ]
+
+        def begin(device: Device) -> None:
             device.prepare(self.job)
-            while (chunk := self.take(device)) is not None:
-                self.compute(device, chunk)
-            if device not in self.out:
-                device.finish(self.job)
+            for lane in lanes:
+                lane.start()
+            self.lane(device)
+
+        self.guarded(device, begin)
+        for lane in lanes:
+            if lane.ident is not None:
+                lane.join()
+        if device not in self.out:
+            self.guarded(device, lambda device: device.finish(self.job))
+
+    def lane(self, device: Device) -> None:
+        while (chunk := self.take(device)) is not None:
+            self.compute(device, chunk)
+
+    def guarded(self, device: Device, work: Callable[[Device], None]) -> None:
+        """Do the work of a thread; what it raises is the loss of the device or ends the job."""
+        try:
+            work(device)
         except (DeviceLost, OutOfDeviceMemory) as error:
             self.lose(device, error)
         except BaseException as error:
             with self.changed:
-                self.active.pop(device, None)
                 self.error = self.error or error
         finally:
             with self.changed:
                 self.changed.notify_all()
 
     def compute(self, device: Device, chunk: Chunk) -> None:
-        began = time.monotonic()
-        result = device.run(self.job, chunk.start, chunk.stop)
+        try:
+            result = device.run(self.job, chunk.start, chunk.stop)
+        except (DeviceLost, OutOfDeviceMemory):
+            raise
+        except BaseException:
+            with self.changed:
+                self.drop(device, chunk)
+            raise
         with self.changed:
-            if self.active.get(device) is not chunk:
+            if chunk not in self.active[device]:
                 return
-            if result is not None:
-                self.job.out[chunk.start : chunk.stop] = result
-        wrong = ""
-        if self.job.check and not device.trusted:
-            wrong = self.job.check(chunk.start, chunk.stop, device.roundoff(self.job))
+            chunk.returning = True
+        try:
+            wrong = self.put(device, chunk, result)
+        except BaseException:
+            with self.changed:
+                chunk.returning = False
+            raise
         with self.changed:
-            if self.active.get(device) is not chunk:
-                return
-            del self.active[device]
+            chunk.returning = False
             row = self.rows[device]
             now = time.monotonic()
             if wrong:
                 row.wrong += 1
-                row.lost = True
-                self.out.add(device)
                 self.report.notes.append(f"{device.name}: wrong result refused: {wrong}")
-                again = chunk.again(now)
-                again.refused.add(device)
-                self.returned.append(again)
+                chunk.refused.add(device)
+                self.give_up(device, now)
                 device.refuted()
             else:
+                self.drop(device, chunk)
                 self.done += chunk.stop - chunk.start
-                row.add(chunk.stop - chunk.start, now - began, now - self.began)
+                row.add(chunk.stop - chunk.start, chunk.began - self.began, now - self.began)
                 self.rates[device] = row.units / row.busy
                 if chunk.lost_at:
                     self.report.recoveries.append(now - chunk.lost_at)
@@ -168,6 +195,14 @@ class Run:
                     self.published = now
                     live.publish(self)
             self.changed.notify_all()
+
+    def put(self, device: Device, chunk: Chunk, result: Array | None) -> str:
+        """Put a result in its place; what is wrong with it."""
+        if result is not None:
+            self.job.out[chunk.start : chunk.stop] = result
+        if self.job.check and not device.trusted:
+            return self.job.check(chunk.start, chunk.stop, device.roundoff(self.job))
+        return ""
 
     def take(self, device: Device) -> Chunk | None:
         """The next chunk for a device, waiting while others may still fail; None when there will be none."""
@@ -177,12 +212,15 @@ class Run:
                     return None
                 chunk = self.returned_chunk(device) or self.fresh_chunk(device) or self.stalled_chunk(device)
                 if chunk is not None:
-                    chunk.device = device
                     chunk.began = time.monotonic()
-                    chunk.expected = (chunk.stop - chunk.start) / self.rates[device]
-                    self.active[device] = chunk
+                    chunk.expected = (self.held(device) + chunk.stop - chunk.start) / self.rates[device]
+                    self.active[device].append(chunk)
                     return chunk
                 self.changed.wait(timeout=STALL_SECONDS / 4)
+
+    def held(self, device: Device) -> int:
+        """Units that the device has under way."""
+        return sum(chunk.stop - chunk.start for chunk in self.active[device])
 
     def returned_chunk(self, device: Device) -> Chunk | None:
         for n, chunk in enumerate(self.returned):
@@ -193,8 +231,8 @@ class Run:
     def fresh_chunk(self, device: Device) -> Chunk | None:
         left = self.job.stop - self.next
         working = [other for other in self.devices if other not in self.out]
-        unfed = [other for other in working if other not in self.fed]
-        if not left or (self.equal and unfed and device in self.fed):
+        unfed = [other for other in working if other not in self.given]
+        if not left or (self.equal and unfed and device in self.given):
             return None
         share = self.rates[device] / sum(self.rates[other] for other in working)
         if self.equal and len(working) > 1:
@@ -207,39 +245,51 @@ class Run:
                 device.granule(self.job),
                 self.rates[device],
                 share,
-                first=device not in self.fed,
+                given=self.given.get(device, 0),
+                held=self.held(device),
+                depth=device.depth,
                 shortest=device.shortest,
             )
-        self.fed.add(device)
+        self.given[device] = self.given.get(device, 0) + 1
         chunk = Chunk(self.next, self.next + size)
         self.next = chunk.stop
         return chunk
 
     def stalled_chunk(self, device: Device) -> Chunk | None:
-        """Take over the chunk of a device that is far behind what was expected of it."""
+        """Take over a chunk of a device that is far behind what was expected of it."""
         now = time.monotonic()
-        for other, chunk in self.active.items():
-            behind = late(now - chunk.began, chunk.expected)
-            if behind and other.abandonable and device not in chunk.refused:
-                other.abandon()
-                del self.active[other]
-                self.out.add(other)
-                self.rows[other].lost = True
-                waited = now - chunk.began
-                self.report.notes.append(
-                    f"{other.name}: stalled for {waited:.2f} s, its {chunk.stop - chunk.start} units "
-                    f"go to {device.name}"
-                )
-                return chunk.again(now)
+        for other, chunks in self.active.items():
+            for chunk in chunks:
+                behind = late(now - chunk.began, chunk.expected, other.grace) and not chunk.returning
+                if behind and other is not device and other.abandonable and device not in chunk.refused:
+                    other.abandon()
+                    self.report.notes.append(
+                        f"{other.name}: stalled for {now - chunk.began:.2f} s, its {self.held(other)} units "
+                        f"go to {device.name}" + (" and others" if len(chunks) > 1 else "")
+                    )
+                    self.give_up(other, now)
+                    self.changed.notify_all()
+                    return self.returned_chunk(device)
         return None
 
     def lose(self, device: Device, error: ComputeError) -> None:
         with self.changed:
-            chunk = self.active.pop(device, None)
             if device not in self.out:
-                self.out.add(device)
-                self.rows[device].lost = True
                 self.report.notes.append(str(error))
                 self.losses.append(error)
-            if chunk is not None:
-                self.returned.append(chunk.again(time.monotonic()))
+            if len(self.active[device]) > 1 and device.abandonable:
+                device.abandon()
+            self.give_up(device, time.monotonic())
+
+    def drop(self, device: Device, chunk: Chunk) -> None:
+        """Nobody waits for this chunk of a device any more."""
+        if chunk in self.active[device]:
+            self.active[device].remove(chunk)
+
+    def give_up(self, device: Device, now: float) -> None:
+        """The device gets nothing more of this job; what it had under way is for the others."""
+        self.out.add(device)
+        self.rows[device].lost = True
+        chunks = self.active[device]
+        self.returned += [chunk.again(now) for chunk in chunks if not chunk.returning]
+        self.active[device] = [chunk for chunk in chunks if chunk.returning]

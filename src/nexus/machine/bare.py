@@ -15,7 +15,7 @@ from nexus.backend.stencils import engine as stencils
 from nexus.backend.stencils.layout import PIECE
 from nexus.ir.state import SCALAR_SLOTS, SLOTS, STATE_BYTES, Exit
 from nexus.machine import faults, host, native
-from nexus.machine.window import GUARD
+from nexus.machine.window import GUARDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class BareT0:
 
     def __init__(self, base: int, size: int, top: int) -> None:
         self.engine = faults.acquire()
-        self.window = host.reserve(top + 2 * GUARD) + GUARD
+        self.window = host.reserve(top + 2 * GUARDS[0]) + GUARDS[0]
         host.protect(self.window + base, size, host.PROT_READ | host.PROT_WRITE)
         self.memory = (ctypes.c_char * size).from_address(self.window + base)
         self.state = host.allocate(STATE_BYTES)

@@ -20,6 +20,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    # what `compiled` is given
+    Request = tuple[int, list[int], list[int], dict[int, bytes], tuple[int, int], dict[int, list[int]]]
+
 BLOCK_LIMIT = 100  # instructions in a block
 _LENGTH = 4
 _MADV_DONTFORK = 10
@@ -44,9 +47,9 @@ class Compiler:
         os.close(requests)
         os.close(answers)
 
-    def ask(self, entry: int, starts: list[int], stops: list[int], pages: dict[int, bytes]) -> None:
-        """Have the region around `entry` compiled, made of blocks at `starts` and ending before `stops`."""
-        data = marshal.dumps((entry, starts, stops, pages))
+    def ask(self, request: Request) -> None:
+        """Have a region compiled."""
+        data = marshal.dumps(request)
         self.busy = True
         try:
             _write(self._to, data)
@@ -153,8 +156,17 @@ class Pages:
         return self._pages[page][address - page : address - page + size]
 
 
-def compiled(entry: int, starts: list[int], stops: list[int], pages: dict[int, bytes]) -> bytes:
-    """The packed unit for a region, empty if none can be made."""
+def compiled(
+    entry: int,
+    starts: list[int],
+    stops: list[int],
+    pages: dict[int, bytes],
+    room: tuple[int, int],
+    seen: dict[int, list[int]],
+) -> bytes:
+    """The packed unit for the region around `entry`, made of blocks at `starts` and ending before `stops`, in
+    a window with this top and guard; empty if none can be made. `seen`: where computed jumps have led."""
+    from nexus.backend.jit.bounds import Room
     from nexus.backend.jit.build import compile_region
     from nexus.backend.jit.lower import Unfit
     from nexus.backend.jit.region import Region
@@ -171,6 +183,6 @@ def compiled(entry: int, starts: list[int], stops: list[int], pages: dict[int, b
     if entry not in blocks:
         return b""
     try:
-        return compile_region(Region(entry, blocks)).pack()
+        return compile_region(Region(entry, blocks, seen), Room(*room)).pack()
     except Unfit:
         return b""

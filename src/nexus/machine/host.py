@@ -116,6 +116,19 @@ _ioctl = _libc.ioctl
 _ioctl.argtypes = (_int, ctypes.c_ulong, ctypes.c_void_p)
 
 
+def mappings(start: int, end: int) -> list[tuple[int, int, tuple[int, int], int]]:
+    """(address, end, device and inode, offset) of what is mapped privately from files in a range of ours."""
+    found = []
+    with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            place, access, offset, device, inode = line.split(maxsplit=5)[:5]
+            low, high = (int(part, 16) for part in place.split("-"))
+            if start <= low and high <= end and access[3] == "p" and inode != "0":
+                major, minor = (int(part, 16) for part in device.split(":"))
+                found.append((low, high, (os.makedev(major, minor), int(inode)), int(offset, 16)))
+    return found
+
+
 class PrivatePages:
     """Finds the pages of a range that were written since they were mapped from a private file."""
 

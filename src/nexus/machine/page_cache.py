@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from nexus.machine.translation import Translation
     from nexus.machine.window import Window
 
+REGIONS = ".regions"  # the files of `kept_regions.py`
 FIRST_COUNT = 1000  # how often a kept block runs before its engine is told (`tiers.py`)
 _GRANULE = 0x10000
 _LONGEST = 15  # bytes of an instruction
@@ -88,13 +89,13 @@ class PageCache:
 
     def __init__(self, window: Window, engine: Interpreter) -> None:
         self._window = window
-        self._folder = _folder(os.path.dirname(engine.path))
+        self._folder = folder(os.path.dirname(engine.path))
         self._base = engine.base
         self._enter = engine.symbols["enter"]
         self._record_sizes = engine.record_sizes
         self._images: dict[int, Image] = {}
         self._homes: IntervalMap[int] = IntervalMap(-1)  # image base, 0 for none, -1 not looked at yet
-        self._prefix = _version(engine.path, engine.check)
+        self._prefix = version(engine.path, engine.check)
         window.on_change.append(self._forget)
 
     def close(self) -> None:
@@ -203,7 +204,7 @@ class PageCache:
         stale = [image for image in self._images.values() if image.stale]
         try:
             if stale:
-                _make_room(self._folder)
+                make_room(self._folder)
             for image in stale:
                 parts = _parts(image.file.path)
                 for page in image.pages:
@@ -303,13 +304,13 @@ _ONLY_PLACES = bytes.maketrans(b"B", b"A")
 _versions: dict[str, str] = {}
 
 
-def _version(engine: str, check: int) -> str:
+def version(engine: str, check: int) -> str:
     """Names everything that decides what a translation is: the engine, the sources above it, this Python."""
     if engine in _versions:
         return _versions[engine]
     root = os.path.dirname(os.path.dirname(__file__))
     lines = [engine, f"{check:08x}", sys.implementation.cache_tag or ""]
-    for name in ("base", "ir", "isa/x86", "backend/interp", "backend/stencils", "machine"):
+    for name in ("base", "ir", "isa/x86", "backend", "machine"):
         for folder, _, files in sorted(os.walk(os.path.join(root, name))):
             for file in sorted(files):
                 if file.endswith(".py"):
@@ -320,7 +321,7 @@ def _version(engine: str, check: int) -> str:
     return _versions[engine]
 
 
-def _folder(code: str) -> str:
+def folder(code: str) -> str:
     """Where the pages are, made before the second wall; nothing is kept where that is not possible."""
     path = os.path.join(code, cache.PAGES)
     try:
@@ -329,14 +330,14 @@ def _folder(code: str) -> str:
         return path
 
 
-def _make_room(folder: str) -> None:
-    """Remove what writers that died left, and, when all together are too large, the page files that were not
+def make_room(folder: str) -> None:
+    """Remove what writers that died left, and, when all together are too large, the files that were not
     written for longest."""
     with os.scandir(folder) as listing:
         found = sorted((entry.stat().st_mtime, entry.stat().st_size, entry.path) for entry in listing)
     total = sum(size for _, size, _ in found)
     for written, size, path in found:
-        left_over = not path.endswith(".pages")
+        left_over = not path.endswith((".pages", REGIONS))
         if written < time() - _PATIENCE if left_over else total > _FOLDER_LIMIT:
             os.unlink(path)
             total -= size

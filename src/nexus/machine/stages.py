@@ -17,6 +17,7 @@ from nexus.isa.x86.registers import GPR_NAMES
 from nexus.isa.x86.semantics import lower
 from nexus.isa.x86.table import SEMANTICS
 from nexus.machine.bare import BareT0, BareT1
+from nexus.machine.window import GUARDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,13 +115,14 @@ class Translator:
 
     def region(self, found: Sequence[Stages]) -> tuple[list[Line], str]:
         """The code of T2 for these blocks as one region, entered at the first; if there is none, why."""
+        from nexus.backend.jit.bounds import Room
         from nexus.backend.jit.build import compile_region
         from nexus.backend.jit.lower import Unfit
         from nexus.backend.jit.region import Region
 
         blocks = {stages.block.start: stages.block for stages in found}
         try:
-            unit = compile_region(Region(found[0].block.start, blocks))
+            unit = compile_region(Region(found[0].block.start, blocks), Room(_TOP, GUARDS[0]))
         except Unfit as reason:
             return [], str(reason)
         return list(self._compiled(unit)), ""

@@ -34,8 +34,9 @@ ARENA_BYTES = 256 << 20
 _ONCE_BYTES = 1 << 20  # at the start of the arena: the block that is run once and then forgotten
 _LARGEST = 1 << 20  # no block has that many bytes of records
 _INSTRUCTIONS = 100  # in a block, at most
-_LOOKUPS = 3 * LOOKUP_BYTES
-"""Of records, of host code, and one that stays empty: a block that is run once ends with its jump."""
+_LOOKUPS = 4 * LOOKUP_BYTES
+"""Of records, of host code, and both again empty: a block that is run once ends with its jump, and so does
+everything while somebody wants to see where jumps lead."""
 
 
 class Translation:
@@ -98,6 +99,7 @@ class Translations:
         self._lookup_memory = host.allocate(_LOOKUPS)
         self.lookup = Lookup(self._lookup_memory)
         self.lookup_once = Lookup(self._lookup_memory + 2 * LOOKUP_BYTES)
+        Lookup(self._lookup_memory + 3 * LOOKUP_BYTES)
         self._next = self._arena + _ONCE_BYTES
         self._blocks: dict[int, Translation] = {}
         self._pages: dict[int, list[Translation]] = {}
@@ -113,6 +115,7 @@ class Translations:
         self._first_count = NEVER
         self._cache = PageCache(window, engine)
         self.hot: Hot | None = None  # since there is something to compile
+        self.watching = False  # does somebody want to see where computed jumps lead?
         window.on_code_write = self._drop_page
         window.on_change.append(self._drop_range)
 
@@ -182,20 +185,23 @@ class Translations:
 
         block, pages = lower_block(self.window, pc, instructions, self.hooks)
         if locked:
-            self._lock(pages)
+            self.lock(pages)
         code = self.engine.assemble(block, self._arena)
         self._once = _put(code, self._arena, pages, NEVER)
         return self._arena
 
     def locate(self, record: int) -> tuple[int, int]:
         """The guest address of the instruction a record belongs to, and how many of its block follow it."""
-        if record < self._arena + _ONCE_BYTES:
-            owner = self._once
-        else:
-            owner = self._owners[bisect_right(self._records, record) - 1]
-        assert owner is not None
+        owner = self.owner(record)
         index = max(bisect_right(owner.offsets, record - owner.record) - 1, 0)
         return owner.addresses[index], len(set(owner.addresses[index:])) - 1
+
+    def owner(self, record: int) -> Translation:
+        """The block that a record belongs to."""
+        if record >= self._arena + _ONCE_BYTES:
+            return self._owners[bisect_right(self._records, record) - 1]
+        assert self._once is not None
+        return self._once
 
     def link(self, stub: int, target: Translation) -> None:
         """Let a link record's branch go to a block directly from now on."""
@@ -233,7 +239,7 @@ class Translations:
         while True:
             block, pages = lower_block(self.window, pc, limit, self.hooks, self.floats_alone)
             self._ensure_room()
-            self._lock(pages)
+            self.lock(pages)
             try:
                 code = self.engine.assemble(block, self._next)
                 break
@@ -263,13 +269,13 @@ class Translations:
         if saved is None:
             return None
         self._ensure_room()
-        self._lock((page,))
+        self.lock((page,))
         data = self._cache.place(saved, self._next)
         ctypes.memmove(self._next, data, len(data))
         for start, begin, size, pages, offsets, addresses, links in saved.blocks:
             if start not in self._blocks:
                 if len(pages) > 1:
-                    self._lock(pages)
+                    self.lock(pages)
                 self._add(Translation(start, self._next + begin, size, pages, offsets, addresses, links))
                 self.counts.kept += 1
         self._next += len(data)
@@ -286,7 +292,8 @@ class Translations:
         for page in block.pages:
             self._pages[page].append(block)
 
-    def _lock(self, pages: tuple[int, ...]) -> None:
+    def lock(self, pages: tuple[int, ...]) -> None:
+        """See to it that a write to pages is noticed, since there are translations of them."""
         for page in pages:
             if page not in self._pages:
                 try:

@@ -88,7 +88,7 @@ class Vcpu:
         if at & 15:
             raise ValueError("the state of a thread has to be 16-aligned")
         slots[_WINDOW], slots[_TOP] = self.window.host, self.window.top
-        slots[_LOOKUP], slots[_ZERO] = self.translations.lookup.address, 0
+        slots[_LOOKUP], slots[_ZERO] = self._jump_table(), 0
         slots[_BUDGET] = budget
         try:
             if slots[_EFLAGS] & _STEPPED:
@@ -125,7 +125,10 @@ class Vcpu:
                     translations.link(stub, block)
             elif kind == Exit.LOOKUP:
                 block = self._enter(slots[_PC])
-                if block.start not in alone:
+                if translations.watching:
+                    self._note(slots[_EXIT_ARG], slots[_EXIT_AT], block.start)
+                    slots[_LOOKUP] = self._jump_table()
+                elif block.start not in alone:
                     translations.remember(block, slots[_EXIT_ARG])
             elif kind == Exit.HOT:
                 translations.heat(self._enter(slots[_PC]))
@@ -133,7 +136,7 @@ class Vcpu:
             elif kind == Exit.BUDGET:
                 if self._compiling:
                     self._sample(slots[_PC])
-                if slots[_BUDGET] < budget:
+                if slots[_BUDGET] < budget or slots[_BUDGET] >> 63:  # a loop of T2 may have gone beyond
                     return Stop(Exit.BUDGET)
                 return self._once(state, at, budget, True) or Stop(Exit.BUDGET)
             else:
@@ -154,6 +157,16 @@ class Vcpu:
             translations.hot = Hot(translations)
         if not translations.floats_alone:
             translations.hot.sample(pc)
+
+    def _jump_table(self) -> int:
+        """The table that computed jumps look in."""
+        translations = self.translations
+        return (translations.lookup_once if translations.watching else translations.lookup).address
+
+    def _note(self, table: int, position: int, target: int) -> None:
+        """A computed jump has been seen, that of a record if it has looked in the first table."""
+        assert self.translations.hot is not None
+        self.translations.hot.note(0 if table else position, target)
 
     def _look_at_mxcsr(self, mxcsr: int) -> None:
         """Has the guest unmasked a floating-point exception for the first time?"""
@@ -207,7 +220,7 @@ class Vcpu:
             elif self._raises(state, at, record, result):
                 return Stop(Exit.FP_ERROR, floats.VECTOR)
         finally:
-            slots[_LOOKUP] = self.translations.lookup.address
+            slots[_LOOKUP] = self._jump_table()
         if slots[_EXIT] in (Exit.LINK, Exit.LOOKUP):
             return None
         return self._stopped(state, at)

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 READ, WRITE, EXECUTE = 1, 2, 4
 CODE, WATCH, ALIAS = 1, 2, 4
 
-GUARD = 4 << 30  # on both sides; what engines add to an address they have looked at is less (`backend/jit`)
+GUARDS = (40 << 30, 4 << 30)  # on both sides; the second where the host has less address space
+"""What engines add to an address that they have looked at is less. Eight times 32 bits fit the first
+(`backend/jit/bounds.py`)."""
 _SCRATCH = 64 * 1024
 _MAPPINGS_LIMIT = 48_000  # of the 65,530 a host process may have; Python and the libraries need some
 
@@ -53,6 +55,7 @@ class Window:
         "_scratch_view",
         "_words",
         "copy",
+        "guard",
         "host",
         "on_change",
         "on_code_write",
@@ -64,14 +67,17 @@ class Window:
 
     def __init__(self, size: int = 1 << 40) -> None:
         """Reserve `size` bytes, or half as often as it takes where the host has less address space."""
+        least, (self.guard, smaller) = 1 << 32, GUARDS
         while True:
             try:
-                self.host = host.reserve(size + GUARD + GUARD) + GUARD
+                self.host = host.reserve(size + 2 * self.guard) + self.guard
                 break
             except HostMemoryError:
-                if size <= 1 << 32:
+                if size <= least and self.guard == smaller:
                     raise
-                size >>= 1
+                if size <= 4 * self.guard:
+                    self.guard = smaller
+                size = max(size >> 1, least)
         self.top = size
         self._access: IntervalMap[int | None] = IntervalMap(None)
         self._host_access: IntervalMap[int] = IntervalMap(0)
@@ -91,7 +97,7 @@ class Window:
     def close(self) -> None:
         """Give everything back; from then on every access of the kernel is a GuestFault."""
         if self.top:
-            host.release(self.host - GUARD, self.top + 2 * GUARD)
+            host.release(self.host - self.guard, self.top + 2 * self.guard)
             Window._mappings -= len(self._host_access)
             self._drop_views(0, self.top)
             self.top = 0

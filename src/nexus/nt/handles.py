@@ -134,6 +134,14 @@ class HandleTable:
             raise NtError(Status.INVALID_HANDLE)
         return target.type.all
 
+    def numbering(self) -> tuple[tuple[int, ...], int]:
+        """The numbers that are free, in the order in which they come last, and the first that never was."""
+        return tuple(self._free), self._next
+
+    def set_numbering(self, free: tuple[int, ...], following: int) -> None:
+        """What `numbering` gave, for a table with the same handles."""
+        self._free, self._next = list(free), following
+
     def close(self, handle: int) -> None:
         """Close one handle; raises STATUS_INVALID_HANDLE or STATUS_HANDLE_NOT_CLOSABLE."""
         entry = self.entry(handle)

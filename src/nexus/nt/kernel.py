@@ -153,6 +153,10 @@ class Kernel:
         self._ids[number] = target
         return number
 
+    def set_first_id(self, number: int) -> None:
+        """Number processes and threads from here on."""
+        self._next_id = number
+
     def new_luid(self) -> int:
         self._next_luid += 1
         return self._next_luid

@@ -21,18 +21,19 @@ from nexus.nt import access, syscalls
 from nexus.nt.cm import registry_defaults, registry_store
 from nexus.nt.io.file_stream import HostStream
 from nexus.nt.kernel import Kernel
-from nexus.nt.mm.section import SEC_IMAGE, SectionSource, image_section
+from nexus.nt.mm.section import SEC_IMAGE, Section, SectionSource, image_section
 from nexus.nt.mm.vad import PAGE_EXECUTE_READ
 from nexus.nt.numbers import Numbers
 from nexus.nt.ps.peb import Parameters
 from nexus.nt.ps.process import Process
 from nexus.nt.ps.start import Starter
 from nexus.nt.trace import Trace
-from nexus.system import command_line, guest_environment, paths, sysroot
+from nexus.system import command_line, guest_environment, paths, starts, sysroot
 from nexus.system.drive import Drive, volumes
 from nexus.system.interrupts import Interrupts, TimeLimit
 from nexus.system.numbers_cache import syscall_names
 from nexus.system.permissions import Network, Permissions, protected
+from nexus.system.script_cache import registry_script
 from nexus.system.streams import Streams
 from nexus.system.sysroot import Sysroot
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from nexus.machine.vcpu import Vcpu
     from nexus.nt.hook import Hook
     from nexus.nt.ps.crash import Crash
+    from nexus.nt.ps.thread import Thread
     from nexus.system.live import LiveMachine
 
     F = TypeVar("F", bound=Callable[..., Any])
@@ -138,6 +140,7 @@ class Settings:
         self.handles = 1 << 16
         self.wine_debug: bytes | None = None  # the table that `wine_debug.debug_options` makes
         self.hooks: list[Hook] = []  # of exported functions
+        self.saves_starts = False  # in the cache, and uses those that are there (`starts.py`)
 
 
 class Machine:
@@ -202,6 +205,7 @@ class Machine:
         if self.io.registry_path is not None:
             registry_store.load(self.io.registry, self.io.registry_path)
         kernel.starter = Starter(kernel, settings.sysroot.dll, settings.sysroot.nls)
+        kernel.starter.script = registry_script(settings.sysroot)
         if settings.wine_debug is not None:
             kernel.starter.debug_options = settings.wine_debug
             kernel.debug_output = terminal.pass_on
@@ -227,6 +231,33 @@ class Machine:
         name: str | None = None,
     ) -> Process:
         """Create the first process; `streams` are the host descriptors it gets as standard handles."""
+        process, section, parameters = self.new_process(arguments, streams, raw, name)
+        thread = self._resume(process, section, parameters)
+        if thread is None:
+            assert self.kernel.starter is not None
+            thread = self.kernel.starter.start(process, section, parameters)
+        thread.make_ready()
+        return process
+
+    def _resume(self, process: Process, section: Section, parameters: Parameters) -> Thread | None:
+        """The first thread from a saved start, if there is one."""
+        if self.kernel.trace is not None or not starts.usable(self.settings):
+            return None
+        guest_path = parameters.strings["ImagePathName"]
+        saved = starts.find(self.settings, self.program, guest_path, parameters.environment)
+        if saved is None:
+            return None
+        from nexus.nt.ps.start_resume import resume
+
+        try:
+            return resume(process, section, parameters, saved.start, saved.fd)
+        finally:
+            saved.close()
+
+    def new_process(
+        self, arguments: Sequence[str], streams: tuple[int, int, int], raw: bool, name: str | None
+    ) -> tuple[Process, Section, Parameters]:
+        """A process with standard handles and nothing mapped, the program, and what it is started with."""
         kernel = self.kernel
         guest_path = name or paths.to_guest(self.program)
         window = kernel.make_window()
@@ -245,9 +276,7 @@ class Machine:
         )
         for field, stream in zip(("hStdInput", "hStdOutput", "hStdError"), streams, strict=True):
             parameters.numbers[field] = self._stream_handle(process, stream)
-        assert kernel.starter is not None
-        kernel.starter.start(process, section, parameters).make_ready()
-        return process
+        return process, section, parameters
 
     def current_directory(self) -> str:
         """The host's current folder if the guest may see it, else the top of its own drive."""

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from nexus.backend.jit.flags import ALL_FLAGS, liveness
 from nexus.backend.jit.lower import Unfit
-from nexus.backend.jit.region import ALL_FLAGS, liveness
 from nexus.backend.jit.unit import Unit, unpack
 from nexus.ir import oracle
 from nexus.ir.state import SLOTS, Exit
@@ -96,7 +96,7 @@ def test_what_was_stored_is_loaded_again(seed: int) -> None:
 
 
 def test_a_unit_survives_packing() -> None:
-    unit = Unit(b"code", 1, [(2, 3), (4, 1)], [0x1000, 0x2000], [0x3000], [0x1000, 0x1010])
+    unit = Unit(b"code", 1, [(2, 3), (4, 1)], [0x1000, 0x2000], [0x3000], [0x1000, 0x1010], [0x1010])
     again = unpack(unit.pack())
     for name in Unit.__slots__:
         assert getattr(again, name) == getattr(unit, name)

@@ -7,7 +7,8 @@ go back to the state where the region is left (`writer.py`).
 from __future__ import annotations
 
 from nexus.backend.interp.handlers import CONVENTION, PARAMETERS
-from nexus.backend.jit import access, unit
+from nexus.backend.jit import flags, unit
+from nexus.backend.jit.bounds import Bounds, Room
 from nexus.backend.jit.region import Region
 from nexus.backend.jit.writer import Writer, entrance
 from nexus.backend.llvm.expand import declarations
@@ -21,13 +22,13 @@ class Unfit(Exception):
     """The region begins with an instruction that is left to the interpreter."""
 
 
-def lower(region: Region) -> tuple[str, list[int]]:
+def lower(region: Region, room: Room) -> tuple[str, list[int]]:
     """The module's text and the ways out, in the order of their numbers; raises Unfit.
 
     Entries that begin with an instruction which is left to the interpreter are taken out of the region.
     """
     while True:
-        function = Function(region)
+        function = Function(region, room)
         text = function.text()
         kept = [pc for pc in region.entries if pc not in function.stuck]
         if kept == region.entries:
@@ -71,8 +72,10 @@ class Slots:
 class Function:
     """The function under construction: lines of text, and what its blocks share."""
 
-    def __init__(self, region: Region) -> None:
+    def __init__(self, region: Region, room: Room) -> None:
         self.region = region
+        self.bounds = Bounds(region, room)
+        self.pending = flags.pending(region.blocks, region.sources(), region.entries)
         self.lines: list[str] = []
         self.count = 0
         self.ways: dict[int, int] = {}
@@ -97,43 +100,46 @@ class Function:
     def text(self) -> str:
         region = self.region
         self.do("entry:")
+        self.do('call void asm sideeffect "wrgsbase $0", "r"(ptr %window)')
         self.field("%pc", 8 * _PC)
         self.field("%target", 8 * unit.TARGET)
         for slot in self.slots.scalars:
             self.field(f"%at{slot}", 8 * slot)
             self.do(f"%s{slot} = alloca i64")
             self.do(f"store i64 {self.op(f'load i64, ptr %at{slot}')}, ptr %s{slot}")
+        for place in range(2):
+            self.do(f"%flags{place} = alloca i64")
         for slot, type in self.slots.vectors.items():
             self.field(f"%xat{slot}", VECTOR_OFFSET + VECTOR_BYTES * slot)
             self.do(f"%x{slot} = alloca {type}")
             value = self.op(f"load {type}, ptr %xat{slot}, align 16")
             self.do(f"store {type} {value}, ptr %x{slot}")
-        self.do(f"%far = add i64 %top, {access.FAR}")
         base = self.op(f"getelementptr i8, ptr %record, i64 {unit.BASE_POINTER}")
         self.do(f"%base = load ptr, ptr {base}")
-        number = self.op(f"getelementptr i8, ptr %record, i64 {unit.ENTRY_NUMBER}")
+        entry = self.op(f"getelementptr i8, ptr %record, i64 {unit.ENTRY_NUMBER}")
         cases = " ".join(
             f"i32 {index}, label %{entrance(pc)}" for index, pc in enumerate(region.entries) if index
         )
-        chosen = self.op(f"load i32, ptr {number}")
+        chosen = self.op(f"load i32, ptr {entry}")
         self.do(f"switch i32 {chosen}, label %{entrance(region.entries[0])} [ {cases} ]")
         writers: dict[int, Writer] = {}
         before = region.only_ways()
-        for pc in region.blocks:
+        for number in region.blocks:
             chain = []
-            while pc not in writers:
-                chain.append(pc)
-                if pc not in before:
+            while number not in writers:
+                chain.append(number)
+                if number not in before:
                     break
-                pc = before[pc]
-            for pc in reversed(chain):
-                writers[pc] = Writer(self, pc, writers.get(before.get(pc, -1)))
-                writers[pc].write()
+                number = before[number]
+            for number in reversed(chain):
+                writers[number] = Writer(self, number, writers.get(before.get(number, -1)))
+                writers[number].write()
         body = "\n  ".join(self.lines)
         text = f"define {CONVENTION} void @unit({PARAMETERS}) #0 {{\n  {body}\n}}\n"
         return (
             text
             + declarations(text)
             + '!0 = !{}\n!1 = !{!"branch_weights", i32 1, i32 10000}\n'
+            + '!2 = !{!"branch_weights", i32 10000, i32 1}\n'
             + 'attributes #0 = { nounwind "no-builtins" }\nattributes #1 = { cold }\n'
         )

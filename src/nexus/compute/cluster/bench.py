@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,8 @@ SHARE = 0.05
 too.
 """
 SECONDS = 10.0
+SIZINGS = 3
+"""Runs that find how large a job of SECONDS is; the first, of a small one, tells little."""
 RUNS = 3
 BODIES_AT_ONCE = 64
 
@@ -59,9 +62,11 @@ def of_gravity(engine: ClusterEngine) -> dict[str, Any]:
             "gravity", bodies, (x, m), np.empty((bodies, 3)), params, granule=16, work=work, dtype="fp64"
         )
 
-    engine.run(job(2048))
-    assert engine.last is not None
-    bodies = int(2048 * max(1.0, SECONDS / engine.last.seconds) ** 0.5)
+    bodies = 2048
+    for _ in range(SIZINGS):
+        engine.run(job(bodies))
+        assert engine.last is not None
+        bodies = int(bodies * (SECONDS / engine.last.seconds) ** 0.5)
     made = job(bodies)
     found = runs(engine, lambda: engine.run(made))
     again = np.empty_like(made.out)
@@ -71,23 +76,32 @@ def of_gravity(engine: ClusterEngine) -> dict[str, Any]:
 
 
 def of_products(engine: ClusterEngine, size: int) -> dict[str, Any]:
-    """An fp32 product with so many rows that the nodes need about SECONDS."""
+    """fp32 products with so many rows that the nodes need about SECONDS."""
     rng = np.random.default_rng(1)
-    b = rng.standard_normal((size, size), np.float32)
-    engine.matmul(rng.standard_normal((512, size), np.float32), b)
-    assert engine.last is not None
-    rows = int(512 * max(1.0, SECONDS / engine.last.seconds))
+    rows = 512
+    results: list[tuple[Any, Any]] = []
+
+    def multiply() -> None:
+        # Another second operand every time: one that the nodes know would not be sent.
+        b = rng.standard_normal((size, size), np.float32)
+        results[:] = [(b, engine.matmul(a, b))]
+
+    for _ in range(SIZINGS):
+        a = rng.standard_normal((rows, size), np.float32)
+        multiply()
+        assert engine.last is not None
+        rows = int(rows * SECONDS / engine.last.seconds)
     a = rng.standard_normal((rows, size), np.float32)
-    results: list[Any] = []
-    found = runs(engine, lambda: results.append(engine.matmul(a, b)))
-    right = bool(np.allclose(results[-1], a @ b, rtol=1e-3, atol=1e-2))
+    found = runs(engine, multiply)
+    b, got = results[0]
+    right = bool(np.allclose(got, a @ b, rtol=1e-3, atol=1e-2))
     return {"job": f"fp32 product {rows} by {size} by {size}", "right": right, **found}
 
 
 def runs(engine: ClusterEngine, action: Callable[[], object]) -> dict[str, Any]:
     """RUNS times the same job, after one that calibrates."""
     action()
-    shares, balances, seconds, chunks = [], [], [], 0
+    shares, balances, seconds, loads, chunks = [], [], [], [], 0
     for _ in range(RUNS):
         nodes = list(engine.membership.nodes.values())
         before = {node.name: node.kernel_seconds for node in nodes}
@@ -99,10 +113,12 @@ def runs(engine: ClusterEngine, action: Callable[[], object]) -> dict[str, Any]:
         shares.append(report.units / report.seconds / meanwhile)
         balances.append(report.balance)
         seconds.append(report.seconds)
+        loads.append(os.getloadavg()[0])
         chunks = sum(part.chunks for part in report.devices)
     return {
         "chunks": chunks,
         "seconds_measured": seconds,
+        "load_average_measured": loads,
         "balance_measured": balances,
         "of_corun_rates_measured": shares,
         "of_corun_rates_median_measured": sorted(shares)[RUNS // 2],
@@ -124,14 +140,18 @@ def message_seconds(node: NodeDevice, repeats: int = 25) -> float:
 def text(found: dict[str, Any]) -> str:
     lines = [found["what"]]
     for job in found["jobs"]:
-        shares, balances = (
-            ", ".join(f"{one:.3f}" for one in job[name])
-            for name in ("of_corun_rates_measured", "balance_measured")
+        shares, balances, loads = (
+            ", ".join(format(one, form) for one in job[name])
+            for name, form in (
+                ("of_corun_rates_measured", ".3f"),
+                ("balance_measured", ".3f"),
+                ("load_average_measured", ".1f"),
+            )
         )
         lines += [
             f"{job['job']}: {job['chunks']} chunks, {'right' if job['right'] else 'WRONG'}",
             f"  of the sum of the nodes' rates during the job: {shares} (measured)",
-            f"  balance: {balances} (measured)",
+            f"  balance: {balances} (measured); load average here: {loads}",
         ]
     message = found["overhead_of_a_chunk_seconds_measured"]
     return "\n".join([*lines, f"a chunk without work takes {1e3 * message:.2f} ms (measured)"])

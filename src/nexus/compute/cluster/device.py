@@ -1,7 +1,7 @@
 """One node of a cluster as a device of the scheduler.
 
-A chunk travels as the slices of the inputs that it needs; what every chunk needs is sent once for each job
-and node. Data goes straight between this process and the node.
+A chunk travels as the slices of the inputs that it needs, during the work on the one before; what every chunk
+needs is sent to a node once (`operands`). Data goes straight between this process and the node.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from distributed.protocol import to_serialize
 
+from nexus.compute.chunks import NODE_DEPTH, NODE_GRACE
 from nexus.compute.cluster import parts
 from nexus.compute.devices.base import Device
 from nexus.compute.errors import ComputeError, DeviceLost
@@ -36,6 +37,8 @@ class NodeDevice(Device):
     """`address` is dask's of the worker, `found` what `node.describe` told there."""
 
     shortest = SHORTEST
+    depth = NODE_DEPTH
+    grace = NODE_GRACE
 
     def __init__(self, membership: Membership, address: str, number: int, found: dict[str, str]) -> None:
         super().__init__()
@@ -49,7 +52,7 @@ class NodeDevice(Device):
         self.deterministic = False
         self.owner = f"{os.getpid()}-{id(membership)}"
         self.keeps = False
-        self.pending: concurrent.futures.Future[Any] | None = None
+        self.pending: set[concurrent.futures.Future[Any]] = set()
         self.why_lost = ""
         self.suspect = False
         self.kernel_seconds = 0.0
@@ -67,13 +70,25 @@ class NodeDevice(Device):
         return ""
 
     def prepare(self, job: Job) -> None:
-        arrays = parts.whole(job)
-        size = sum(array.nbytes for array in arrays)
-        if arrays:
-            message = [to_serialize(array) for array in arrays]
-            self.wait(self.node.nexus_keep(owner=self.owner, arrays=message), PATIENCE + size / SLOWEST_LINK)
-            self.copied += size
-        self.keeps = bool(arrays)
+        common = self.membership.common(job)
+        self.keeps = bool(common)
+        if not common:
+            return
+        names = [name for name, _ in common]
+        missing = set(self.wait(self.keep(names, {}), PATIENCE))
+        given = {name: array for name, array in common if name in missing}
+        size = sum(array.nbytes for array in given.values())
+        if given and self.wait(self.keep(names, given), PATIENCE + size / SLOWEST_LINK):
+            raise DeviceLost(f"{self.name} did not keep the operands it was sent")
+        self.copied += size
+
+    async def keep(self, names: list[str], given: dict[str, Array]) -> list[str]:
+        """Which of these operands, beside those given, the node does not have."""
+        arrays = [to_serialize(array) for array in given.values()]
+        missing: list[str] = await self.node.nexus_keep(
+            owner=self.owner, names=names, given=list(given), arrays=arrays
+        )
+        return missing
 
     @property
     def node(self) -> Any:
@@ -81,15 +96,10 @@ class NodeDevice(Device):
         return self.membership.client.rpc(self.address)
 
     def run(self, job: Job, start: int, stop: int) -> Array | None:
-        result, seconds = self.wait(self.chunk(job, start, stop))
-        wanted = (stop - start, *job.out.shape[1:])
-        if not isinstance(result, np.ndarray) or result.shape != wanted or result.dtype != job.out.dtype:
-            raise DeviceLost(f"{self.name} returned something else than units {start} to {stop}")
-        self.copied += result.nbytes
-        self.kernel_seconds += seconds
+        result: Array = self.wait(self.chunk(job, start, stop))
         return result
 
-    async def chunk(self, job: Job, start: int, stop: int) -> tuple[Array, float]:
+    async def chunk(self, job: Job, start: int, stop: int) -> Array:
         sliced = [bool(rows) for rows in parts.elements_per_unit(job)]
         own = [np.ascontiguousarray(array) for array in parts.slices(job, start, stop)]
         self.copied += sum(array.nbytes for array in own)
@@ -110,7 +120,12 @@ class NodeDevice(Device):
         answer = await self.node.nexus_compute(
             owner=self.owner, task=to_serialize(task), arrays=[to_serialize(array) for array in own]
         )
-        return answer["result"], answer["seconds"]
+        result, wanted = answer["result"], (stop - start, *job.out.shape[1:])
+        if not isinstance(result, np.ndarray) or result.shape != wanted or result.dtype != job.out.dtype:
+            raise DeviceLost(f"{self.name} returned something else than units {start} to {stop}")
+        self.copied += result.nbytes
+        self.kernel_seconds += answer["seconds"]
+        return result
 
     def wait(self, work: Coroutine[Any, Any, Any], patience: float | None = None) -> Any:
         """The result of a coroutine on the client's loop. Raises DeviceLost when the node goes away, is given
@@ -119,9 +134,14 @@ class NodeDevice(Device):
         if self.why_lost:
             work.close()
             raise DeviceLost(f"{self.name}: {self.why_lost}")
-        pending = self.pending = asyncio.run_coroutine_threadsafe(
-            asyncio.wait_for(work, patience), self.membership.loop
-        )
+        pending = asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, patience), self.membership.loop)
+        self.pending.add(pending)
+        try:
+            return self.outcome(pending, patience)
+        finally:
+            self.pending.discard(pending)
+
+    def outcome(self, pending: concurrent.futures.Future[Any], patience: float | None) -> Any:
         while True:
             try:
                 return pending.result(timeout=0.5)
@@ -152,9 +172,11 @@ class NodeDevice(Device):
         self.cancel()
 
     def cancel(self) -> None:
-        pending = self.pending
-        if pending is not None:
+        for pending in list(self.pending):
             pending.cancel()
+
+    def refuted(self) -> None:
+        self.cancel()
 
     def finish(self, job: Job) -> None:
         if self.keeps:

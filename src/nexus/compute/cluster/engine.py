@@ -49,13 +49,17 @@ class ClusterEngine(Engine):
         self.devices = [self.host]
         if job.units * job.work >= SMALL_WORK or self.equal_split:
             nodes = self.membership.refresh()
+            self.membership.announce(job)
             for node in nodes:
                 node.deterministic = self.deterministic
             joined = self.browsers.devices() if self.browsers is not None else []
             self.devices = [*([self.host] if self.here else []), *nodes, *joined]
         # This process only checks results then: threads of BLAS would take the processor from local nodes.
         with contextlib.nullcontext() if self.host in self.devices else one_thread():
-            return super().run(job)
+            try:
+                return super().run(job)
+            finally:
+                self.membership.named = (None, [])
 
     def able(self, job: Job, notes: list[str]) -> list[Device]:
         notes += [f"{address} was refused: {why}" for address, why in self.membership.refused.items()]

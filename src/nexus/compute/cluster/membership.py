@@ -14,12 +14,16 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from nexus.compute.cluster import parts
 from nexus.compute.cluster.device import NodeDevice
 from nexus.compute.cluster.identity import about, differences
 from nexus.compute.cluster.keys import check_address, security
 from nexus.compute.cluster.node import describe
+from nexus.compute.cluster.operands import name_of
 from nexus.compute.cluster.quiet import quiet
 from nexus.compute.errors import ComputeError
+from nexus.compute.formats import Array
+from nexus.compute.job import Job
 
 REACH = 10.0
 """Seconds until a scheduler or a node that does not answer is given up."""
@@ -57,6 +61,7 @@ class Membership:
         self.refused: dict[str, str] = {}
         self.absent_since = 0.0
         self.count = 0
+        self.named: tuple[Job | None, list[str]] = (None, [])
         self.client.subscribe_topic("all", self.heard)
 
     def heard(self, event: tuple[float, Any]) -> None:
@@ -138,6 +143,19 @@ class Membership:
         else:
             self.nodes[address] = NodeDevice(self, address, self.count, found)
             self.count += 1
+
+    def announce(self, job: Job) -> None:
+        """Name the operands that every chunk of a job needs: once for all nodes, and anew for each run, since
+        what a job refers to may have changed since its last.
+        """
+        self.named = (job, [name_of(array) for array in parts.whole(job)])
+
+    def common(self, job: Job) -> list[tuple[str, Array]]:
+        """The operands that every chunk of a job needs, with their names."""
+        arrays, (named, names) = parts.whole(job), self.named
+        if named is not job:
+            names = [name_of(array) for array in arrays]
+        return list(zip(names, arrays, strict=True))
 
     def wait_for(self, count: int, processes: Sequence[NodeProcess]) -> None:
         """Wait until `count` nodes have joined. Raises ComputeError when one of `processes` ended instead."""

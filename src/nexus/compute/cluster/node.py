@@ -24,6 +24,7 @@ from distributed.protocol import to_serialize
 from nexus.base.errors import NexusError
 from nexus.compute.calibration import Calibration
 from nexus.compute.cluster.identity import about
+from nexus.compute.cluster.operands import Operands
 from nexus.compute.devices.base import Device
 from nexus.compute.devices.host import HostDevice
 from nexus.compute.devices.share import held_to
@@ -56,10 +57,6 @@ class SharedHost(HostDevice):
             return super().run(job, start, stop)
 
 
-KEPT = 8
-"""Jobs whose common operands a node keeps at a time: one for each engine that uses it."""
-
-
 class Local:
     """The engine of this process, made on first use; it does one chunk at a time, in `pool`."""
 
@@ -67,7 +64,7 @@ class Local:
         self.settings = Settings()
         self.engine: Engine | None = None
         self.pool = ThreadPoolExecutor(1, "nexus-chunk")
-        self.kept: dict[str, list[Array]] = {}
+        self.operands = Operands()
 
     def get(self) -> Engine:
         if self.engine is None:
@@ -93,22 +90,21 @@ def describe(dask_worker: Any) -> dict[str, str]:
     return {**about(), "share": f"{LOCAL.settings.share:g}", "devices": devices}
 
 
-async def keep(owner: str, arrays: list[Array]) -> None:
-    """Hold the operands that every chunk of an engine's job needs, until it sends others or drops them."""
-    LOCAL.kept.pop(owner, None)
-    LOCAL.kept[owner] = arrays
-    while len(LOCAL.kept) > KEPT:
-        del LOCAL.kept[next(iter(LOCAL.kept))]
+async def keep(owner: str, names: list[str], given: list[str], arrays: list[Array]) -> list[str]:
+    """Hold the operands that every chunk of an engine's job needs, until it drops them or names others; the
+    names of those it has to send.
+    """
+    return LOCAL.operands.keep(owner, names, dict(zip(given, arrays, strict=True)))
 
 
 async def drop(owner: str) -> None:
-    LOCAL.kept.pop(owner, None)
+    LOCAL.operands.drop(owner)
 
 
 async def answer(owner: str, task: dict[str, Any], arrays: list[Array]) -> dict[str, Any]:
     """Compute a chunk; an exception of the user's function goes back as it is."""
     loop = asyncio.get_running_loop()
-    inputs = merged(LOCAL.kept.get(owner, []), arrays, task["sliced"])
+    inputs = merged(LOCAL.operands.of(owner), arrays, task["sliced"])
     result, seconds = await loop.run_in_executor(LOCAL.pool, compute, task, inputs)
     return {"result": to_serialize(result), "seconds": seconds}
 

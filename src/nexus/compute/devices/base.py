@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nexus.compute.chunks import SHORTEST
+from nexus.compute.chunks import SHORTEST, STALL_SECONDS
 from nexus.compute.formats import Array
 from nexus.compute.job import Job
 
@@ -18,7 +18,10 @@ class Device:
     `abandonable` device's `run` can be given up; of a `detached` one it then goes on in the background.
     `family` is the same for devices whose results are the same in every bit; `address` is that on the PCI
     bus, where there is one. `copied` counts bytes copied to and from the device since it was made.
-    `shortest` is the seconds a chunk should take at least to be worth its message.
+    With `in_shared_memory` its processes map a job's arrays, which have to lie in `shared` ones.
+    `shortest` is the seconds a chunk should take at least to be worth its message; `depth` is how many chunks
+    it is given at a time: the next one travels during the work. `run` is called by so many threads then. A
+    chunk that is late by less than `grace` seconds does not count as stalled.
     """
 
     name = "device"
@@ -30,6 +33,9 @@ class Device:
     detached = False
     memory: int | None = None
     shortest = SHORTEST
+    depth = 1
+    grace = STALL_SECONDS
+    in_shared_memory = False
     address = ""
 
     def __init__(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from nexus.compute.devices import pci
 from nexus.compute.devices.base import Device
+from nexus.compute.errors import ComputeError
 
 DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """What the drivers of CUDA, ROCm and CUDA under WSL leave in /dev: without one torch need not be loaded."""
@@ -213,13 +214,17 @@ def wgpu_adapters() -> tuple[list[Any], str]:
     return sorted(adapters, key=lambda adapter: adapter.info["backend_type"] != "Vulkan"), ""
 
 
-def usable_gpus(memory: int | None) -> list[Device]:
-    """Devices the engine computes on: through torch, else cupy, and those that only wgpu shows."""
+def usable_gpus(memory: int | None, together: bool = False) -> list[Device]:
+    """Devices the engine computes on: through torch, else cupy, and those that only wgpu shows. Those of one
+    model are one device when `together`; raises ComputeError where no two of torch's are.
+    """
     devices = accelerators(memory)
     found: list[Found] = []
     for device in devices:
         name = device.version.partition(",")[0]
         found.append(Found(name, "gpu", "library", address=device.address))
+    if together:
+        devices = as_groups(devices, memory)
     adapters, why = wgpu_adapters()
     if why:
         return devices
@@ -233,9 +238,27 @@ def usable_gpus(memory: int | None) -> list[Device]:
         merge(known, rows)
         for adapter, row in zip(here, rows, strict=True):
             if any(row is one for one in known):
-                devices.append(GpuDevice(adapter, len(devices), row.address, memory))
+                devices.append(GpuDevice(adapter, len(found), row.address, memory))
                 found.append(row)
     return devices
+
+
+def as_groups(devices: list[Device], memory: int | None) -> list[Device]:
+    """Those of torch that are of one model as one device."""
+    from nexus.compute.collective.device import GroupDevice
+    from nexus.compute.collective.processes import Ranks
+    from nexus.compute.devices.accelerator import Accelerator
+    from nexus.compute.devices.torch_library import TorchLibrary
+
+    models: dict[str, dict[Device, str]] = {}
+    for device in devices:
+        if isinstance(device, Accelerator) and isinstance(device.library, TorchLibrary):
+            models.setdefault(device.family, {})[device] = str(device.library.device)
+    groups = [members for members in models.values() if len(members) > 1]
+    if not groups:
+        raise ComputeError("torch shows no two GPUs of one model that could compute together")
+    made = [GroupDevice(n, Ranks(list(members.values()), memory)) for n, members in enumerate(groups)]
+    return [*made, *(device for device in devices if not any(device in members for members in groups))]
 
 
 def accelerators(memory: int | None) -> list[Device]:

@@ -30,6 +30,7 @@ class WorkerDevice(Device):
     """`share` is the part of one core's time it may use, above 0 and at most 1."""
 
     version = f"numpy {np.__version__}, one thread"
+    in_shared_memory = True
 
     def __init__(self, number: int, share: float = 1.0, memory: int | None = None) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from nexus.compute.chunks import STALL, STALL_SECONDS, late, next_size
+from nexus.compute.chunks import NODE_GRACE, STALL, late, next_size
 from nexus.compute.errors import ComputeError
 from nexus.compute.simulate.model import Machine, Outcome, Work
 
@@ -39,20 +39,21 @@ class Child:
     """What a scheduler hands chunks to: a node, or the scheduler of a group of nodes.
 
     `rate` is what the parent believes, `true` what a node does; `held` are its chunks, `link` and `free` are
-    when its link and its processor are done with what they have.
+    when its link and its processor are done with what they have; `ended` is when its last result arrived.
     """
 
-    __slots__ = ("fed", "free", "group", "held", "link", "out", "rate", "seconds", "true", "units")
+    __slots__ = ("ended", "free", "given", "group", "held", "link", "out", "rate", "seconds", "true", "units")
 
     def __init__(self, rate: float, true: float, group: Scheduler | None = None) -> None:
         self.rate = rate
         self.true = true
         self.group = group
         self.held: list[Part] = []
-        self.fed = False
+        self.given = 0
         self.out = False
         self.free = 0.0
         self.link = 0.0
+        self.ended = 0.0
         self.units = 0
         self.seconds = 0.0
 
@@ -88,7 +89,7 @@ class Scheduler:
         self.left += units
         self.total = self.left
         for child in self.children:
-            child.fed = False
+            child.given = 1 if child.held else 0
         self.waiting.clear()
         for n in range(self.farm.machine.depth):
             for child in self.children:
@@ -134,10 +135,13 @@ class Scheduler:
             self.farm.work.granule,
             child.rate,
             child.rate / self.rates if self.rates > child.rate else 1.0,
-            first=not child.fed,
+            given=child.given,
+            held=sum(part.units for part in child.held),
+            # A group has chunks for its nodes at hand until the next block arrives.
+            depth=1 if child.group else self.farm.machine.depth,
             shortest=self.farm.machine.shortest,
         )
-        child.fed = True
+        child.given += 1
         self.left -= units
         return Part(units)
 
@@ -185,9 +189,9 @@ class Scheduler:
         child.held.remove(part)
         self.missing -= part.units
         child.units += part.units
-        if self.farm.machine.depth == 1:
-            child.seconds += now - part.began
-            self.believe(child, child.units / child.seconds)
+        child.seconds += now - max(part.began, child.ended)
+        child.ended = now
+        self.believe(child, child.units / child.seconds)
         if part.lost_at >= 0:
             self.farm.outcome.recoveries.append(now - part.lost_at)
         self.credit += part.units
@@ -222,13 +226,13 @@ class Scheduler:
             return None
         for other in self.children:
             for part in other.held:
-                if other.group is None and late(now - part.began, part.expected):
+                if other.group is None and late(now - part.began, part.expected, NODE_GRACE):
                     self.give_up(now, other)
                     return self.returned.popleft()
         return None
 
     def lateness(self, part: Part) -> float:
-        return part.began + max(STALL * part.expected, part.expected + STALL_SECONDS) + 1e-9
+        return part.began + max(STALL * part.expected, part.expected + NODE_GRACE) + 1e-9
 
     def watch(self, now: float) -> None:
         """Look again when the next chunk in work becomes late, while somebody waits."""
@@ -336,9 +340,6 @@ class Farm:
         took = part.units / child.true * self.luck(part.units)
         needed = part.units * self.work.bytes_in / machine.bandwidth if machine.streamed else 0.0
         child.free = max(now, child.free) + max(took, needed) + machine.start
-        if machine.depth > 1:
-            child.seconds += took + machine.start
-            scheduler.believe(child, (child.units + part.units) / child.seconds)
         self.at(child.free, self.finished, part, took, scheduler)
 
     def finished(self, now: float, part: Part, took: float, scheduler: Scheduler) -> None:

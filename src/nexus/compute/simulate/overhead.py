@@ -6,6 +6,7 @@ import resource
 import time
 from typing import Any
 
+from nexus.compute.chunks import NODE_DEPTH
 from nexus.compute.simulate.farm import simulate
 from nexus.compute.simulate.model import Machine, Work
 
@@ -30,6 +31,7 @@ def rows(dispatch: float, start: float) -> list[dict[str, Any]]:
                 latency=1e-3,
                 dispatch=dispatch,
                 fanout=fanout,
+                depth=NODE_DEPTH,
                 shortest=UNIT,
             )
             began = time.perf_counter()

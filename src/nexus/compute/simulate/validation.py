@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from nexus.compute.chunks import NODE_DEPTH
 from nexus.compute.cluster.device import SHORTEST
 from nexus.compute.cluster.engine import ClusterEngine, cluster
 from nexus.compute.formats import Array
@@ -187,6 +188,7 @@ def predict(configuration: Configuration, known: Fit) -> float:
         dispatch=known.dispatch,
         bandwidth=known.bandwidth,
         root_bandwidth=known.bandwidth,
+        depth=NODE_DEPTH,
         shortest=SHORTEST,
     )
     if configuration.loses:

@@ -28,8 +28,12 @@ def _fused(product: bool, addend: bool) -> Callable[[int, int, int, int], int]:
 
 
 def _asm(name: str, suffix: str) -> str:
-    """`v<name>132<suffix>`, in which a is the operand that is overwritten and the first to be looked at for
-    NaNs (Intel SDM volume 1, 14.5.2)."""
+    """An instruction in which a is the first operand to be looked at for NaNs (Intel SDM volume 1, 14.5.2):
+    form 231, which overwrites c, most often a sum; form 132 where the upper lanes are a's."""
+    if suffix[0] == "p":
+        return (
+            f'%d = call {{L}} asm "v{name}231{suffix} $2, $1, $0", "=x,x,x,0"({{L}} %a, {{L}} %b, {{L}} %c)'
+        )
     return f'%d = call {{L}} asm "v{name}132{suffix} $2, $3, $0", "=x,0,x,x"({{L}} %a, {{L}} %b, {{L}} %c)'
 
 

@@ -9,6 +9,7 @@ type is s (text), d (number) or b (bytes).
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from nexus.loader import pe
 from nexus.loader.resources import resource
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from nexus.nt.cm.registry import Key
+
+    # values (name, registry type, data), keys below (name, tree)
+    Tree = tuple[tuple[tuple[str, int, bytes], ...], tuple[tuple[str, "Tree"], ...]]
 
 FILLED = (
     "\\Registry\\Machine\\System\\CurrentControlSet\\Control\\Nls\\Sorting\\Ids",
@@ -47,24 +51,32 @@ class Block:
                 return found
         return None
 
-    def write(self, key: Key) -> None:
-        """Put values and keys into a registry key."""
-        for name, (kind, data) in self.values.items():
-            key.set(name, kind, data)
-        for block in self.below:
-            block.write(key.ensure(block.name))
+    def tree(self) -> Tree:
+        """The same as plain values."""
+        values = tuple((name, kind, data) for name, (kind, data) in self.values.items())
+        return values, tuple((block.name, block.tree()) for block in self.below)
 
 
-def fill(key: Key, kernelbase: str) -> None:
-    """Put what the DLL at host path `kernelbase` says into the key; nothing if it says nothing."""
+def fill(key: Key, tree: Tree) -> None:
+    """Put values into a registry key; the keys below it are there then, and filled when they are reached."""
+    values, below = tree
+    for name, kind, data in values:
+        key.set(name, kind, data)
+    for name, inside in below:
+        key.ensure(name).fill = partial(fill, tree=inside)
+
+
+def read(kernelbase: str) -> dict[str, Tree]:
+    """What the DLL at host path `kernelbase` says of the keys in FILLED, by their last names."""
     fd = os.open(kernelbase, os.O_RDONLY | os.O_CLOEXEC)
     try:
         script = resource(pe.parse(FileBytes(fd, os.fstat(fd).st_size)), _RESOURCE) or b""
     finally:
         os.close(fd)
-    block = parse(script.decode("latin-1")).find(key.name)
-    if block is not None:
-        block.write(key)
+    whole = parse(script.decode("latin-1"))
+    names = [path.rpartition("\\")[2] for path in FILLED]
+    found = {name: whole.find(name) for name in names}
+    return {name: block.tree() for name, block in found.items() if block is not None}
 
 
 def parse(script: str) -> Block:

@@ -91,6 +91,9 @@ class Commitment:
         self.used += size
         self.peak = max(self.peak, self.used)
 
+    def has_room(self, size: int) -> bool:
+        return self.used + size <= self.limit
+
     def refund(self, size: int) -> None:
         self.used -= size
 

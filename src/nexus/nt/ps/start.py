@@ -15,7 +15,14 @@ from nexus.nt.cm.registry import REG_DWORD, Value
 from nexus.nt.errors import NtError
 from nexus.nt.handles import release_unused
 from nexus.nt.mm.memory import ANYWHERE
-from nexus.nt.mm.section import SEC_IMAGE, Section, SectionSource, image_section
+from nexus.nt.mm.section import (
+    SEC_COMMIT,
+    SEC_IMAGE,
+    Section,
+    SectionSource,
+    file_section,
+    image_section,
+)
 from nexus.nt.mm.vad import MEM_MAPPED, PAGE, PAGE_EXECUTE_READ, PAGE_READONLY, READ, round_up
 from nexus.nt.numbers import UNIX_CALL
 from nexus.nt.ps.peb import LOW, PEB_GLOBAL_FLAG, Parameters, write_debug_options, write_peb
@@ -30,6 +37,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nexus.nt.cm.registry import Key
     from nexus.nt.kernel import Kernel
     from nexus.nt.mm.image import ImageFile
     from nexus.nt.ps.process import Process
@@ -50,7 +58,7 @@ class Starter:
     tables.
     """
 
-    __slots__ = ("_apiset", "_exports", "debug_options", "dll", "kernel", "nls", "shared_data")
+    __slots__ = ("_apiset", "_exports", "debug_options", "dll", "kernel", "nls", "script", "shared_data")
     snapshot_keeps = ("_apiset", "_exports")
 
     def __init__(
@@ -60,6 +68,9 @@ class Starter:
         self.dll = dll
         self.nls = nls
         self.debug_options = debug_options
+        self.script: Callable[[], dict[str, registry_script.Tree]] = lambda: registry_script.read(
+            dll("kernelbase.dll")
+        )
         self.shared_data = SharedData(kernel)
         self._exports: dict[str, int] | None = None
         self._apiset: tuple[int, int, int] | None = None
@@ -68,10 +79,15 @@ class Starter:
                 key = kernel.io.registry.open(path)
             except NtError:  # a registry without national language support
                 continue
-            key.fill = lambda key: registry_script.fill(key, dll("kernelbase.dll"))
+            key.fill = self._fill
         kernel.on_tick.append(lambda kernel: self.shared_data.update(kernel.clock))
         kernel.on_thread_end.append(_thread_ended)
         kernel.on_process_end.append(_process_ended)
+
+    def _fill(self, key: Key) -> None:
+        tree = self.script().get(key.name)
+        if tree is not None:
+            registry_script.fill(key, tree)
 
     def close(self) -> None:
         """Give the host's descriptors back."""
@@ -83,11 +99,23 @@ class Starter:
     # what is mapped --------------------------------------------------------------------------------
 
     def system_image(self, name: str) -> Section:
-        """An image section over a system DLL."""
-        fd = os.open(self.dll(name), os.O_RDONLY | os.O_CLOEXEC)
+        """An image section over a system DLL, spelled as somebody asked for it."""
+        fd = os.open(self.dll(name.lower()), os.O_RDONLY | os.O_CLOEXEC)
         try:
             source = SectionSource(fd, os.fstat(fd).st_size, SYSTEM32 + name, False)
             return image_section(source, PAGE_EXECUTE_READ, SEC_IMAGE)
+        finally:
+            os.close(fd)
+
+    def nls_table(self, name: str) -> Section:
+        """A section over an NLS file; NtError when the sysroot lacks it."""
+        try:
+            fd = os.open(os.path.join(self.nls, name), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise NtError(Status.OBJECT_NAME_NOT_FOUND) from None
+        try:
+            source = SectionSource(fd, os.fstat(fd).st_size, SYSTEM32 + name, False)
+            return file_section(source, 0, PAGE_READONLY, SEC_COMMIT)
         finally:
             os.close(fd)
 

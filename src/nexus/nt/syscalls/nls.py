@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 from nexus.abi.types import boolean, u16, u32, u64, uptr
 from nexus.nt.errors import NtError
 from nexus.nt.handles import release_unused
 from nexus.nt.kernel import LOCALE_EN_US
 from nexus.nt.mm.memory import ANYWHERE
-from nexus.nt.mm.section import SEC_COMMIT, Section, SectionSource, file_section
 from nexus.nt.mm.vad import PAGE_READONLY
 from nexus.nt.status import Status
 from nexus.nt.syscall import Out, syscall
@@ -21,7 +18,6 @@ if TYPE_CHECKING:
 
 _SORT_KEYS, _CASE_MAP, _CODE_PAGE, _NORMALIZATION = 9, 10, 11, 12
 _NORMALIZATION_FILES = {1: "normnfc", 2: "normnfd", 5: "normnfkc", 6: "normnfkd", 13: "normidna"}
-NLS_FOLDER = "\\??\\C:\\windows\\system32\\"
 
 
 def _map_table(call: Call, name: str) -> tuple[int, int]:
@@ -29,22 +25,12 @@ def _map_table(call: Call, name: str) -> tuple[int, int]:
     starter = call.kernel.starter
     if starter is None:
         raise NtError(Status.OBJECT_NAME_NOT_FOUND)
-    try:
-        fd = os.open(os.path.join(starter.nls, name), os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise NtError(Status.OBJECT_NAME_NOT_FOUND) from None
-    try:
-        size = os.fstat(fd).st_size
-        section: Section = file_section(
-            SectionSource(fd, size, NLS_FOLDER + name, False), 0, PAGE_READONLY, SEC_COMMIT
-        )
-    finally:
-        os.close(fd)
+    section = starter.nls_table(name)
     try:
         region = section.map(call.process.space, 0, 0, 0, 0, PAGE_READONLY, ANYWHERE)
     finally:
         release_unused(section)
-    return region.base, size
+    return region.base, section.size
 
 
 @syscall
