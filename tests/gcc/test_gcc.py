@@ -57,7 +57,7 @@ def test_a_share_of_them_passes(kind: str) -> None:
         pytest.skip("not run: GCC's tests come through apt, which is not here")
     tests = sources.tests()
     chosen = (cases.i386(tests) if kind == "i386" else cases.torture(tests))[::EVERY]
-    machine = nexus.windows()
+    machine = nexus.windows(cpu="max")
     found = [suite.run(case, machine)[0] for case in chosen]
     ran = found.count(suite.PASS) + found.count(suite.FAIL)
     assert ran >= len(chosen) // 10
