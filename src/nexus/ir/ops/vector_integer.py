@@ -297,6 +297,7 @@ for _kinds, _resize in (("i16 i32", "%k = trunc i64 %n to {E}\n"), ("i64", "%k =
         "%n = call i64 @llvm.umin.i64(i64 $b, i64 {m})\n" + _resize + _SPLAT + "%d = ashr {L} %a, %many",
         _same_count(lambda lane, x, count: signed(x, lane) >> min(count, lane - 1)),
         "Every lane shifted right, arithmetic, by the same count, which saturates.",
+        rare=_kinds == "i64",
     )
 
 lanes(
