@@ -134,6 +134,9 @@ class Generator:
                 block.emit(f"flags.{setter}.{type}", *((a, b) if setter in ("add", "sub") else (a,)))
                 if kind == 4:
                     condition = block.emit(f"{rng.choice(COMPARE)}.{type}", a, b)
+            if kind == 2 and rng.random() < 0.6:
+                a, b = self.value(V128), self.value(V128)
+                block.emit(f"flags.{rng.choice(('comi', 'ucomi'))}.{rng.choice(('f32', 'f64'))}", a, b)
             if kind in (2, 5):
                 condition = block.emit(f"cond.{rng.choice(('o', 'b', 'e', 'be', 's', 'p', 'l', 'le'))}")
             if rng.random() < 0.5:

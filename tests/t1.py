@@ -48,6 +48,7 @@ class T1(T0):
         self.engine.run(self.state, record)
         if self.slots[SLOTS["exit"]] == Exit.FAULT:
             position = self.slots[SLOTS["exit_at"]] - self.t1.first
+            self.t1.restore(self.host_code, position, self.state)
             record = self.records + self.host_code.record(position)
             self.slots[SLOTS["exit_at"]] = record
             if self.slots[SLOTS["fault_address"]] == self.slots[SLOTS["window"]] + TOP:

@@ -1,8 +1,6 @@
 """`python -m nexus`: hands the command line to `nexus.cli.main`."""
 
-import sys
-
-from nexus.cli.main import main
+from nexus.cli.main import entry
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    entry()

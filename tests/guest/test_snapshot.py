@@ -32,7 +32,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> str:
     return shutil.copy(cross.build(SOURCE), folder / "snapshot.exe")
 
 
-@pytest.fixture(scope="module", params=["t0", "t1"])
+@pytest.fixture(scope="module", params=["t0", "t1", "t2"])
 def machine(program: str, request: pytest.FixtureRequest) -> Iterator[LiveMachine]:
     win = nexus.windows(cpu=lambda window: Vcpu(window, request.param, AT_ONCE))
     with win.machine(program, cwd=os.path.dirname(program), timeout=100) as live:

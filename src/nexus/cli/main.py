@@ -64,6 +64,10 @@ def main(arguments: list[str]) -> int:
 
 
 def entry() -> None:
+    """The installed command."""
+    from nexus.base import bundle
+
+    bundle.install()
     sys.exit(main(sys.argv[1:]))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from nexus.base import terminal
+from nexus.base import bundle, terminal
 from nexus.base.errors import NexusError, NotFound, UsageError
 from nexus.cli import run_options
 from nexus.cli.options import Parsed, help_text, parse
@@ -110,6 +110,7 @@ def run_machine(
         ended: NexusError | None = None
         try:
             process = machine.start(words, (0, 1, 2), parsed.flag("raw-cmdline"), guest_name)
+            bundle.keep()
             build_wall(machine)
             machine.kernel.run(process)
         except NexusError as error:

@@ -19,7 +19,8 @@ VECTOR_OFFSET = SCALAR_SLOTS * 8
 STATE_BYTES = VECTOR_OFFSET + VECTOR_SLOTS * VECTOR_BYTES
 
 FIRST_TEMP, LAST_TEMP = 112, 255
-FIRST_VECTOR_TEMP, LAST_VECTOR_TEMP = 40, 63
+FIRST_VECTOR_TEMP, LAST_VECTOR_TEMP = 40, 61
+PENDING_VECTORS = 62, 63  # what `pending_a` and `pending_b` are for flags of vectors
 FIRST_X87 = 32  # vector slots 32..39 hold the eight x87 registers, physical order, 80 bits each
 
 FLAGS = ("cf", "of", "nz", "pf", "af")

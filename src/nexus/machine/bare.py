@@ -106,7 +106,9 @@ class BareT1(BareT0):
         super().start(entry)
         slots = self.slots
         if slots[SLOTS["exit"]] == Exit.FAULT:
-            record = self.records + self.code.record(slots[SLOTS["exit_at"]] - self._code_at)
+            position = slots[SLOTS["exit_at"]] - self._code_at
+            self.t1.restore(self.code, position, self.state)
+            record = self.records + self.code.record(position)
             slots[SLOTS["exit_at"]] = record
             if slots[SLOTS["fault_address"]] == self.window + self.top:
                 self.engine.run(

@@ -252,6 +252,12 @@ class HostCodes:
     def _native_at(self, position: int) -> Native:
         return self._natives[bisect_right(self._codes, position) - 1]
 
+    def restore(self, position: int, state: int) -> None:
+        """After a fault in host code: make the state what the block's records know."""
+        if position < self._piece + PIECE:
+            native = self._native_at(position)
+            self.engine.restore(native.code, position - native.address, state)
+
     def record_at(self, position: int) -> int:
         """The record that host code, or a copied record, was made from."""
         is_data = position >= self._piece + PIECE

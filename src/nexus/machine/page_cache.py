@@ -65,9 +65,17 @@ class Image:
 
     @property
     def stale(self) -> bool:
-        """Is there a reason to write the file again: so many new blocks, or damage?"""
+        """Is there a reason to write the file again: new blocks, much new host code, or damage?
+
+        A single new block had the whole translator imported, which costs more than writing a file; only a
+        large one waits until it is worth it.
+        """
         known, with_host_code = self.file.blocks()
-        return self.file.damaged or _many(self.new, known) or _many(self.new_host_code, with_host_code)
+        worth_it = bool(self.new) if known < _LARGE else _many(self.new, known)
+        return self.file.damaged or worth_it or _many(self.new_host_code, with_host_code)
+
+
+_LARGE = 20_000  # blocks
 
 
 def _many(new: int, known: int) -> bool:

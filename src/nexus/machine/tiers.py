@@ -161,6 +161,10 @@ class TieredTranslations(Translations):
         else:
             super().remember(block, table)
 
+    def restore(self, position: int, state: int) -> None:
+        if self._codes is not None and self._codes.holds(position):
+            self._codes.restore(position, state)
+
     def record_at(self, position: int) -> int:
         if self._codes is not None and self._codes.holds(position):
             return self._codes.record_at(position)

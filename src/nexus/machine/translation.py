@@ -220,6 +220,9 @@ class Translations:
         """The host code of a page to be kept; None if there is nothing that was not kept before."""
         return None
 
+    def restore(self, position: int, state: int) -> None:
+        """After a fault at a position of the engine: the state, which lies at `state`, as records know it."""
+
     def record_at(self, position: int) -> int:
         """The record that the engine was at when it left with FAULT."""
         return position

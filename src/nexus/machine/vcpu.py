@@ -255,6 +255,7 @@ class Vcpu:
         """A memory access failed: for good, or because we wanted to see the write."""
         slots = state.slots
         position = slots[_EXIT_AT]
+        self.translations.restore(position, at)
         slots[_EXIT_AT] = self.translations.record_at(position)
         slots[_PC], not_done = self.translations.locate(slots[_EXIT_AT])
         slots[_BUDGET] += not_done + 1

@@ -29,6 +29,18 @@ PROGRAMS = ("explorer.exe", "hh.exe", "notepad.exe", "regedit.exe", "winhlp32.ex
 """What lies in the Windows folder itself."""
 
 
+def _every_folder() -> list[str]:
+    """What exists on a fresh C:, each folder after the one it is in."""
+    found: dict[str, None] = {}
+    for name in FOLDERS:
+        parts = name.split("\\")
+        found.update(dict.fromkeys("/".join(parts[:count]) for count in range(1, len(parts) + 1)))
+    return list(found)
+
+
+_EVERY_FOLDER = _every_folder()
+
+
 class Drive:
     """The folder behind `C:`; `kept` tells whether it outlives the run."""
 
@@ -37,8 +49,11 @@ class Drive:
     def __init__(self, folder: str | None) -> None:
         self.kept = folder is not None
         self.folder, self._fd = _fresh() if folder is None else _opened(os.path.abspath(folder))
-        for name in FOLDERS:
-            os.makedirs(os.path.join(self.folder, *name.split("\\")), exist_ok=True)
+        for name in _EVERY_FOLDER:
+            try:
+                os.mkdir(os.path.join(self.folder, name))
+            except FileExistsError:  # a kept drive has them
+                continue
 
     @property
     def registry(self) -> str | None:
@@ -145,6 +160,22 @@ def _lock(fd: int) -> bool:
 
 
 def _remove(path: str) -> None:
-    from shutil import rmtree
+    """Most programs leave nothing on it but the folders that it was made with. Behind the second wall the top
+    folder cannot be removed; it is the next run's to do.
+    """
+    try:
+        if os.listdir(path):
+            for name in reversed(_EVERY_FOLDER):
+                os.rmdir(os.path.join(path, name))
+        empty = not os.listdir(path)
+    except OSError:
+        empty = False
+    if not empty:
+        from shutil import rmtree
 
-    rmtree(path, ignore_errors=True)
+        rmtree(path, ignore_errors=True)
+        return
+    try:
+        os.rmdir(path)
+    except OSError:
+        return

@@ -94,6 +94,21 @@ def test_calibration_finds_the_amount_of_work() -> None:
     assert calibrate(Clocked(1.0, [], ""), 0.5) == 1
 
 
+class Warming(Clocked):
+    """A hundred times slower while it does its first 200 units."""
+
+    done = 0
+
+    def measure(self, n: int) -> tuple[int, float]:
+        slow, self.done = min(n, max(200 - self.done, 0)), self.done + n
+        return n, (slow * 100 + n - slow) * self.each
+
+
+def test_calibration_waits_for_what_becomes_faster() -> None:
+    assert calibrate(Warming(1e-5, [], ""), 0.5) == pytest.approx(50_000, rel=0.05)
+    assert calibrate(Warming(1e-5, [], ""), 0.5, limit=20_000) == 20_000
+
+
 def test_pairs_alternate() -> None:
     order: list[str] = []
     native, other = Clocked(1.0, order, "native"), Clocked(3.0, order, "other")

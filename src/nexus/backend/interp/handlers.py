@@ -141,6 +141,9 @@ class Writer:
         """The host pointer for a guest address, with the record noted for the fault handler."""
         record = self.op("ptrtoint ptr %record to i64")
         self.do(f"store volatile i64 {record}, ptr {self.field('exit_at')}, align 8")
+        if row.align:
+            good = self.op(f"icmp eq i64 {self.op(f'and i64 {address}, {row.align - 1}')}, 0")
+            address = self.op(f"select i1 {good}, i64 {address}, i64 %top")
         clamped = self.op(f"call i64 @llvm.umin.i64(i64 {address}, i64 %top)")
         return "ptr " + self.op(f"getelementptr i8, ptr %window, i64 {clamped}")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from nexus.ir.ops.table import ROWS, Row
 
+_ORDER = tuple((f"cond.{name}", True) for name in ("e", "b", "be", "p"))
 # by the name without width: what may follow, and whether a branch absorbs that
 _AFTER: dict[str, tuple[tuple[str, bool], ...]] = {
     "flags.add": (("add", False), ("cond.e", True), ("cond.b", True)),
@@ -19,6 +20,8 @@ _AFTER: dict[str, tuple[tuple[str, bool], ...]] = {
     "flags.inc": (("add", False), ("cond.e", True), ("cond.s", True)),
     "flags.dec": (("sub", False), ("cond.e", True), ("cond.s", True)),
     "flags.logic": (("cond.e", True), ("cond.s", True), ("cond.le", True)),
+    "flags.comi": _ORDER,
+    "flags.ucomi": _ORDER,
     "and": (("flags.logic", False),),
     "or": (("flags.logic", False),),
     "xor": (("flags.logic", False),),
@@ -28,7 +31,9 @@ _AFTER: dict[str, tuple[tuple[str, bool], ...]] = {
 def partners(row: Row) -> list[tuple[Row, bool]]:
     """The rows that a record of `row` can do as well, and whether a branch absorbs them."""
     name, _, width = row.name.rpartition(".")
-    if not row.operands or row.operands[0].is_vector or row.operands[0].bits == 1:
+    if not row.operands or row.operands[0].bits == 1:
+        return []
+    if row.operands[0].is_vector and not name.startswith("flags."):
         return []
     return [
         (ROWS[other if other.startswith("cond.") else f"{other}.{width}"], branches)

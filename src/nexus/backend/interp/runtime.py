@@ -11,7 +11,7 @@ previous                    what that was: for SIGSEGV, then SIGBUS, the kernel'
 
 A fault belongs to the guest if the instruction is one of a handler (or of T1) and the address lies in the
 window or beside it; the state is then found in r12, which handlers never change (`build.py` checks the
-machine code).
+machine code). A misaligned vector of T1's is taken for an access at the window's top.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ mov %rcx, %rax
 ret
 """
 
+_SI_KERNEL = 128  # si_code of a fault without an address: #GP, which a misaligned vector is
 # Offsets into ucontext_t: the general registers begin at 40, in the order r8..r15 rdi rsi rbp rbx rdx rax
 # rcx rsp rip eflags cs err.
 _R12, _RIP, _ERR = 40 + 8 * 4, 40 + 8 * 16, 40 + 8 * 19
@@ -156,14 +157,21 @@ landing:
   store i64 %landing.at, ptr %rip.p
   ret void
 handler:
-  %address.p = getelementptr i8, ptr %info, i64 16
-  %address = load i64, ptr %address.p
+  %of.native = phi i1 [ false, %range ], [ true, %other ]
+  %given.p = getelementptr i8, ptr %info, i64 16
+  %given = load i64, ptr %given.p
+  %code.p = getelementptr i8, ptr %info, i64 8
+  %code = load i32, ptr %code.p
+  %no.address = icmp eq i32 %code, {_SI_KERNEL}
   %r12.p = getelementptr i8, ptr %context, i64 {_R12}
   %state = load ptr, ptr %r12.p
   %window.p = getelementptr i64, ptr %state, i64 {SLOTS["window"]}
   %window = load i64, ptr %window.p
   %top.p = getelementptr i64, ptr %state, i64 {SLOTS["top"]}
   %top = load i64, ptr %top.p
+  %misaligned = and i1 %of.native, %no.address
+  %wall = add i64 %window, %top
+  %address = select i1 %misaligned, i64 %wall, i64 %given
   %begin = sub i64 %window, {REACH}
   %offset = sub i64 %address, %begin
   %end = add i64 %top, {2 * REACH}

@@ -151,7 +151,11 @@ def form(v: Variant) -> Form:
     access = source.accesses(v.row)
     count = 2 if flags >= source.DEFERRABLE and _flags_row(v).operands[1:] else 1
     writes = v.row.effect == STORE or ".modify." in v.row.name
-    return kinds, v.size, v.branches, source.limit(v), access, writes, flags, of_result, count, v.imm_last
+    counted = flags >= source.DEFERRABLE and source.COUNTED in v.row.name
+    return (
+        *(kinds, v.size, v.branches, source.limit(v), access, writes),
+        *(flags, of_result, count, v.imm_last, counted),
+    )
 
 
 def _flags_row(v: Variant) -> Row:
@@ -172,7 +176,7 @@ def build(file: str) -> bytes:
         code, holes = found[symbol]
         if holes is None:
             continue
-        row = rows.get(name.removesuffix(source.QUIET))
+        row = rows.get(name.partition(source.FIXED)[0].removesuffix(source.QUIET))
         holes = [(at, size, what, more + IMMEDIATE_OFFSET.get(what, 0)) for at, size, what, more in holes]
         made: Stencil = code, tuple(holes)
         if name != "base_code":

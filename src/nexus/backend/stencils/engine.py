@@ -21,15 +21,16 @@ from nexus.backend.stencils import layout
 from nexus.backend.stencils.layout import FRONT, PIECE
 from nexus.backend.stencils.store import DamagedStencils, Stencils
 from nexus.base.errors import NexusError
-from nexus.ir.state import SLOTS
+from nexus.ir.state import PENDING_VECTORS, SCALAR_SLOTS, SLOTS, VECTOR_BYTES, VECTOR_OFFSET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nexus.backend.interp.engine import Interpreter
-    from nexus.backend.stencils.assemble import Assembler, Links
-    from nexus.backend.stencils.code import HostCode
+    from nexus.backend.stencils.assemble import Assembler
+    from nexus.backend.stencils.code import HostCode, Note
+    from nexus.backend.stencils.emitter import Links
 
 _MADE_BY = ("build", "layout", "registers", "source", "store", "tidy")
 _SOURCES = tuple(f"backend/stencils/{name}.py" for name in _MADE_BY)
@@ -66,6 +67,8 @@ class Engine:
         base = base.ljust(table + 32, b"\0")  # numbers begin at 1
         for number, name in enumerate(layout.DEFERRED):
             a, b = SLOTS["pending_a"], SLOTS["pending_b"]
+            if name in layout.COMPARING:
+                a, b = PENDING_VECTORS
             if number >= len(layout.FULL):
                 a = b = SLOTS["pending_c"]
             base += struct.pack(
@@ -75,6 +78,8 @@ class Engine:
         self.enter = run + layout.ENTER
         self.first = run + len(base)
         self._assembler: Assembler | None = None
+        self._memory = ctypes.create_string_buffer(32 + 16)
+        self._records = ctypes.addressof(self._memory) + 15 & -16  # for `_compute`
 
     @property
     def ready(self) -> bool:
@@ -132,6 +137,49 @@ class Engine:
         for index in range(0, len(constants), 3):
             data, place, size = constants[index : index + 3]
             ctypes.memmove(at + PIECE + data, self._stencils.pool[place : place + size], size)
+
+    def restore(self, code: HostCode, offset: int, state: int) -> None:
+        """After a fault at an offset of a block's code: make of the state, which lies at `state`, what the
+        block's records know."""
+        difference = code.difference(offset)
+        if difference is None:
+            return
+        from nexus.backend.stencils.plan import place
+
+        full, part, exchanged = difference
+        for kind, one, other, size in code.swaps if exchanged else ():
+            places = [state + place(kind, slot) for slot in (one, other)]
+            contents = [ctypes.string_at(at, size) for at in places]
+            ctypes.memmove(places[0], contents[1], size)
+            ctypes.memmove(places[1], contents[0], size)
+        for note in (full, part):
+            if note is not None:
+                self._compute(note, state)
+
+    def _compute(self, note: Note, state: int) -> None:
+        """The flags of a note, by the interpreter's handler."""
+        number, operands = note
+        name = layout.DEFERRED[number]
+        slots = (ctypes.c_uint64 * SCALAR_SLOTS).from_address(state)
+        first, second = SLOTS["pending_a"], SLOTS["pending_b"]
+        if name in layout.COMPARING:
+            first, second = PENDING_VECTORS
+            for slot, (source, *_) in zip(PENDING_VECTORS, operands, strict=True):
+                to, there = (state + VECTOR_OFFSET + VECTOR_BYTES * each for each in (slot, source))
+                ctypes.memmove(to, there, VECTOR_BYTES)
+        else:
+            for slot, (source, other, sign, constant) in zip((first, second), operands, strict=False):
+                value = slots[source] if source >= 0 else 0
+                value += sign * slots[other] if other >= 0 else 0
+                slots[slot] = value + constant & (1 << 64) - 1
+        symbols = self._interpreter.symbols
+        left = [SLOTS[field] for field in ("exit", "exit_arg", "exit_at")]
+        before = [slots[slot] for slot in left]
+        records = struct.pack("<4Q", symbols[name], first << 8 | second << 16, symbols["exit"], 0)
+        ctypes.memmove(self._records, records, len(records))
+        self._interpreter.run(state, self._records)
+        for slot, value in zip(left, before, strict=True):
+            slots[slot] = value
 
     def link(self, site: int, target: int) -> None:
         """Make the jump with its displacement at `site` go to `target`."""

@@ -15,7 +15,7 @@ Pending flags. A row that sets all flags, and whose flags are probably overwritt
 leaves its operands in the slots `pending_a` and `pending_b` and its number (the position in DEFERRED, from
 1) in the low half of `pending`. One that sets some leaves `pending_c` and its number in the high half, where
 only another that sets the same ones may be. Who needs the flags computes them first: the low half, then the
-high one, with the interpreter's handlers.
+high one, with the interpreter's handlers. Operands that are vectors are left in `PENDING_VECTORS`.
 """
 
 from nexus.backend.interp.layout import LOOKUP_BYTES
@@ -46,7 +46,8 @@ VECTORS_BORROWED = ("XMM3", "XMM4", "XMM5", "XMM6")
 
 WIDTHS = ("i8", "i16", "i32", "i64")
 _FULL = ("add", "sub", "logic", "shl", "shr", "sar", "mul", "imul")
-FULL = tuple(f"flags.{name}.{width}" for name in _FULL for width in WIDTHS)
+COMPARING = tuple(f"flags.{name}.{kind}" for name in ("comi", "ucomi") for kind in ("f32", "f64"))
+FULL = (*(f"flags.{name}.{width}" for name in _FULL for width in WIDTHS), *COMPARING)
 COUNTING = tuple(f"flags.{name}.{width}" for name in ("inc", "dec") for width in WIDTHS)
 ROTATING = tuple(f"flags.{name}.{width}" for name in ("rol", "ror") for width in WIDTHS)
 DEFERRED = (*FULL, *COUNTING, *ROTATING)

@@ -29,8 +29,12 @@ FLAG_SLOTS = frozenset(SLOTS[name] for name in FLAGS)
 NO_ACCESS, BASE, INDEXED = range(3)
 NONE, TOUCHES, SETS, DEFERRABLE = range(4)
 QUIET = "~"
+FIXED = "#"
 SCALAR, VECTOR, WIDE = 1, 2, 3
+# ways to move a vector register: its lower half by instructions of SSE or AVX, or all of it
+SSE, AVX, WHOLE = range(3)
 _RECORD = 16
+_FIXED = (0, 1)  # immediates that some variants have stencils of their own for
 _PINS: dict[int, dict[int, str]] = {SCALAR: PIN_OF, VECTOR: VECTOR_PIN_OF}
 _NO_PINS: dict[int, str] = {}
 
@@ -43,7 +47,8 @@ class Plan:
     """What is known of the records of one handler: see `store.Form`. `slots`: the kinds of the result and of
     a, b, c. `passive`: nothing but its two words decides what becomes of a record. `rest`: it does more than
     set flags. `moves`: the result is operand a (1), or that and the immediate (2). `alone`: the variant that
-    only sets its flags. `borrows`: slots whose registers its stencils in memory use."""
+    only sets its flags. `fixed`: plans for one immediate each. `borrows`: slots whose registers its stencils
+    in memory use. `long`: it has to do with whole vector registers."""
 
     __slots__ = (
         "access",
@@ -52,9 +57,13 @@ class Plan:
         "borrows",
         "branches",
         "count",
+        "counted",
+        "fixed",
         "flags",
         "imm_last",
+        "long",
         "made",
+        "made_avx",
         "moves",
         "name",
         "of_result",
@@ -68,7 +77,7 @@ class Plan:
 
     def __init__(self, name: str, form: Form, shapes: Shapes, borrows: Places) -> None:
         kinds, self.size, self.branches, self.below, self.access, writes, *flags = form
-        self.flags, self.of_result, self.count, self.imm_last = flags
+        self.flags, self.of_result, self.count, self.imm_last, self.counted = flags
         self.name = name
         self.shapes = shapes
         self.borrows = borrows
@@ -80,6 +89,9 @@ class Plan:
         self.rest = self.slots[0] != 0 or self.branches
         self.moves = _MOVES.get(name, 0)
         self.made: dict[tuple[int, ...], Choice | None] = {}
+        self.made_avx: dict[tuple[int, ...], Choice | None] = {}
+        self.long = WIDE in self.slots or "v256" in name or name.startswith("clear.")
+        self.fixed: dict[int, Plan] = {}
         self.passive = (
             name not in CONTROLS
             and self.size == _RECORD
@@ -101,7 +113,7 @@ class Plans(dict[int, Plan]):
         self._handlers = handlers
         self._named: dict[str, Plan] = {}
         self._controls: dict[tuple[str, int], Stencil] = {}
-        self._moves: dict[tuple[int, int, bool], bytes] = {}
+        self._moves: dict[tuple[int, int, bool, int, int], bytes] = {}
         self._puts: dict[int, Stencil] = {}
         # code of passive records by their two words
         self.ready: dict[tuple[int, int], bytes] = {}
@@ -115,11 +127,15 @@ class Plans(dict[int, Plan]):
         plan = self._named.get(name)
         if plan is None:
             if name in CONTROLS:
-                form: Form = (0, ()), CONTROLS[name], False, 0, NO_ACCESS, False, NONE, False, 0, False
+                form: Form = (0, ()), CONTROLS[name], False, 0, NO_ACCESS, False, NONE, False, 0, False, False
             else:
                 form = self._forms[name]
             shapes = self._stencils.get(name + QUIET) or self._stencils.get(name, {})
             plan = self._named[name] = Plan(name, form, shapes, self._borrows.get(name, ()))
+            for number in _FIXED:
+                shapes = self._stencils.get(f"{name}{FIXED}{number}", {})
+                if shapes:
+                    plan.fixed[number] = Plan(name, form, shapes, ())
         return plan
 
     def special(self, name: str, shape: str) -> Stencil:
@@ -146,29 +162,63 @@ class Plans(dict[int, Plan]):
             self._puts[slot] = found
         return found
 
-    def move(self, kind: int, slot: int, spill: bool) -> bytes:
-        """Put a pinned register into its slot, or take it from there."""
-        found = self._moves.get((kind, slot, spill))
+    def move(self, kind: int, slot: int, spill: bool, other: int = -1, width: int = SSE) -> bytes:
+        """Put a pinned register into its slot, or into another one, or take it from there. Of a vector
+        register all or, unless `width` is WHOLE, the lower half."""
+        key = kind, slot, spill, other, width if kind == VECTOR else SSE
+        found = self._moves.get(key)
         if found is None:
-            name, names = ("put.i64", OPERAND_REGISTERS) if kind == SCALAR else ("put.v256", PLACED_VECTORS)
-            pins, place = _PINS[kind], 8 * slot if kind == SCALAR else VECTOR_OFFSET + VECTOR_BYTES * slot
-            stencil = self._stencils[name]["m1" if spill else "0m"]
-            code, holes = _registers(stencil, {names[1 if spill else 0]: pins[slot]})
-            found = self._moves[kind, slot, spill] = filled(code, holes, {"h_d": place, "h_a": place})
+            names = OPERAND_REGISTERS if kind == SCALAR else PLACED_VECTORS
+            at = place(kind, slot if other < 0 else other)
+            stencil = _registers(
+                self._put(kind, width)["m1" if spill else "0m"], {names[1 if spill else 0]: _PINS[kind][slot]}
+            )
+            found = filled(*self._encoded(stencil, key[-1]), {"h_d": at, "h_a": at})
+            self._moves[key] = found
         return found
+
+    def copied(self, kind: int, slot: int, source: int, width: int = SSE, above: int = 0) -> bytes:
+        """Copy a slot in memory to another one; of vectors what is `above` bytes behind the beginning."""
+        places = {"h_d": place(kind, slot) + above, "h_a": place(kind, source) + above}
+        stencil = self._put(kind, width)["mm"]
+        return filled(*self._encoded(stencil, width if kind == VECTOR else SSE), places)
+
+    def _put(self, kind: int, width: int) -> dict[str, Stencil]:
+        return self._stencils["put.i64" if kind == SCALAR else "put.v256" if width == WHOLE else "put.v128"]
+
+    def _encoded(self, stencil: Stencil, width: int) -> Stencil:
+        return _with_avx((stencil, (), ()), "")[0] if width == AVX else stencil
 
     def take(self, slot: int, source: int) -> bytes:
         """Take a pinned register from a slot in memory."""
         code, holes = _registers(self._stencils["put.i64"]["0m"], {OPERAND_REGISTERS[0]: PIN_OF[slot]})
         return filled(code, holes, {"h_a": 8 * source})
 
-    def choose(self, plan: Plan, slots: tuple[int, ...]) -> Choice | None:
-        """The stencil for slots (-1 where there is none); None if the interpreter has to do it."""
-        made = plan.made
+    def choose(self, plan: Plan, slots: tuple[int, ...], avx: bool = False) -> Choice | None:
+        """The stencil for slots (-1 where there is none); None if the interpreter has to do it. With `avx` it
+        has the encodings of AVX and zeroes the upper half of a result in a register; the same as without if
+        there is no such stencil."""
+        made = plan.made_avx if avx else plan.made
         if slots in made:
             return made[slots]
-        found = made[slots] = _choose(plan, slots)
+        if avx:
+            plain = self.choose(plan, slots)
+            result = _pin(VECTOR, slots[0]) if plan.slots[0] == VECTOR else ""
+            found = plain and _with_avx(plain, "" if (VECTOR, slots[0]) in plain[2] else result)
+        else:
+            found = _choose(plan, slots)
+        made[slots] = found
         return found
+
+
+def place(kind: int, slot: int) -> int:
+    """Where a slot is in the state."""
+    return 8 * slot if kind == SCALAR else VECTOR_OFFSET + VECTOR_BYTES * slot
+
+
+def pinned(kind: int) -> dict[int, str]:
+    """The slots of a kind that are in registers."""
+    return _PINS[kind]
 
 
 def _pin(kind: int, slot: int) -> str:
@@ -209,7 +259,11 @@ def _with(plan: Plan, slots: tuple[int, ...], in_registers: list[int]) -> Choice
         else:
             letters.append("m")
             if _pin(kind, slot):
-                (in_memory if index else back).add((SCALAR if kind == SCALAR else VECTOR, slot))
+                found = SCALAR if kind == SCALAR else VECTOR, slot
+                if not index:
+                    back.add(found)
+                if index or kind != SCALAR:  # its upper half stays
+                    in_memory.add(found)
     stencil = plan.shapes.get(letters[-1] + "".join(letters[:-1]))
     if stencil is None:
         return None
@@ -217,6 +271,14 @@ def _with(plan: Plan, slots: tuple[int, ...], in_registers: list[int]) -> Choice
         return _registers(stencil, mapping), tuple(sorted(in_memory)), tuple(sorted(back))
     except ValueError:
         return None
+
+
+def _with_avx(choice: Choice, result: str) -> Choice:
+    """With the encodings of AVX, if there are such and they zero the upper half of the result's register."""
+    from nexus.backend.stencils.encodings import with_avx, zeroes
+
+    made = with_avx(choice[0])
+    return choice if made is None or (result and not zeroes(made, result)) else (made, *choice[1:])
 
 
 def _registers(stencil: Stencil, mapping: dict[str, str]) -> Stencil:

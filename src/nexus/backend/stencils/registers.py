@@ -55,7 +55,7 @@ def _parts() -> dict[tuple[Number, int], Number]:
 
 
 _PARTS = _parts()
-_factory = InstructionInfoFactory()
+factory = InstructionInfoFactory()
 
 
 def is_exchangeable(register: Number) -> bool:
@@ -76,7 +76,7 @@ def implicit(instruction: Instruction) -> set[Number]:
     """The registers that it uses without naming them in a way that could be changed."""
     if instruction.code == Code.VEX_VZEROUPPER:
         return set()  # those are not what we have in them
-    used = {full(u.register) for u in _factory.info(instruction).used_registers()}
+    used = {full(u.register) for u in factory.info(instruction).used_registers()}
     found = used - explicit(instruction)
     for index in range(instruction.op_count):  # named in the text but not in the encoding
         if instruction.op_kind(index) == OpKind.REGISTER and not _can_change(instruction, index):

@@ -8,7 +8,8 @@ a tail call to `next`; parameters that the shape does not name are anything, and
 
 An access with a base only relies on the base being not above `top`: the assembler puts a `check` before it,
 unless there was one, and displacements stay inside the guards beside the window (`machine/window.py`). With
-an index the stencil checks the sum itself and goes to `taken`, an access that faults, if it is outside.
+an index the stencil checks the sum itself and goes to `taken`, an access that faults, if it is outside. A row
+that wants its address aligned leaves that to the host's instruction.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ SHIFTS = ("shl", "shr", "sar", "rotl", "rotr")
 # Kinds of slots. A vector register holds 256 bits of its slot; a wide vector has more, always in memory.
 SCALAR, VECTOR, WIDE = range(1, 4)
 NO_ACCESS, BASE, INDEXED = range(3)
+FIXED = "#"  # after the name of a variant for one immediate, which follows
+_FIXED = {"v.extract": (0, 1), "v.insert": (0, 1)}  # by the beginning of the row's name
+COUNTED = ".cl."  # in the name of a row of flags that leaves them alone if its last operand is 0
 QUIET = "~"  # after the name of a variant that does two rows: these stencils leave the flags out
 # what a record means for the flags; deferred ones are COUNT and above
 NONE, TOUCHES, SETS, DEFERRABLE = range(4)
@@ -59,11 +63,14 @@ class Stencil(Writer):
         below: int = 0,
         quiet: bool = False,
         long: bool = False,
+        fixed: int | None = None,
     ) -> None:
         """`below`: immediates are less than that, if not 0. `quiet`: flags are not stored. `long`: it has to
-        do with whole vector registers, others with their lower halves."""
+        do with whole vector registers, others with their lower halves. `fixed`: the only immediate it is
+        for."""
         super().__init__(bitwise)
         self.below = below
+        self.fixed = fixed
         self.quiet = quiet
         self.where = where
         self.types = _LONG_TYPES if long else _TYPES
@@ -110,16 +117,21 @@ class Stencil(Writer):
 
     def clear(self, offset: int, width: int) -> None:
         pin = self._pin(offset, V256)
-        if pin:  # what is above the register is in the slot
+        if pin and width < V256.bits:
             self.values[pin] = self.resized(self.resized(self.values[pin], _FOUR, _PAIR), _PAIR, _FOUR)
-            width = V256.bits
-        super().clear(offset, width)
+        if pin:  # what is above the register is in the slot
+            above = self.op(f"getelementptr inbounds i8, ptr {self.slot(offset, True)}, i64 {V256.bits // 8}")
+            self.do(f"store {_FOUR} zeroinitializer, ptr {above}, align 16")
+        else:
+            super().clear(offset, width)
 
     def store_field(self, name: str, value: str | int) -> None:
         if not (self.quiet and name in FLAGS):
             super().store_field(name, value)
 
     def immediate(self, type: Type = I64) -> str:
+        if self.fixed is not None:
+            return str(self.fixed)
         wide = self.op(f"add i64 ptrtoint (ptr @h_imm to i64), {IMMEDIATE_BIAS}")
         if self.below:  # which LLVM then need not test
             wide = self.op(f"and i64 {wide}, {self.below - 1}")
@@ -138,8 +150,7 @@ class Stencil(Writer):
             self.do("wild:")
             self.tail("@taken")
             self.do("inside:")
-        plain = ".aligned." not in row.name and ".mask." not in row.name
-        if head(row) in ("load", "store") and plain:
+        if head(row) in ("load", "store") and ".mask." not in row.name:
             return "ptr addrspace(256) " + self.op(f"inttoptr i64 {address} to ptr addrspace(256)")
         window = self.op(f"inttoptr i64 {self.load_field('window')} to ptr")
         return "ptr " + self.op(f"getelementptr i8, ptr {window}, i64 {address}")
@@ -230,8 +241,11 @@ def flags(v: Variant) -> tuple[int, bool]:
     DEFERRABLE + the position in `layout.DEFERRED`; and whether those are the flags of its result."""
     rows = [v.row] if v.second is None else [v.row, v.second]
     for row in rows:
-        if row.name in layout.DEFERRED and not (v.branches and v.second is None):
-            return DEFERRABLE + layout.DEFERRED.index(row.name), row is v.second
+        name = row.name.replace(COUNTED, ".")
+        if name in layout.COMPARING and v.second is None:
+            continue  # it also has to raise what it raises, and now
+        if name in layout.FULL or (name == row.name and name in layout.DEFERRED):
+            return DEFERRABLE + layout.DEFERRED.index(name), row is v.second
     reads = {name for row in rows for name in row.reads} & set(FLAGS)
     writes = {name for row in rows for name in row.writes} & set(FLAGS)
     if writes == set(FLAGS) and not reads and not v.row.address:
@@ -259,11 +273,23 @@ def shapes(v: Variant) -> list[str]:
 
 def limit(v: Variant) -> int:
     """What a constant operand has to be below for the stencils to be right, 0 for any."""
-    return v.row.bits if v.imm_last and head(v.row) in SHIFTS else 0
+    if not v.imm_last:
+        return 0
+    kind, _, rest = v.row.name.partition(".")
+    if kind == "v" and rest.startswith(SHIFTS):  # all lanes by the same
+        return int(rest.split(".")[1][1:])
+    return v.row.bits if kind in SHIFTS else 0
 
 
-def stencil(v: Variant, shape: str, name: str, quiet: bool = False) -> str:
-    w = Stencil((*shape, *"mmmm"), head(v.row) in records.BITWISE, limit(v), quiet, is_long(v))
+def fixed(v: Variant) -> tuple[int, ...]:
+    """Immediates that a variant has stencils of their own for."""
+    if not v.row.has_imm or v.imm_wide:
+        return ()
+    return next((found for name, found in _FIXED.items() if v.row.name.startswith(name + ".")), ())
+
+
+def stencil(v: Variant, shape: str, name: str, quiet: bool = False, fixed: int | None = None) -> str:
+    w = Stencil((*shape, *"mmmm"), head(v.row) in records.BITWISE, limit(v), quiet, is_long(v), fixed)
     before = handlers.handler(v, w) if v.second is None else handlers.pair_handler(v, w)
     return before.replace(f'@"{v.name}"', f'@"{name}"', 1)
 
@@ -306,6 +332,10 @@ def _control(name: str, shape: str) -> Stencil:
         where = w.op(f"getelementptr i8, ptr {w.field('pending')}, i64 4")
         w.do(f"store i32 {w.op(f'trunc i64 {w.immediate()} to i32')}, ptr {where}, align 4")
         w.tail("@next")
+    elif name == "clear_above":  # what a register of 256 bits does not hold
+        above = w.op(f"getelementptr inbounds i8, ptr {w.slot(8, True)}, i64 {V256.bits // 8}")
+        w.do(f"store {_FOUR} zeroinitializer, ptr {above}, align 16")
+        w.tail("@next")
     elif name == "outside":
         w.do('call void asm sideeffect "leaq h_copy(%rip), %rax", "~{rax}"()')
         w.tail("@outside")
@@ -347,7 +377,12 @@ def _base_code() -> str:
     vectors = [(offset, "%" + pin.lower().replace("x", "y", 1)) for offset, pin in places]
     spill = [f"movq {r}, {o}(%r12)" for o, r in gprs] + [f"vmovups {r}, {o}(%r12)" for o, r in vectors]
     spill.append("vzeroupper")
-    reload = [f"movq {o}(%r12), {r}" for o, r in gprs] + [f"vmovups {o}(%r12), {r}" for o, r in vectors]
+    # where all upper halves are zero they are not loaded: SSE is slow beside them (`encodings.py`)
+    uppers = [f"{'por' if index else 'movaps'} {o + 16}(%r12), %xmm0" for index, (o, _) in enumerate(vectors)]
+    lower = [f"movaps {o}(%r12), {r.replace('y', 'x', 1)}" for o, r in vectors]
+    whole = [f"vmovups {o}(%r12), {r}" for o, r in vectors]
+    reload = [*(f"movq {o}(%r12), {r}" for o, r in gprs), *uppers, "ptest %xmm0, %xmm0", "jne 77f"]
+    reload += ["vzeroupper", *lower, "jmp 78f", "77:", *whole, "78:"]
     as_t0 = [f"movq {at['window']}(%r12), %r14", f"movq {at['top']}(%r12), %r15"]
     pending, resume, record = at["pending"], at["resume"], at["resume_record"]
     lines = [
@@ -382,7 +417,7 @@ def _base_code() -> str:
 
 CONTROL_SHAPES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("wild_load", "wild_store", "settled", "settled_high", "settle", "pend_high"), ("m",)),
-    **dict.fromkeys(("trap", "link", "exit"), ("m",)),
+    **dict.fromkeys(("trap", "link", "exit", "clear_above"), ("m",)),
     **dict.fromkeys(("enter", "spent"), ("0",)),
     **dict.fromkeys(("branch", "trap_if", "check"), ("mm", "m1")),
     "jump": ("m1",),
@@ -398,7 +433,7 @@ def module(rows: Iterable[Row]) -> tuple[str, dict[str, tuple[str, str]]]:
         for shape in found:
             symbol = f"s{len(index)}"
             index[symbol] = name, shape
-            parts.append(_control(name, shape).function(symbol))
+            parts.append(_control(name, shape).function(symbol, name == "clear_above"))
     for row in rows:
         for v in records.variants(row):
             quiet = v.second is not None
@@ -406,6 +441,10 @@ def module(rows: Iterable[Row]) -> tuple[str, dict[str, tuple[str, str]]]:
                 symbol = f"s{len(index)}"
                 index[symbol] = v.name + QUIET * quiet, shape
                 parts.append(stencil(v, shape, symbol, quiet))
+                for number in fixed(v):
+                    symbol = f"s{len(index)}"
+                    index[symbol] = f"{v.name}{FIXED}{number}", shape
+                    parts.append(stencil(v, shape, symbol, quiet, number))
     text = "".join(parts)
     holes = "".join(f"@{name} = external hidden global i8\n" for name in HOLES)
     ends = ""

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     Places = tuple[tuple[int, int], ...]  # kind, slot
     # result and operands (`source.kind`), bytes of the record, whether it branches, what its immediate has
     # to be below (0: any), how it accesses memory and whether to write, what it means for the flags, whether
-    # those are of its result, how many operands they have, whether the last operand is the immediate
-    Form = tuple[tuple[int, tuple[int, ...]], int, bool, int, int, bool, int, bool, int, bool]
+    # those are of its result, how many operands they have, whether the last operand is the immediate, whether
+    # flags stay if that operand is 0
+    Form = tuple[tuple[int, tuple[int, ...]], int, bool, int, int, bool, int, bool, int, bool, bool]
     _Parts = tuple[dict[str, Form], dict[str, dict[str, Stencil]], dict[str, Places]]
 
 CORE = ("base_code", "outside")  # stencils without which nothing runs
-_MAGIC = b"NXSTEN04"
+_MAGIC = b"NXSTEN05"
 _HEAD = len(_MAGIC) + 8  # magic, checksum, size of the first part
 
 

@@ -2,6 +2,10 @@
 
 mov rax, hole; add ecx, eax          add ecx, hole           LLVM takes a symbol for wider than an i32
 mov rax, hole; shlx ecx, ecx, eax    shl ecx, hole           or than a count
+mov rax, hole; and eax, 31;
+movd xmm0, eax; pslld xmm1, xmm0     pslld xmm1, hole        a mask on top of that: `Stencil.below`
+vmovaps ymm0, ymm1; vfmadd132ps ymm0, ymm3, ymm2; vmovaps ymm3, ymm0
+                                     vfmadd231ps ymm3, ymm1, ymm2    inline assembly has one form only
 jcc a; ...; a: jmp taken             jcc taken; ...
 jcc next; jmp taken                  jncc taken              what follows a stencil is `next`
 jmp next, at the end                 nothing
@@ -69,6 +73,23 @@ _COUNTED = {
     for name in ("SHL", "SHR", "SAR")
     for width in (32, 64)
 }
+# shifts of all lanes by the low half of a register -> by a number
+_LANES_COUNTED = {
+    getattr(Code, f"{name}_{form}_XMMM128"): getattr(Code, f"{name}_{form}_IMM8")
+    for shift in ("SLLW", "SLLD", "SLLQ", "SRLW", "SRLD", "SRLQ", "SRAW", "SRAD")
+    for name, form in ((f"P{shift}", "XMM"), (f"VEX_VP{shift}", "XMM_XMM"), (f"VEX_VP{shift}", "YMM_YMM"))
+}
+_TO_LANES = (Code.MOVD_XMM_RM32, Code.VEX_VMOVD_XMM_RM32, Code.MOVQ_XMM_RM64, Code.VEX_VMOVQ_XMM_RM64)
+_COPIES = tuple(
+    getattr(Code, f"{prefix}MOVAPS_{form}_{form}M{bits}")
+    for prefix, form, bits in (("VEX_V", "XMM", 128), ("VEX_V", "YMM", 256))
+)
+# a * b + c of all lanes with the result where a was -> where c was
+_FUSED = {
+    getattr(Code, name.replace("231", "132")): code
+    for name, code in vars(Code).items()
+    if name.startswith("VEX_VF") and "231P" in name
+}
 _ENDS = (Code.JMP_REL32_64, Code.JMP_REL8_64, Code.JMP_RM64)
 _factory = InstructionInfoFactory()
 
@@ -78,6 +99,8 @@ def tidy(stencil: Stencil) -> Stencil:
     steps = decoded(stencil)
     _thread(steps)
     _fold_immediate(steps)
+    _fold_lane_count(steps)
+    _fuse(steps)
     if len(steps) > 1 and steps[-2].instruction.code in _LONG and _symbol(steps[-2]) == "next":
         last = _symbol(steps[-1])
         if last and not any(step.goes_to is steps[-1] for step in steps):
@@ -145,6 +168,61 @@ def _fold_immediate(steps: list[Step]) -> None:
             _, what, more = step.holes[0]
             user.holes = [*user.holes, (size, what, more)]  # it is the last thing in an instruction
             del steps[index]
+            return
+
+
+def _fold_lane_count(steps: list[Step]) -> None:
+    """Put the count that comes in a vector register into the shift."""
+    for index, step in enumerate(steps):
+        if step.instruction.code not in _LANES_COUNTED or any(s.goes_to for s in steps):
+            continue
+        shift = step.instruction
+        last = shift.op_count - 1
+        if shift.op_kind(last) != OpKind.REGISTER:
+            return
+        chain = []  # what loads the count, the last first
+        wanted = full(shift.op_register(last))
+        for before in reversed(steps[:index]):
+            load = before.instruction
+            if not load.op_count or load.op0_kind != OpKind.REGISTER or full(load.op0_register) != wanted:
+                continue
+            chain.append(before)
+            if load.code in _TO_LANES and load.op1_kind == OpKind.REGISTER:
+                wanted = full(load.op1_register)
+            elif load.code not in (Code.AND_RM32_IMM8, Code.AND_EAX_IMM32, Code.AND_RM32_IMM32):
+                break
+        if len(chain) < 2 or chain[-1].instruction.code not in (Code.MOV_RM64_IMM32, Code.MOV_R32_IMM32):
+            return
+        if len(chain[-1].holes) != 1 or full(shift.op_register(last - 1)) == full(shift.op_register(last)):
+            return
+        code, to = _LANES_COUNTED[shift.code], shift.op0_register
+        if last == 1:
+            step.instruction = Instruction.create_reg_i32(code, to, MARK[1])
+        else:
+            step.instruction = Instruction.create_reg_reg_i32(code, to, shift.op1_register, MARK[1])
+        step.holes = [(1, *chain[-1].holes[0][1:])]
+        for loading in chain:
+            steps.remove(loading)
+        return
+
+
+def _fuse(steps: list[Step]) -> None:
+    """A multiply-add between two copies, at the end."""
+    for index in range(len(steps) - 2):
+        first, middle, last = (step.instruction for step in steps[index : index + 3])
+        if (
+            all(_always(step) for step in steps[index + 3 :])
+            and first.code in _COPIES
+            and last.code == first.code
+            and middle.code in _FUSED
+            and all(i.op_kind(i.op_count - 1) == OpKind.REGISTER for i in (first, middle, last))
+            and full(first.op0_register) == full(middle.op0_register) == full(last.op1_register)
+            and full(middle.op1_register) == full(last.op0_register)
+        ):
+            steps[index].instruction = Instruction.create_reg_reg_reg(
+                _FUSED[middle.code], middle.op1_register, first.op1_register, middle.op2_register
+            )
+            del steps[index + 1 : index + 3]
             return
 
 

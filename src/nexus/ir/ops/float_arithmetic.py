@@ -254,8 +254,10 @@ for _kind in ("f32", "f64"):
     for _name in ("comi", "ucomi"):
         for _t in BUILT[:1]:
             _vector = f"<{_t.bits // _bits} x {LLVM_LANES[_kind]}>"
-            _set = "sse" if _kind == "f32" else "sse2"
-            _call = f"call i32 @llvm.x86.{_set}.{_name}%.s{_letters}({_vector} %x, {_vector} %y)"
+            _float = LLVM_LANES[_kind]
+            # a compare of LLVM's raises what UCOMI does; COMI also looks at quiet NaNs
+            _raise = f'call void asm sideeffect "comis{_letters} $1, $0", "x,x,~{{flags}}"'
+            _raise += f"({_float} %p, {_float} %q)\n"
 
             def _flags(w: int, state: dict[str, int], a: int, b: int, bits: int = _bits) -> dict[str, int]:
                 mask = (1 << bits) - 1
@@ -273,9 +275,8 @@ for _kind in ("f32", "f64"):
                 f"{_t} {_t} ->",
                 f"%x = bitcast {_t.llvm} $a to {_vector}\n%y = bitcast {_t.llvm} $b to {_vector}\n"
                 f"%p = extractelement {_vector} %x, i64 0\n%q = extractelement {_vector} %y, i64 0\n"
-                f"%un = fcmp uno {LLVM_LANES[_kind]} %p, %q\n"
-                f"%lt1 = {_call.replace('%.', 'lt.')}\n%lt2 = icmp ne i32 %lt1, 0\n%lt = or i1 %lt2, %un\n"
-                f"%eq1 = {_call.replace('%.', 'eq.')}\n%eq2 = icmp ne i32 %eq1, 0\n%eq = or i1 %eq2, %un\n"
+                f"{_raise if _name == 'comi' else ''}%un = fcmp uno {_float} %p, %q\n"
+                f"%lt = fcmp ult {_float} %p, %q\n%eq = fcmp ueq {_float} %p, %q\n"
                 "%ne = xor i1 %eq, true\n%ord = xor i1 %un, true\n"
                 "$new.cf = zext i1 %lt to i64\n$new.nz = zext i1 %ne to i64\n$new.pf = zext i1 %ord to i64\n"
                 "$new.of = add i64 0, 0\n$new.af = add i64 0, 0",

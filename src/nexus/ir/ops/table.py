@@ -46,6 +46,7 @@ class Row:
         "_template",
         "_type",
         "address",
+        "align",
         "avx",
         "bits",
         "doc",
@@ -71,6 +72,7 @@ class Row:
         effect: int = PURE,
         imm: bool = False,
         address: int = 0,
+        align: int = 0,
         reads: tuple[str, ...] = (),
         writes: tuple[str, ...] = (),
         bits: int = 0,
@@ -79,6 +81,7 @@ class Row:
         avx: bool = False,
     ) -> None:
         """`address`: 0 none, 1 base + imm, 2 base + (index << scale) + imm; the address operands come first.
+        `align`: a power of two that the address has to be a multiple of; else the access is at `top`.
         `indirect`: the row uses `$state`; its oracle gets the state (see `ir/oracle.py`) in place of the
         fields. `avx`: the template needs AVX2, FMA or F16C of the host, as all vectors above 128 bits do."""
         operands, _, result = signature.partition("->")
@@ -93,6 +96,7 @@ class Row:
         self.has_imm = imm
         self.indirect = indirect
         self.address = address
+        self.align = align
         types = (*self.operands, self.result) if self.result else self.operands
         self.avx = avx or any(t.bits > 128 for t in types)
         self.reads = reads

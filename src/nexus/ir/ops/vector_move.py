@@ -339,53 +339,38 @@ def _check(address: int, size: int) -> None:
         raise GuestFault(MISALIGNED, write=False)
 
 
-def _load_aligned(
-    width: int, fields: dict[str, int], memory: Memory, address: int
-) -> tuple[int, dict[str, int]]:
+def _load_aligned(width: int, memory: Memory, address: int) -> int:
     _check(address, width // 8)
-    return memory.load(address, width // 8), {}
+    return memory.load(address, width // 8)
 
 
-def _store_aligned(
-    width: int, fields: dict[str, int], memory: Memory, address: int, value: int
-) -> dict[str, int]:
+def _store_aligned(width: int, memory: Memory, address: int, value: int) -> None:
     _check(address, width // 8)
     memory.store(address, width // 8, value)
-    return {}
 
 
-# A misaligned address is replaced by `top`, where nothing can be accessed. The window begins at a host page.
-_PLACE = """
-%host = ptrtoint $p to i64
-%low = and i64 %host, {low}
-%ok = icmp eq i64 %low, 0
-%wall = add i64 $window, $top
-%none = inttoptr i64 %wall to ptr
-%place = select i1 %ok, $p, ptr %none
-"""
 for _t in BUILT:
-    _here = _PLACE.replace("{low}", str(_t.bits // 8 - 1))
     row(
         f"load.aligned.{_t}",
         f"i64 -> {_t}",
-        f"{_here}$d = load {_t.llvm}, ptr %place, align 1",
+        f"$d = load {_t.llvm}, $p, align {_t.bits // 8}",
         _load_aligned,
         "Load; an address that is not a multiple of the size is #GP: the fault is at MISALIGNED.",
         effect=LOAD,
         imm=True,
         address=1,
-        reads=("window", "top"),
+        align=_t.bits // 8,
         bits=_t.bits,
     )
     row(
         f"store.aligned.{_t}",
         f"i64 {_t} ->",
-        f"{_here}store {_t.llvm} $b, ptr %place, align 1",
+        f"store {_t.llvm} $b, $p, align {_t.bits // 8}",
         _store_aligned,
         "Store; an address that is not a multiple of the size is #GP: the fault is at MISALIGNED.",
         effect=STORE,
         imm=True,
         address=1,
-        reads=("window", "top"),
+        align=_t.bits // 8,
         bits=_t.bits,
     )
