@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import os
 from _thread import allocate_lock
-from time import monotonic_ns
 
 from nexus.backend.jit.unit import ENTRY, JUMP, JUMPS, Unit, unpack
 from nexus.machine import host
@@ -33,7 +32,8 @@ _BLOCKS, _INSTRUCTIONS = 150, 1500  # of a region
 _NOTES, _WATCHED_SLICES = 300, 20  # of computed jumps, when a unit is new
 _WORTH = 30  # of these, those of the unit that are worth compiling it again
 _RARE, _TARGETS = 0.02, 16  # of what a jump has done; of what it does in a region
-_SHARE = 500_000  # ns of compiling per slice: a program that does not stay anywhere pays that much in vain
+_ALLOWANCE, _SHARE = 2_000_000_000, 500_000  # ns of compiling, and more of it with each slice
+"""A program that does not stay anywhere pays that in vain."""
 _ARENA = 64 << 20
 _ACCESSES = 1 << 21
 _FAILURES = 3  # of the compiling process before it is left alone
@@ -114,8 +114,6 @@ class Hot:
         self._notes = self._slices = 0
         self._missed = 0  # of the notes, those of the unit's own jumps
         self._turns = 0  # slices that have ended, of about a millisecond each
-        self._asked_at = 0  # ns
-        self._spent = 0  # ns that compiling has taken
         self._kept = KeptRegions(translations.window, translations.engine)
         self._looked: set[int] = set()  # pages whose kept regions have been asked for
         self._made: list[tuple[Unit, Compiled, dict[int, bytes]]] = []  # compiled in this run
@@ -148,7 +146,8 @@ class Hot:
             count = self._samples[pc] = self._samples.get(pc, 0) + 1
             if count == SAMPLES:
                 self._wanted.append(pc)
-        affordable = self._spent <= self._turns * _SHARE
+        spent = 0 if self.compiler is None else self.compiler.spent
+        affordable = spent <= _ALLOWANCE + self._turns * _SHARE
         if self._wanted and affordable and self._asked is None and self._failures < _FAILURES:
             wanted = self._wanted.pop(0)
             if wanted not in self._settled:
@@ -220,7 +219,6 @@ class Hot:
         self._asked = code, [(page, translations.blocks_of(page)) for page in pages]
         room = window.top, window.guard
         seen = {start: self._targets(start) for start in starts if start in self._seen}
-        self._asked_at = monotonic_ns()
         self.compiler.ask((pc, starts, sorted(translations.hooks), code, room, seen))
 
     def _region(self, pc: int) -> tuple[list[int], list[int]]:
@@ -258,7 +256,6 @@ class Hot:
             return
         if answer is None:
             return
-        self._spent += monotonic_ns() - self._asked_at
         (code, pages), self._asked = self._asked, None
         translations = self._translations
         if not answer or any(translations.blocks_of(page) is not blocks for page, blocks in pages):
