@@ -65,8 +65,11 @@ def main(arguments: list[str]) -> int:
 
 def entry() -> None:
     """The installed command."""
+    import gc
+
     from nexus.base import bundle
 
+    gc.set_threshold(50_000)  # what a start makes stays, and was looked through a hundred times
     bundle.install()
     sys.exit(main(sys.argv[1:]))
 
