@@ -269,6 +269,8 @@ def shapes(v: Variant) -> list[str]:
     result, found = operands(v)
     if WIDE in map(kind, (result, *found)) and head(v.row) not in ("put", "load", "store"):
         return []
+    if v.imm_wide and any(kind(t) not in (0, SCALAR) for t in (result, *found)):
+        return []  # immediates of vectors have 8 bits
     out = []
     for chosen in product(*(("m",) if kind(t) == WIDE else ("m", str(i + 1)) for i, t in enumerate(found))):
         places = ["m"] if result is None or kind(result) == WIDE else ["m", "0"]
