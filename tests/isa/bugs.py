@@ -148,3 +148,25 @@ BUGS = [
     Bug("PMAXUB", "signed", row("v.umax", "v.smax")),
     Bug("SHA256RNDS2", "the halves of the state exchanged", swapped("v.sha256_rounds")),
 ]
+AVX512_BUGS = [
+    # masks
+    Bug("VPADDD", "the mask's complement is merged", swapped("v.merge", 0, 2)),
+    Bug("VPSUBQ", "zeroing keeps what it should clear", row("v.zero.i64", "v.zero.i32")),
+    Bug("VPCMPUD", "signed", row("v.ugt", "v.sgt")),
+    Bug("VPTESTMW", "of bytes", row("v.eq.i16", "v.eq.i8")),
+    Bug("KSHIFTLW", "one place further", operand("shl.i16", 1, lambda count: count + 1)),
+    Bug("KUNPCKBW", "one place too low", operand("shl.i16", 1, lambda count: count - 1)),
+    Bug("VPCOMPRESSQ", "expands", row("v.compress", "v.expand")),
+    Bug("VPEXPANDW", "compresses", row("v.expand", "v.compress")),
+    # elements
+    Bug("VPERMT2D", "the tables exchanged", swapped("v.permute_two", 0, 2)),
+    Bug("VALIGND", "one element further", immediate("v.align_all", lambda imm: imm + 1)),
+    Bug("VPTERNLOGQ", "or for exclusive or", row("xor.", "or.")),
+    Bug("VPMOVUSDB", "saturates signed", row("v.narrow_u", "v.narrow_s")),
+    Bug("VPROLVD", "to the right", row("v.fshl", "v.fshr")),
+    Bug("VPLZCNTQ", "of doublewords", row("v.lzcnt.i64", "v.lzcnt.i32")),
+    Bug("VPCONFLICTD", "of quadwords", row("v.conflict.i32", "v.conflict.i64")),
+    Bug("VPMADD52HUQ", "the low half", row("v.madd52_high", "v.madd52_low")),
+    Bug("VPDPBUSDS", "wraps around", row("v.dot_sat", "v.dot")),
+    Bug("VDBPSADBW", "the second operand's bytes not chosen", immediate("v.permute", lambda imm: 0xE4)),
+]
