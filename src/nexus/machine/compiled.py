@@ -32,6 +32,8 @@ _BLOCKS, _INSTRUCTIONS = 150, 1500  # of a region
 _NOTES, _WATCHED_SLICES = 300, 20  # of computed jumps, when a unit is new
 _WORTH = 30  # of these, those of the unit that are worth compiling it again
 _RARE, _TARGETS = 0.02, 16  # of what a jump has done; of what it does in a region
+_ALLOWANCE, _SHARE = 2_000_000_000, 500_000  # ns of compiling, and more of it with each slice
+"""A program that does not stay anywhere pays that in vain."""
 _ARENA = 64 << 20
 _ACCESSES = 1 << 21
 _FAILURES = 3  # of the compiling process before it is left alone
@@ -111,6 +113,7 @@ class Hot:
         self._watched: tuple[int, list[int]] | None = None  # entry and jumps of the unit that is
         self._notes = self._slices = 0
         self._missed = 0  # of the notes, those of the unit's own jumps
+        self._turns = 0  # slices that have ended, of about a millisecond each
         self._kept = KeptRegions(translations.window, translations.engine)
         self._looked: set[int] = set()  # pages whose kept regions have been asked for
         self._made: list[tuple[Unit, Compiled, dict[int, bytes]]] = []  # compiled in this run
@@ -130,6 +133,7 @@ class Hot:
 
     def sample(self, pc: int) -> None:
         """A slice has ended here."""
+        self._turns += 1
         if self._asked is not None:
             self._take()
         if self._watched is not None:
@@ -142,7 +146,9 @@ class Hot:
             count = self._samples[pc] = self._samples.get(pc, 0) + 1
             if count == SAMPLES:
                 self._wanted.append(pc)
-        if self._wanted and self._asked is None and self._failures < _FAILURES:
+        spent = 0 if self.compiler is None else self.compiler.spent
+        affordable = spent <= _ALLOWANCE + self._turns * _SHARE
+        if self._wanted and affordable and self._asked is None and self._failures < _FAILURES:
             wanted = self._wanted.pop(0)
             if wanted not in self._settled:
                 self._ask(wanted)
