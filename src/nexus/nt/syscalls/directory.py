@@ -90,8 +90,8 @@ def NtNotifyChangeDirectoryFile(
     filter: u32,
     tree: boolean,
 ) -> int | Wait:
-    """Ask for changes in a folder. Pends on a synchronous handle too: Wine's FindFirstChangeNotification takes
-    anything else for a failure.
+    """Ask for changes in a folder. Pends on a synchronous handle too: Wine's FindFirstChangeNotification
+    takes anything else for a failure.
     """
     if not isinstance(file, DiskFile) or not file.is_directory or not filter & _FILTERS or filter & ~_FILTERS:
         raise NtError(Status.INVALID_PARAMETER)
