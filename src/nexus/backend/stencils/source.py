@@ -260,6 +260,8 @@ def shapes(v: Variant) -> list[str]:
     if head(v.row) in OUTSIDE or len(v.row.operands) > 3 or touched & set(PIN_OF) or v.row.indirect:
         return []
     result, found = operands(v)
+    if v.imm_wide and any(kind(t) not in (0, SCALAR) for t in (result, *found)):
+        return []  # immediates of vectors have 8 bits
     out = []
     for chosen in product(*(("m",) if kind(t) == WIDE else ("m", str(i + 1)) for i, t in enumerate(found))):
         places = ["m"] if result is None or kind(result) == WIDE else ["m", "0"]
