@@ -14,7 +14,7 @@ from nexus.nt.io.volume import Volume
 from nexus.nt.status import Status
 
 LIST_DIRECTORY, SYNC = 0x1, 0x100000
-DIRECTORY, DELETE_ON_CLOSE = 0x1, 0x1000
+DIRECTORY, SYNCHRONOUS, DELETE_ON_CLOSE = 0x1, 0x20, 0x1000
 FILE_NAME, DIR_NAME, ATTRIBUTES, LAST_WRITE = 0x1, 0x2, 0x4, 0x10
 ADDED, REMOVED, MODIFIED, RENAMED_FROM, RENAMED_TO = 1, 2, 3, 4, 5
 UNTOUCHED = 0xDEADBEEF
@@ -66,6 +66,14 @@ class Watched:
 @pytest.fixture
 def watched(machine: Machine, tmp_path: Path) -> Watched:
     return Watched(machine, tmp_path)
+
+
+def test_a_synchronous_handle_is_not_waited_for(watched: Watched) -> None:
+    """FindFirstChangeNotification opens one, wants STATUS_PENDING and waits for the handle."""
+    watched.handle = watched.open("\\??\\X:\\", LIST_DIRECTORY | SYNC, 1, DIRECTORY | SYNCHRONOUS)
+    assert watched.wait() == Status.PENDING
+    (watched.host / "new").write_bytes(b"")
+    assert watched.seen() == [(ADDED, "new")]
 
 
 def test_what_others_do_on_the_host_is_seen(watched: Watched) -> None:

@@ -11,7 +11,7 @@ from time import thread_time_ns
 
 from nexus.ir.state import SLOTS, Exit
 from nexus.machine.stop import Stop
-from nexus.machine.vcpu import Vcpu
+from nexus.machine.vcpu import Vcpu, budget_left
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class MeasuredVcpu(Vcpu):
         while True:
             part = min(left, self._until_sample)
             stop = super().run(state, part, past_hook)
-            used = max(part - slots[_BUDGET], 0)
+            used = max(part - budget_left(state), 0)
             cut_short = stop.kind == Exit.BUDGET and part < left
             left -= used
             self._until_sample -= used

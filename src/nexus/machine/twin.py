@@ -19,7 +19,7 @@ from nexus.machine.copies import Copies
 from nexus.machine.states import same, side_by_side
 from nexus.machine.stop import FetchFault, Stop
 from nexus.machine.tiers import AT_ONCE
-from nexus.machine.vcpu import Vcpu
+from nexus.machine.vcpu import Vcpu, budget_left
 from nexus.machine.window import Window
 
 TYPE_CHECKING = False
@@ -236,7 +236,7 @@ def _run(
     run: Callable[[CpuState, int, bool], Stop], state: CpuState, budget: int, past: bool
 ) -> tuple[Stop, int]:
     stop = run(state, budget, past)
-    return stop, budget - state.slots[_BUDGET]
+    return stop, budget - budget_left(state)
 
 
 def _told(stop: Stop) -> tuple[int, int, int, bool, bool]:

@@ -136,7 +136,7 @@ class Vcpu:
             elif kind == Exit.BUDGET:
                 if self._compiling:
                     self._sample(slots[_PC])
-                if slots[_BUDGET] < budget or slots[_BUDGET] >> 63:  # a loop of T2 may have gone beyond
+                if budget_left(state) < budget:
                     return Stop(Exit.BUDGET)
                 return self._once(state, at, budget, True) or Stop(Exit.BUDGET)
             else:
@@ -206,7 +206,7 @@ class Vcpu:
     def _once(self, state: CpuState, at: int, instructions: int, locked: bool) -> Stop | None:
         """At most so many instructions, as long as there is no branch; None if nothing happened in them."""
         slots = state.slots
-        slots[_BUDGET] = max(slots[_BUDGET], instructions)
+        slots[_BUDGET] = max(budget_left(state), instructions)
         result = None
         if floats.unmasked(slots[_MXCSR]):
             from nexus.machine.lowering import float_result
@@ -274,6 +274,12 @@ class Vcpu:
         instruction, code = instruction_at(self.window, pc)
         text = f"the instruction `{instruction}` ({code.hex(' ')})"
         return Unsupported(text, f"{pc:#x}", "src/nexus/isa/x86/semantics/")
+
+
+def budget_left(state: CpuState) -> int:
+    """What is left of a run's budget; negative where a loop of T2 has gone beyond it."""
+    left = state.slots[_BUDGET]
+    return left - (left >> 63 << 64)
 
 
 def _memory_fault(address: int, size: int, write: bool, execute: bool, signal: int) -> Stop:

@@ -12,6 +12,7 @@ import pytest
 from nexus.ir.state import Exit
 from nexus.isa.x86.registers import CpuState
 from nexus.machine.compiled import Compiled
+from nexus.machine.measure import Measure, MeasuredVcpu
 from nexus.machine.vcpu import Vcpu
 from nexus.machine.window import EXECUTE, READ, WRITE, Window
 from peers import test_programs as programs
@@ -140,3 +141,19 @@ def test_without_its_compiler_the_guest_goes_on(summing: Summing) -> None:
     for _ in range(2000):
         summing.sum(STACK)
         assert summing.window.u64(STACK) == -sum(NUMBERS) & (1 << 64) - 1
+
+
+def test_a_loop_that_goes_beyond_its_budget_is_measured(summing: Summing) -> None:
+    """What T2 leaves of a budget may be negative; instructions are counted all the same."""
+    measure = Measure()
+    vcpu = MeasuredVcpu(measure, summing.window, "t2")
+    summing.vcpu.close()
+    summing.vcpu = vcpu
+    for _ in range(TURNS):
+        summing.sum(STACK)
+        if summing.units:
+            break
+    measure.instructions = 0
+    summing.sum(STACK)
+    least = 4 * len(NUMBERS)
+    assert least <= measure.instructions <= least + SLICE

@@ -331,11 +331,11 @@ def run(
     context: int,
     iosb: int,
     work: Callable[[Operation], int],
-    wait: bool = False,
+    wait: bool | None = None,
 ) -> int | Wait:
     """Begin an operation and give the syscall its result, whether it ended, pends or has to be waited for.
 
-    `wait` makes the syscall wait even on an asynchronous handle.
+    `wait` says whether the syscall waits for the end; None: on a synchronous handle.
     """
     if apc and file.port is not None:
         raise NtError(Status.INVALID_PARAMETER)
@@ -359,7 +359,7 @@ def run(
         return op.status if op.immediate else Status.PENDING
     if status == Status.PENDING:
         op.immediate = False
-        if file.synchronous or wait:
+        if file.synchronous if wait is None else wait:
             alertable = bool(file.options & FILE_SYNCHRONOUS_IO_ALERT)
             return Wait((op,), None, alertable=alertable, then=_synchronous_end, data=(op,))
         return Status.PENDING

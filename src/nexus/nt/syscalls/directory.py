@@ -90,7 +90,9 @@ def NtNotifyChangeDirectoryFile(
     filter: u32,
     tree: boolean,
 ) -> int | Wait:
-    """Wait for changes in a folder."""
+    """Ask for changes in a folder. Pends on a synchronous handle too: Wine's FindFirstChangeNotification
+    takes anything else for a failure.
+    """
     if not isinstance(file, DiskFile) or not file.is_directory or not filter & _FILTERS or filter & ~_FILTERS:
         raise NtError(Status.INVALID_PARAMETER)
     folder = file
@@ -108,4 +110,4 @@ def NtNotifyChangeDirectoryFile(
             watch.wait(op, buffer, length)
         return op.pend(watch)
 
-    return run(call, file, event, apc, context, iosb, work)
+    return run(call, file, event, apc, context, iosb, work, wait=False)
