@@ -294,6 +294,17 @@ def test_implicit_addresses(guest: Surrounded) -> None:
     assert tried > 1000
 
 
+def test_an_address_is_not_as_small_as_what_it_loads(guest: Surrounded) -> None:
+    """mov r13d,[rcx+rcx*8+7fh]: too many times a register to follow, and a result of 32 bits."""
+    guest.every = 1
+    states = States(random.Random(SEED))
+    code = bytes.fromhex("448bacc97f000000")
+    for target in guest.targets():
+        state = states.draw()
+        state.rcx = (target - 0x7F) * pow(9, -1, 1 << 64) & U64
+        attack(guest, fuzz.Case(code, Decoder(64, code, ip=fuzz.AT).decode(), state))
+
+
 def test_bit_strings_reach_far(guest: Surrounded) -> None:
     """bt [m],r has a bit offset of 64 bits beside its address: 2^60 bytes in both directions."""
     states = States(random.Random(SEED))

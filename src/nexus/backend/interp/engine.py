@@ -135,7 +135,7 @@ class Interpreter:
         top = _slot(state, SLOTS["top"])
         for candidate in candidates:
             if min(candidate, top) <= seen < min(candidate, top) + size:
-                return Fault(seen + candidate - min(candidate, top), size, write)
+                return Fault(seen + candidate - min(candidate, top) & _QUAD, size, write)
         return Fault(address, size, write)
 
 

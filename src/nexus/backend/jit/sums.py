@@ -1,8 +1,8 @@
 """Addresses as sums: of what slots hold when a block begins, and of what the block computes.
 
 A sum is terms and a constant, modulo 2**64; a term is a symbol and how often it is taken. Symbols below
-OPAQUE are slots as they were at the block's start, the others values of ops by their position, of some of
-which it is known how large they can be.
+OPAQUE are slots as they were at the block's start, the others what ops compute, by their position: their
+value, their address, what they write. Of some values it is known how large they can be.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Sum = tuple[Terms, int]
 
 OPAQUE = SCALAR_SLOTS
+_VALUE, _ADDRESS, _WRITTEN, _PER_OP = 0, 1, 2, 16
 _MOST_TERMS, _MOST_TIMES = 3, 8
 _WHOLE = 1 << 64
 
@@ -69,8 +70,8 @@ class Trace:
         if head == "put" and not row.operands[0].is_vector:
             value = op.args[0]
             self.after[op.imm] = self._sums[value] if value.type is I64 else self._wide(value)
-        for name in row.writes:
-            self.after[SLOTS[name]] = ((OPAQUE + index, 1),), 0
+        for number, name in enumerate(row.writes):
+            self.after[SLOTS[name]] = ((_symbol(index, _WRITTEN + number), 1),), 0
         if op.type is I64:
             self._sums[op] = self._sum(op, head, index)
         elif op.type is not None and not op.type.is_vector:
@@ -78,7 +79,8 @@ class Trace:
 
     def _sum(self, op: Value, head: str, index: int) -> Sum:
         args = op.args
-        opaque: Sum = ((OPAQUE + index, 1),), 0
+        value = _symbol(index, _VALUE)
+        opaque: Sum = ((value, 1),), 0
         if head == "const":
             return (), signed(op.imm)
         if head == "get":
@@ -95,9 +97,9 @@ class Trace:
         if head == "zext":
             return self._wide(args[0])
         if head == "and" and args[1].row.name == "const.i64":
-            self.largest[OPAQUE + index] = args[1].imm
+            self.largest[value] = args[1].imm
         elif head == "shr" and args[1].row.name == "const.i64":
-            self.largest[OPAQUE + index] = _WHOLE - 1 >> min(args[1].imm, 64)
+            self.largest[value] = _WHOLE - 1 >> min(args[1].imm, 64)
         return opaque
 
     def _narrow(self, op: Value, head: str, index: int) -> Sum:
@@ -113,8 +115,9 @@ class Trace:
                 if largest is not None and largest <= I32.mask:
                     return whole
         assert op.type is not None
-        self.largest[OPAQUE + index] = op.type.mask
-        return ((OPAQUE + index, 1),), 0
+        value = _symbol(index, _VALUE)
+        self.largest[value] = op.type.mask
+        return ((value, 1),), 0
 
     def _wide(self, value: Value) -> Sum:
         return self._extended[value]
@@ -124,7 +127,13 @@ class Trace:
         if op.row.address == 1:
             return base, None
         second = scaled(self._sums[op.args[1]], 1 << (op.imm & 3))
-        return base, added(base, second) or (((OPAQUE + index, 1),), 0)
+        return base, added(base, second) or (((_symbol(index, _ADDRESS), 1),), 0)
+
+
+def _symbol(index: int, which: int) -> int:
+    """The symbol of something that the op at a position computes; no two things share one."""
+    assert which < _PER_OP
+    return OPAQUE + index * _PER_OP + which
 
 
 def signed(number: int) -> int:

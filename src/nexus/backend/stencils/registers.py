@@ -76,12 +76,25 @@ def implicit(instruction: Instruction) -> set[Number]:
     """The registers that it uses without naming them in a way that could be changed."""
     if instruction.code == Code.VEX_VZEROUPPER:
         return set()  # those are not what we have in them
-    used = {full(u.register) for u in factory.info(instruction).used_registers()}
-    found = used - explicit(instruction)
-    for index in range(instruction.op_count):  # named in the text but not in the encoding
-        if instruction.op_kind(index) == OpKind.REGISTER and not _can_change(instruction, index):
-            found.add(full(instruction.op_register(index)))
-    return {register for register in found if is_exchangeable(register)}
+    found: set[Number] = set()
+    moved = instruction.copy()  # its operands elsewhere: `blendvps xmm0, xmm1` needs the xmm0 it names twice
+    for index in range(instruction.op_count):
+        if instruction.op_kind(index) == OpKind.REGISTER:
+            register = instruction.op_register(index)
+            if not _can_change(instruction, index):  # named in the text but not in the encoding
+                found.add(full(register))
+            elif is_exchangeable(full(register)):
+                moved.set_op_register(index, _elsewhere(register))
+    moved.memory_base, moved.memory_index = (
+        _elsewhere(r) if is_exchangeable(full(r)) else r for r in (moved.memory_base, moved.memory_index)
+    )
+    used = {full(u.register) for u in factory.info(moved).used_registers()}
+    return {register for register in found | used - explicit(moved) if is_exchangeable(register)}
+
+
+def _elsewhere(register: Number) -> Number:
+    """A register of the same size that no instruction has by definition."""
+    return _part(register, Register.XMM9 if RegisterExt.is_vector_register(register) else Register.R9)
 
 
 def _can_change(instruction: Instruction, index: int) -> bool:
@@ -91,8 +104,7 @@ def _can_change(instruction: Instruction, index: int) -> bool:
     if not is_exchangeable(full(register)):
         return True
     changed = instruction.copy()
-    other = _part(register, Register.XMM9 if RegisterExt.is_vector_register(register) else Register.R9)
-    changed.set_op_register(index, other)
+    changed.set_op_register(index, _elsewhere(register))
     try:
         Encoder(64).encode(changed, instruction.ip)
     except ValueError:

@@ -12,7 +12,7 @@ from nexus.ir.values import Block
 from nexus.isa.x86 import helpers
 from nexus.isa.x86 import registers as r
 from nexus.isa.x86.decode import decode
-from nexus.isa.x86.fuzz import MEMORY, MEMORY_SIZE, Case
+from nexus.isa.x86.fuzz import MEMORY, MEMORY_SIZE, U64, Case
 from nexus.isa.x86.helpers import FLAGS_LOADED, MXCSR_LOADED, Machine
 from nexus.isa.x86.masks import FAR_RETURNS, MANY_ACCESSES, NEAR_INDIRECT, undefined_flags
 from nexus.isa.x86.native import LOADED_FLAGS, Outcome, Ran
@@ -99,9 +99,11 @@ class BytesMemory:
         self.data: bytearray | memoryview = bytearray(data)
 
     def _at(self, address: int, size: int, write: bool) -> int:
+        """The offset of an address, which wraps at 2^64: rows with many elements only add to it."""
+        address &= U64
         for byte in range(address, address + size):
             if not MEMORY <= byte < MEMORY + MEMORY_SIZE:
-                raise GuestFault(byte, write)
+                raise GuestFault(byte & U64, write)
         return address - MEMORY
 
     def load(self, address: int, size: int) -> int:

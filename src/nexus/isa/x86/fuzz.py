@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from iced_x86 import UsedMemory
 
 BARRED = 0x40000  # nothing is mapped from the end of that memory to here
-_U64 = (1 << 64) - 1
+U64 = (1 << 64) - 1
 
 
 class Case:
@@ -113,13 +113,13 @@ class Form:
                 count = (state.rcx & mask) if raw.has_rep_prefix or raw.has_repne_prefix else 1
                 address -= count * size if state.df else 0
                 size *= count + 1
-            out.append((address & _U64, size))
+            out.append((address & U64, size))
         if self._bits:
             slot, width, _ = GENERAL[raw.op1_register]
             offset = state.gpr(slot) & width.mask
             offset -= (offset >> width.bits - 1) << width.bits
             address, size = out[0]
-            out[0] = (address + (offset >> {16: 4, 32: 5, 64: 6}[width.bits]) * size & _U64, size)
+            out[0] = (address + (offset >> {16: 4, 32: 5, 64: 6}[width.bits]) * size & U64, size)
         return out
 
 
@@ -135,7 +135,7 @@ def _gathered(raw: Instruction, state: r.CpuState, bits: int, size: int) -> list
     else:
         mask_register = int.from_bytes(state.ymm(VECTOR[raw.op2_register][0]), "little")
         masks = [lane >> 8 * size - 1 for lane in split(mask_register, 8 * size, 256)]
-    mask = 0xFFFFFFFF if raw.memory_base in _NARROW else _U64
+    mask = 0xFFFFFFFF if raw.memory_base in _NARROW else U64
     base = raw.memory_displacement + _register(raw.memory_base, state)
     places = (base + signed(index, bits) * raw.memory_index_scale & mask for index in indices)
     return [(at, size) for at, chosen in zip(places, masks, strict=False) if chosen]
@@ -155,7 +155,7 @@ def _use(used: UsedMemory) -> tuple[int, int, int, int, int, int, int]:
         used.index,
         used.scale,
         used.displacement,
-        0xFFFFFFFF if narrow else _U64,
+        0xFFFFFFFF if narrow else U64,
         SEGMENT_BASE.get(used.segment, -1),
         MemorySizeInfo(used.memory_size).size or 64,
     )
